@@ -1,0 +1,117 @@
+# The commands of a checkout. Tests and examples run against the wheel installed in .venv, never the source tree.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Added to the command line of pytest, of the benchmarks and of the conformance run.
+ARGS ?=
+# The workspace that `make run` serves.
+SITE ?= examples/site
+# One build folder for every checkout: wasmtime takes minutes to compile, and a new clone need not pay again.
+export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/loop-kit/target)
+
+# What the wheel is built from.
+SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
+	-type f -not -path '*/tests/*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
+
+.PHONY: help setup run test lint format bench conformance wheel wit lock clean own-target FORCE
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.installed node_modules/.installed ## Make .venv with the built package, and install all that tests need
+
+run: setup ## Build examples/site, serve it and print its URL (SITE=folder serves another workspace)
+	$(BIN)/loop run $(SITE)
+
+test: setup own-target ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
+	cargo test --release --locked -p loop-engine -p loop-native
+	node --test --test-reporter=spec examples/site/test/*.test.js
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Clippy has the dev profile to itself: in the release profile it and maturin would rebuild pyo3 in turns.
+lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of both languages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest loop_kit._core
+	tools/vendor_wit.py --check
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+format: setup ## Format the code of both languages and mend what ruff can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	cargo fmt
+
+# -P keeps bench/http.py from standing in for the standard library's http.
+bench: setup .venv/.peers ## Measure hosting and HTTP against the peers, in one run
+	tools/system_packages wrk
+	$(BIN)/python -P bench/hosting.py $(ARGS)
+	$(BIN)/python -P bench/http.py $(ARGS)
+
+conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
+	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }
+	$(BIN)/python tests/conformance/run.py "$(SUITES)" $(ARGS)
+
+wheel: dist/.built ## Build the wheel into dist/
+
+wit: ## Vendor WASI's WIT packages into wit/deps again
+	tools/vendor_wit.py
+
+lock: .venv/.requirements ## Pin Python and JavaScript requirements anew
+	$(PIP) install uv==0.13.9
+	for set in dev peers; do \
+	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --generate-hashes \
+	    --no-emit-index-url --custom-compile-command 'make lock' "requirements/$$set.in" -o "requirements/$$set.txt"; \
+	done
+	npm update --package-lock-only
+
+clean: ## Remove what these commands made here (the shared build folder of Rust stays)
+	rm -rf .venv node_modules dist examples/*/build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A lock that changed makes a new environment, so that it holds what is pinned and nothing else.
+.venv/.requirements: requirements/dev.txt
+	tools/toolchains $(PYTHON)
+	$(PYTHON) -m venv --clear .venv
+	$(PIP) install --require-hashes --requirement requirements/dev.txt
+	touch $@
+
+.venv/.peers: requirements/peers.txt .venv/.requirements
+	$(PIP) install --require-hashes --requirement requirements/peers.txt
+	touch $@
+
+.venv/.installed: dist/.built
+	$(PIP) install --no-deps --force-reinstall dist/*.whl
+	$(PIP) check
+	touch $@
+
+dist/.built: $(SOURCES) dist/.sources .venv/.requirements | own-target
+	rm -f dist/*.whl
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist
+	touch $@
+
+# Changes when a file appears or goes away, which the times of those that are left do not tell.
+dist/.sources: FORCE
+	@mkdir -p dist
+	@printf '%s\n' $(SOURCES) | cmp -s - $@ || printf '%s\n' $(SOURCES) > $@
+
+# Cargo tells sources by their time alone: what another checkout built last could pass for a build of this one.
+own-target:
+	@mkdir -p $(CARGO_TARGET_DIR); owner=$(CARGO_TARGET_DIR)/checkout; \
+	if [ "$$(cat "$$owner" 2>/dev/null)" != '$(CURDIR)' ]; then \
+	  for profile in dev release; do \
+	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-native -p loop-py; \
+	  done; \
+	  echo '$(CURDIR)' > "$$owner"; \
+	fi
+
+node_modules/.installed: package.json package-lock.json .npmrc
+	npm ci
+	touch $@

@@ -1,0 +1,53 @@
+"""Plumbing of every test, those beside the capabilities included: what is tested is the installed package."""
+
+import importlib.util
+import os
+import signal
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+SOURCES = Path(__file__).resolve().parent / "python"
+
+settings.register_profile("loop-kit", deadline=None)
+if "CI" not in os.environ:  # there hypothesis has a profile of its own, which repeats the same examples
+    settings.load_profile("loop-kit")
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # what a shell starts in the background ignores it, and so would every process that a test interrupts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    spec = importlib.util.find_spec("loop_kit")
+    if spec is None or spec.origin is None or Path(spec.origin).is_relative_to(SOURCES):
+        raise pytest.UsageError(
+            "tests run against the installed package: `make setup`, then .venv/bin/pytest"
+        )
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    # As packages, pytest would import the source tree's folders next to the installed ones.
+    return pytest.Dir.from_parent(parent, path=path) if path.is_relative_to(SOURCES) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the known gaps of `tests/known_gaps.toml`: they must fail, so that the list can only shrink."""
+    gaps = tomllib.loads((SOURCES.parent / "tests" / "known_gaps.toml").read_text())
+    reasons = {test: reason for reason, tests in gaps.items() for test in tests}
+    for item in items:
+        # a parametrized test is listed as a whole, or by its parameters
+        reason = reasons.get(item.nodeid) or reasons.get(item.nodeid.partition("[")[0])
+        if reason is not None:
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=not reason.startswith("sometimes")))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Reports carry these from xdist's workers too.
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    not_run = [text for report in reports for name, text in report.user_properties if name == "not run"]
+    if not_run:
+        terminalreporter.section(f"snippets of the docs that are marked as not run: {len(not_run)}")
+        for text in not_run:
+            terminalreporter.line(str(text))

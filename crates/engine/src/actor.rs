@@ -1,0 +1,222 @@
+//! A concurrent instance at work: one future that runs its Store, and jobs sent to it.
+//!
+//! wasmtime lets one `run_concurrent` at a time poll a Store, so every call, stream and drop of an instance goes
+//! through the future here. Whoever has an interest in the instance may poll that future ([`Home::poll`]); wakes go
+//! to the embedder's [`Notify`], which polls it where its host functions may run (the event loop's thread).
+
+use std::any::Any;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use wasmtime::component::Accessor;
+use wasmtime::{Error, Result};
+
+use crate::instance::{Home, State};
+use crate::joint::Joint;
+use crate::scope::{self, lock};
+
+/// What an embedder does when an instance wants to be polled.
+pub trait Notify: Send + Sync + 'static {
+    /// Arranges for [`Home::poll`], soon and on the right thread. Called from any thread, with no lock held.
+    fn notify(&self, home: Arc<Home>);
+}
+
+/// Something to do in the Store, to its end.
+pub(crate) type Job =
+    Box<dyn for<'a> FnOnce(&'a Accessor<State>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> + Send>;
+
+type Running = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+pub(crate) struct Actor {
+    jobs: mpsc::UnboundedSender<Job>,
+    future: Mutex<Option<Running>>,
+    wake: Arc<ActorWake>,
+    /// Why the future ended, if by an error.
+    end: Mutex<Option<Arc<Error>>>,
+    /// To be dropped by whoever polls it now.
+    stopping: AtomicBool,
+}
+
+struct ActorWake {
+    home: Weak<Home>,
+    notify: Arc<dyn Notify>,
+    /// Woken since the last poll began.
+    queued: AtomicBool,
+    polling: AtomicBool,
+}
+
+impl Wake for ActorWake {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // whoever polls looks at `queued` once more after it has cleared `polling`
+        if self.queued.swap(true, SeqCst) || self.polling.load(SeqCst) {
+            return;
+        }
+        if let Some(home) = self.home.upgrade() {
+            self.notify.notify(home);
+        }
+    }
+}
+
+/// What came of one poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// Nothing more to do until it is woken.
+    Idle,
+    /// It was woken meanwhile: poll again, when others had their turn.
+    Again,
+    /// Its future has ended.
+    Ended,
+}
+
+impl Actor {
+    /// `run` is given the queue of jobs and runs them in the instance's Store.
+    pub fn new<F>(
+        home: Weak<Home>,
+        notify: Arc<dyn Notify>,
+        run: impl FnOnce(mpsc::UnboundedReceiver<Job>) -> F,
+    ) -> Self
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let wake = ActorWake {
+            home,
+            notify,
+            queued: AtomicBool::new(false),
+            polling: AtomicBool::new(false),
+        };
+        Actor {
+            jobs,
+            future: Mutex::new(Some(Box::pin(Joint::new(run(queue))))),
+            wake: Arc::new(wake),
+            end: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Queues a job. A job for an instance that has ended is dropped.
+    pub fn submit(&self, job: Job) {
+        let _ = self.jobs.send(job);
+        // until its first poll the future has no waker for the queue to wake
+        self.wake.wake_by_ref();
+    }
+
+    /// Queues a job for a caller that polls the instance itself, next.
+    pub fn submit_quietly(&self, job: Job) {
+        // a queued wake keeps the queue's own wake from notifying the embedder
+        self.wake.queued.store(true, SeqCst);
+        let _ = self.jobs.send(job);
+    }
+
+    /// Drops the Store, with all that runs in it; at the end of the poll where it is being polled.
+    pub fn stop(&self, why: Error) {
+        lock(&self.end).get_or_insert_with(|| Arc::new(why));
+        self.stopping.store(true, SeqCst);
+        let Ok(mut future) = self.future.try_lock() else {
+            return;
+        };
+        let gone = future.take();
+        drop(future);
+        drop(gone);
+    }
+
+    pub fn end(&self) -> Option<Arc<Error>> {
+        lock(&self.end).clone()
+    }
+
+    pub fn has_ended(&self) -> bool {
+        match self.future.try_lock() {
+            Ok(f) => f.is_none(),
+            Err(_) => false, // it is being polled
+        }
+    }
+
+    fn poll(&self) -> Polled {
+        let Ok(mut future) = self.future.try_lock() else {
+            return Polled::Idle;
+        }; // polled further up this stack
+        let Some(running) = future.as_mut() else {
+            return Polled::Ended;
+        };
+        self.wake.polling.store(true, SeqCst);
+        self.wake.queued.store(false, SeqCst);
+        let waker = Waker::from(self.wake.clone());
+        let polled = running.as_mut().poll(&mut Context::from_waker(&waker));
+        self.wake.polling.store(false, SeqCst);
+        let polled = if self.stopping.load(SeqCst) {
+            Poll::Ready(Ok(()))
+        } else {
+            polled
+        };
+        match polled {
+            Poll::Pending if self.wake.queued.load(SeqCst) => Polled::Again,
+            Poll::Pending => Polled::Idle,
+            Poll::Ready(result) => {
+                if let Err(e) = result {
+                    lock(&self.end).get_or_insert_with(|| Arc::new(e));
+                }
+                let gone = future.take();
+                drop(future);
+                drop(gone); // its callers now learn that it has ended
+                Polled::Ended
+            }
+        }
+    }
+}
+
+impl Home {
+    /// Polls the instance's future once. Does nothing for an instance that is not concurrent.
+    pub fn poll(self: &Arc<Self>) -> Polled {
+        let Some(actor) = self.actor.get() else {
+            return Polled::Ended;
+        };
+        scope::enter(&self.shared, || actor.poll())
+    }
+
+    /// Notifies once more; for whoever polled, got [`Polled::Again`], and lets others have their turn first.
+    pub fn notify(self: &Arc<Self>) {
+        if let Some(actor) = self.actor.get() {
+            actor.wake.notify.notify(self.clone());
+        }
+    }
+
+    /// Why the instance ended, if by an error.
+    pub fn ended(&self) -> Option<Arc<Error>> {
+        self.actor.get().and_then(Actor::end)
+    }
+
+    /// Stops the instance: calls in flight end with [`crate::Fault::Gone`].
+    pub fn stop(&self, why: Error) {
+        if let Some(actor) = self.actor.get() {
+            actor.stop(why);
+        }
+    }
+}
+
+/// Runs jobs until the queue closes.
+pub(crate) async fn run_jobs(accessor: &Accessor<State>, mut queue: mpsc::UnboundedReceiver<Job>) {
+    let mut running = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            job = queue.recv() => match job {
+                Some(job) => running.push(job(accessor)),
+                None => break,
+            },
+            Some(()) = running.next(), if !running.is_empty() => {}
+        }
+    }
+    while running.next().await.is_some() {}
+}
+
+/// What the caller of an export attached to its call; imports made on its behalf find it.
+pub type CallContext = Arc<dyn Any + Send + Sync>;

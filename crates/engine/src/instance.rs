@@ -1,0 +1,252 @@
+//! A Store with one component instance in it.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use wasmtime::component::{Func, GuestTaskId, Instance, ResourceAny};
+use wasmtime::{AsContextMut, Result, Store, UpdateDeadline};
+
+use crate::actor::{Actor, CallContext};
+use crate::engine::TICK;
+use crate::error::Fault;
+use crate::limits::Meter;
+use crate::program::{Program, StoreKind};
+use crate::scope::{Shared, lock};
+use crate::wasi::Wasi;
+
+/// What a Store of ours holds.
+pub struct State {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) meter: Meter,
+    pub(crate) budget: Budget,
+    pub(crate) wasi: Option<Box<Wasi>>,
+}
+
+/// What a call may still use.
+pub(crate) struct Budget {
+    /// The tick at which the call's deadline passes.
+    deadline: u64,
+    /// Ticks of CPU time left.
+    cpu: u64,
+    /// Called at each tick while the guest runs and the caller holds something others want (the GIL).
+    on_tick: Option<fn() -> Result<()>>,
+    program: Weak<Program>,
+}
+
+/// The identity of an instance: what handles point to.
+pub struct Home {
+    pub program: Arc<Program>,
+    pub shared: Arc<Shared>,
+    /// One permit: the right to run the instance.
+    pub(crate) gate: Semaphore,
+    /// Who holds the permit, while it runs synchronously; 0: nobody.
+    pub(crate) owner: AtomicUsize,
+    /// The instance while nobody runs it; gone for good once it trapped.
+    pub(crate) parked: Mutex<Option<Box<Core>>>,
+    /// What runs the instance, if it is concurrent.
+    pub(crate) actor: OnceLock<Actor>,
+    /// The wasmtime instance, for whoever runs jobs.
+    pub(crate) instance: OnceLock<Instance>,
+    /// The contexts of the calls in flight.
+    pub(crate) callers: Mutex<HashMap<GuestTaskId, CallContext>>,
+    /// Guest resources whose handles died, to be dropped when the instance runs next.
+    dropped: Mutex<Vec<ResourceAny>>,
+}
+
+/// An instance in its Store.
+pub(crate) struct Core {
+    pub store: Store<State>,
+    instance: Instance,
+    funcs: Box<[Option<Func>]>,
+}
+
+/// An instance that can run. Parked it is without its home, which then owns it.
+pub(crate) struct Live {
+    pub core: Box<Core>,
+    pub home: Arc<Home>,
+}
+
+impl Home {
+    pub(crate) fn new(program: &Arc<Program>) -> Arc<Self> {
+        Arc::new_cyclic(|home: &Weak<Home>| Home {
+            program: program.clone(),
+            shared: Shared::new(program.plans.clone(), home.clone()),
+            gate: Semaphore::new(1),
+            owner: AtomicUsize::new(0),
+            parked: Mutex::default(),
+            actor: OnceLock::new(),
+            instance: OnceLock::new(),
+            callers: Mutex::default(),
+            dropped: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn drop_later(&self, any: ResourceAny) {
+        match self.actor.get() {
+            Some(actor) => actor.submit(Box::new(move |accessor| {
+                Box::pin(async move {
+                    // a destructor that traps ends the instance, which whoever uses it next learns
+                    let _ = accessor.with(|store| any.resource_drop(store));
+                })
+            })),
+            None => lock(&self.dropped).push(any),
+        }
+    }
+
+    pub(crate) fn unpark(self: &Arc<Self>) -> Option<Live> {
+        let core = lock(&self.parked).take()?;
+        Some(Live {
+            core,
+            home: self.clone(),
+        })
+    }
+
+    /// Whether the instance trapped and was dropped: idle, and not there.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.actor.get().is_none() && self.gate.available_permits() > 0 && lock(&self.parked).is_none()
+    }
+
+    pub(crate) fn take_dropped(&self) -> Vec<ResourceAny> {
+        std::mem::take(&mut *lock(&self.dropped))
+    }
+}
+
+impl Live {
+    /// A Store for a new instance; `instance` comes from instantiating in it.
+    pub fn store(program: &Arc<Program>) -> Result<(Store<State>, Arc<Home>)> {
+        let home = Home::new(program);
+        Ok((Live::store_of(&home)?, home))
+    }
+
+    /// A Store for the instance that `home` is to be.
+    pub fn store_of(home: &Arc<Home>) -> Result<Store<State>> {
+        let program = &home.program;
+        let limits = &program.limits;
+        let state = State {
+            shared: home.shared.clone(),
+            meter: Meter::new(limits),
+            budget: Budget {
+                deadline: u64::MAX,
+                cpu: u64::MAX,
+                on_tick: None,
+                program: Arc::downgrade(program),
+            },
+            wasi: program.wasi()?,
+        };
+        let mut store = Store::new(program.engine(), state);
+        store.limiter(|s| &mut s.meter);
+        store.set_hostcall_fuel(limits.payload);
+        let asynchronous = program.kind == StoreKind::Async;
+        store.epoch_deadline_callback(move |mut store| tick(store.data_mut(), asynchronous));
+        Ok(store)
+    }
+
+    pub fn new(store: Store<State>, instance: Instance, home: Arc<Home>) -> Self {
+        let funcs = vec![None; home.program.exports.len()].into();
+        Live {
+            core: Box::new(Core {
+                store,
+                instance,
+                funcs,
+            }),
+            home,
+        }
+    }
+
+    /// Leaves the instance to its home, for whoever holds a handle to it.
+    pub fn park(self) {
+        let Live { core, home } = self;
+        *lock(&home.parked) = Some(core);
+    }
+
+    /// The export's function in this instance.
+    pub fn func(&mut self, index: usize) -> Result<Func> {
+        let core = &mut *self.core;
+        if let Some(f) = core.funcs[index] {
+            return Ok(f);
+        }
+        let found = core
+            .instance
+            .get_func(&mut core.store, self.home.program.exports[index].index);
+        let f = found.ok_or_else(|| wasmtime::format_err!("export {index} is not a function"))?;
+        core.funcs[index] = Some(f);
+        Ok(f)
+    }
+
+    /// Sets what the next call may use.
+    pub fn arm(&mut self, on_tick: Option<fn() -> Result<()>>) -> Result<()> {
+        arm(&mut self.core.store, &self.home.program, on_tick, false)
+    }
+
+    /// Drops guest resources whose handles have died. Synchronous Stores only.
+    pub fn sweep(&mut self) -> Result<()> {
+        for any in self.home.take_dropped() {
+            any.resource_drop(&mut self.core.store)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sets what the calls of a Store may use. `more`: others run already, whose time must not be cut short.
+pub(crate) fn arm(
+    mut store: impl AsContextMut<Data = State>,
+    program: &Program,
+    on_tick: Option<fn() -> Result<()>>,
+    more: bool,
+) -> Result<()> {
+    let ticks = |d: Option<Duration>| d.map_or(u64::MAX, |d| d.as_nanos().div_ceil(TICK.as_nanos()) as u64);
+    let mut store = store.as_context_mut();
+    let budget = &mut store.data_mut().budget;
+    let deadline = program
+        .now()
+        .saturating_add(ticks(program.limits.deadline))
+        .saturating_add(1);
+    let cpu = ticks(program.limits.cpu).saturating_add(1);
+    if more {
+        budget.deadline = budget.deadline.max(deadline);
+        budget.cpu = budget.cpu.saturating_add(cpu);
+        return Ok(());
+    }
+    budget.deadline = deadline;
+    budget.cpu = cpu;
+    budget.on_tick = on_tick;
+    store.set_epoch_deadline(1);
+    if let Some(fuel) = program.limits.fuel {
+        store.set_fuel(fuel)?;
+    }
+    Ok(())
+}
+
+/// The epoch's callback: counts, checks, lets others run.
+fn tick(state: &mut State, asynchronous: bool) -> Result<UpdateDeadline> {
+    let budget = &mut state.budget;
+    if let Some(program) = budget.program.upgrade() {
+        if program.now() >= budget.deadline {
+            return Err(Fault::Deadline {
+                seconds: seconds(program.limits.deadline),
+            }
+            .into());
+        }
+        budget.cpu = budget.cpu.saturating_sub(1);
+        if budget.cpu == 0 {
+            return Err(Fault::Cpu {
+                seconds: seconds(program.limits.cpu),
+            }
+            .into());
+        }
+    }
+    if let Some(f) = budget.on_tick {
+        f()?;
+    }
+    if asynchronous && !state.shared.is_lowering() {
+        return Ok(UpdateDeadline::Yield(1));
+    }
+    Ok(UpdateDeadline::Continue(1))
+}
+
+fn seconds(d: Option<Duration>) -> f64 {
+    d.map_or(f64::INFINITY, |d| d.as_secs_f64())
+}

@@ -1,0 +1,45 @@
+//! Core modules written for WASI preview 1, made components by the Bytecode Alliance's adapter.
+
+use std::borrow::Cow;
+
+use wasi_preview1_component_adapter_provider as adapters;
+use wasmtime::{Result, format_err};
+
+/// The bytes as a component: as they are, or, for a core module, wrapped by the preview-1 adapter.
+///
+/// Errors when a core module imports more than preview 1.
+pub(crate) fn componentize(wasm: &[u8]) -> Result<Cow<'_, [u8]>> {
+    if !is_module(wasm) {
+        return Ok(Cow::Borrowed(wasm));
+    }
+    let adapter = if exports_start(wasm) {
+        adapters::WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER
+    } else {
+        adapters::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER
+    };
+    let encode = || {
+        wit_component::ComponentEncoder::default()
+            .validate(true)
+            .module(wasm)?
+            .adapter(adapters::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter)?
+            .encode()
+    };
+    encode()
+        .map(Cow::Owned)
+        .map_err(|e| format_err!("this is a core module, and it cannot be made a component: {e:#}"))
+}
+
+pub(crate) fn is_module(wasm: &[u8]) -> bool {
+    wasm.get(..8) == Some(b"\0asm\x01\0\0\0")
+}
+
+/// A command exports `_start`.
+fn exports_start(wasm: &[u8]) -> bool {
+    let payloads = wasmparser::Parser::new(0).parse_all(wasm);
+    payloads.filter_map(|p| p.ok()).any(|p| match p {
+        wasmparser::Payload::ExportSection(exports) => {
+            exports.into_iter().any(|e| e.is_ok_and(|e| e.name == "_start"))
+        }
+        _ => false,
+    })
+}

@@ -1,0 +1,357 @@
+//! Streams and futures of guests, read by the host.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use wasmtime::component::{
+    FutureAny, FutureConsumer, Source as Guest, StreamAny, StreamConsumer, StreamResult,
+};
+use wasmtime::{AsContextMut, Result, StoreContextMut};
+
+use crate::domain::Domain;
+use crate::elem::{self, Elem};
+use crate::scope::lock;
+use crate::stream::{Chunk, Plain, to_raw};
+use crate::types::{Kind, Num, TyRef};
+
+/// The host's end of a stream (or, with one value, a future) that a guest writes.
+pub struct Reader<D: Domain>(Arc<Mutex<Mailbox<D>>>);
+
+struct Mailbox<D: Domain> {
+    /// Values the reader can take now; 0 while it is not asking.
+    want: usize,
+    chunk: Option<Chunk<D>>,
+    /// The guest (or its instance) has gone: nothing follows.
+    ended: bool,
+    /// The reader has gone: the guest is told that its reader dropped.
+    closed: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl<D: Domain> Reader<D> {
+    fn new() -> Self {
+        let empty = Mailbox {
+            want: 0,
+            chunk: None,
+            ended: false,
+            closed: false,
+            reader: None,
+            writer: None,
+        };
+        Reader(Arc::new(Mutex::new(empty)))
+    }
+
+    /// The next chunk, of at most `max` values; `None` at the end. The instance has to be polled meanwhile.
+    pub fn poll_next(&self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Chunk<D>>> {
+        let mut m = lock(&self.0);
+        if let Some(c) = m.chunk.take() {
+            m.want = 0;
+            return Poll::Ready(Some(c));
+        }
+        if m.ended || m.closed {
+            return Poll::Ready(None);
+        }
+        m.want = max;
+        m.reader = Some(cx.waker().clone());
+        if let Some(w) = m.writer.take() {
+            drop(m);
+            w.wake();
+        }
+        Poll::Pending
+    }
+
+    /// Stops reading; the guest's next write finds the stream dropped.
+    pub fn close(&self) {
+        let mut m = lock(&self.0);
+        m.closed = true;
+        m.chunk = None;
+        if let Some(w) = m.writer.take() {
+            drop(m);
+            w.wake();
+        }
+    }
+}
+
+impl<D: Domain> Drop for Reader<D> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The consumer's side of a [`Reader`].
+struct Writer<D: Domain>(Arc<Mutex<Mailbox<D>>>);
+
+impl<D: Domain> Writer<D> {
+    /// How many values the reader wants; `Err` is the answer to give the guest instead.
+    fn demand(&self, cx: &mut Context<'_>, finish: bool) -> Poll<Result<usize, StreamResult>> {
+        let mut m = lock(&self.0);
+        if m.closed {
+            return Poll::Ready(Err(StreamResult::Dropped));
+        }
+        if m.want == 0 || m.chunk.is_some() {
+            if finish {
+                return Poll::Ready(Err(StreamResult::Cancelled));
+            }
+            m.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(m.want))
+    }
+
+    fn put(&self, chunk: Chunk<D>) {
+        let mut m = lock(&self.0);
+        m.chunk = Some(chunk);
+        m.want = 0;
+        if let Some(w) = m.reader.take() {
+            drop(m);
+            w.wake();
+        }
+    }
+}
+
+impl<D: Domain> Drop for Writer<D> {
+    fn drop(&mut self) {
+        let mut m = lock(&self.0);
+        m.ended = true;
+        if let Some(w) = m.reader.take() {
+            drop(m);
+            w.wake();
+        }
+    }
+}
+
+/// A reader, and what connects it with a guest's stream or future.
+pub(crate) fn reader<D: Domain>() -> (Reader<D>, Connect<D>) {
+    let reader = Reader::new();
+    let writer = Writer(reader.0.clone());
+    (reader, Connect(writer))
+}
+
+/// The guest's side of a [`Reader`] that is not connected yet. Dropping it ends the reader.
+pub(crate) struct Connect<D: Domain>(Writer<D>);
+
+impl<D: Domain> Connect<D> {
+    pub fn stream<T: 'static>(
+        self,
+        mut store: impl AsContextMut<Data = T>,
+        payload: Option<&TyRef>,
+        stream: StreamAny,
+    ) -> Result<()> {
+        let writer = self.0;
+        macro_rules! nums {
+            ($n:expr, $($k:ident $t:ty;)*) => { match $n {
+                Num::U8 => stream.try_into_stream_reader::<u8>()?.pipe(&mut store, BytesOut(writer)),
+                $(Num::$k => stream.try_into_stream_reader::<$t>()?.pipe(&mut store, NumbersOut::<D, $t>(writer, PhantomData)),)*
+            } };
+        }
+        match payload.map(|t| &t.kind) {
+            None => stream
+                .try_into_stream_reader::<()>()?
+                .pipe(&mut store, UnitsOut(writer)),
+            Some(Kind::Num(n)) => {
+                nums!(n, S8 i8; U16 u16; S16 i16; U32 u32; S32 i32; U64 u64; S64 i64; F32 f32; F64 f64;)
+            }
+            Some(_) => stream
+                .try_into_stream_reader::<Elem<D>>()?
+                .pipe(&mut store, ValuesOut(writer)),
+        }
+    }
+
+    /// The reader gets one chunk of one value.
+    pub fn future<T: 'static>(
+        self,
+        mut store: impl AsContextMut<Data = T>,
+        payload: Option<&TyRef>,
+        future: FutureAny,
+    ) -> Result<()> {
+        match payload {
+            None => future
+                .try_into_future_reader::<()>()?
+                .pipe(&mut store, UnitsOut(self.0)),
+            Some(_) => future
+                .try_into_future_reader::<Elem<D>>()?
+                .pipe(&mut store, ValuesOut(self.0)),
+        }
+    }
+}
+
+struct BytesOut<D: Domain>(Writer<D>);
+
+impl<D: Domain, T: 'static> StreamConsumer<T> for BytesOut<D> {
+    type Item = u8;
+
+    fn poll_consume(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: StoreContextMut<T>,
+        src: Guest<'_, u8>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        let mut direct = src.as_direct(store);
+        if direct.remaining().is_empty() {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        let want = match std::task::ready!(self.0.demand(cx, finish)) {
+            Ok(n) => n,
+            Err(end) => return Poll::Ready(Ok(end)),
+        };
+        let n = direct.remaining().len().min(want);
+        let made = D::enter(|d| D::nums(d, Num::U8, &direct.remaining()[..n]))?;
+        direct.mark_read(n);
+        self.0.put(Chunk::Values(vec![made]));
+        Poll::Ready(Ok(StreamResult::Completed))
+    }
+}
+
+struct NumbersOut<D: Domain, N>(Writer<D>, PhantomData<fn() -> N>);
+
+impl<D: Domain, N: Plain, T: 'static> StreamConsumer<T> for NumbersOut<D, N> {
+    type Item = N;
+
+    fn poll_consume(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut store: StoreContextMut<T>,
+        mut src: Guest<'_, N>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        let there = src.remaining(&mut store);
+        if there == 0 {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        let want = match std::task::ready!(self.0.demand(cx, finish)) {
+            Ok(n) => n,
+            Err(end) => return Poll::Ready(Ok(end)),
+        };
+        let mut buffer: Vec<N> = Vec::with_capacity(there.min(want));
+        src.read(&mut store, &mut buffer)?;
+        self.0.put(Chunk::Raw(Box::new(to_raw(&buffer))));
+        Poll::Ready(Ok(StreamResult::Completed))
+    }
+}
+
+struct UnitsOut<D: Domain>(Writer<D>);
+
+impl<D: Domain> UnitsOut<D> {
+    fn take<T: 'static>(
+        &self,
+        cx: &mut Context<'_>,
+        mut store: StoreContextMut<T>,
+        mut src: Guest<'_, ()>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        let there = src.remaining(&mut store);
+        if there == 0 {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        let want = match std::task::ready!(self.0.demand(cx, finish)) {
+            Ok(n) => n,
+            Err(end) => return Poll::Ready(Ok(end)),
+        };
+        let n = there.min(want);
+        // a Vec of units reports endless capacity, so the count is bounded by hand
+        for _ in 0..n {
+            let mut one: Option<()> = None;
+            src.read(&mut store, &mut one)?;
+        }
+        self.0.put(Chunk::Units(n));
+        Poll::Ready(Ok(StreamResult::Completed))
+    }
+}
+
+impl<D: Domain, T: 'static> StreamConsumer<T> for UnitsOut<D> {
+    type Item = ();
+
+    fn poll_consume(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: StoreContextMut<T>,
+        src: Guest<'_, ()>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        self.take(cx, store, src, finish)
+    }
+}
+
+impl<D: Domain, T: 'static> FutureConsumer<T> for UnitsOut<D> {
+    type Item = ();
+
+    fn poll_consume(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: StoreContextMut<T>,
+        src: Guest<'_, ()>,
+        finish: bool,
+    ) -> Poll<Result<()>> {
+        self.take(cx, store, src, finish).map_ok(|_| ())
+    }
+}
+
+struct ValuesOut<D: Domain>(Writer<D>);
+
+impl<D: Domain> ValuesOut<D> {
+    fn take<T: 'static>(
+        &self,
+        cx: &mut Context<'_>,
+        mut store: StoreContextMut<T>,
+        mut src: Guest<'_, Elem<D>>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        let there = src.remaining(&mut store);
+        if there == 0 {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        let want = match std::task::ready!(self.0.demand(cx, finish)) {
+            Ok(n) => n,
+            Err(end) => return Poll::Ready(Ok(end)),
+        };
+        // a guest's write is offered once from its start; what is left over is offered again as a new write
+        elem::rewind();
+        let mut buffer: Vec<Elem<D>> = Vec::with_capacity(there.min(want));
+        src.read(&mut store, &mut buffer)?;
+        self.0
+            .put(Chunk::Values(buffer.into_iter().map(|e| e.0).collect()));
+        Poll::Ready(Ok(StreamResult::Completed))
+    }
+}
+
+impl<D: Domain, T: 'static> StreamConsumer<T> for ValuesOut<D> {
+    type Item = Elem<D>;
+
+    fn poll_consume(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: StoreContextMut<T>,
+        src: Guest<'_, Elem<D>>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        self.take(cx, store, src, finish)
+    }
+}
+
+impl<D: Domain, T: 'static> FutureConsumer<T> for ValuesOut<D> {
+    type Item = Elem<D>;
+
+    fn poll_consume(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut store: StoreContextMut<T>,
+        mut src: Guest<'_, Elem<D>>,
+        finish: bool,
+    ) -> Poll<Result<()>> {
+        match std::task::ready!(self.0.demand(cx, finish)) {
+            Ok(_) => {
+                elem::rewind();
+                let mut value: Option<Elem<D>> = None;
+                src.read(&mut store, &mut value)?;
+                self.0
+                    .put(Chunk::Values(value.map(|e| e.0).into_iter().collect()));
+                Poll::Ready(Ok(()))
+            }
+            Err(_) => Poll::Ready(Ok(())),
+        }
+    }
+}

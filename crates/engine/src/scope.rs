@@ -1,0 +1,211 @@
+//! Which instance runs on this thread.
+//!
+//! wasmtime lifts an import's parameters before any code of ours sees the call, and gives the lifting code no way
+//! to its store's data. So whoever enters or polls a Store says so here first, and lifting finds the plans and the
+//! host-resource slots of the instance at work. Scopes nest: a provider may call into another Store.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
+
+use wasmtime::{Result, format_err};
+
+use crate::actor::CallContext;
+use crate::domain::HostObject;
+use crate::instance::Home;
+use crate::joint::Joint;
+use crate::plans::Plans;
+
+/// What every import and export of one instance shares.
+pub struct Shared {
+    pub(crate) plans: Arc<Plans>,
+    /// The instance itself; dead once its Store has gone.
+    home: Weak<Home>,
+    slots: Mutex<Slots>,
+    /// Values are being lowered: the guest's `realloc` must not be made to yield, since the domain's permission
+    /// (the GIL) is held on this stack.
+    lowering: AtomicBool,
+}
+
+#[derive(Default)]
+struct Slots {
+    entries: Vec<Option<HostObject>>,
+    free: Vec<u32>,
+}
+
+impl Shared {
+    pub(crate) fn new(plans: Arc<Plans>, home: Weak<Home>) -> Arc<Self> {
+        Arc::new(Shared {
+            plans,
+            home,
+            slots: Mutex::default(),
+            lowering: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn home(&self) -> &Weak<Home> {
+        &self.home
+    }
+
+    /// Makes a host object reachable by the guest; the number is its representation in handle tables.
+    pub(crate) fn insert(&self, object: HostObject) -> u32 {
+        let mut slots = lock(&self.slots);
+        match slots.free.pop() {
+            Some(i) => {
+                slots.entries[i as usize] = Some(object);
+                i
+            }
+            None => {
+                slots.entries.push(Some(object));
+                (slots.entries.len() - 1) as u32
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, rep: u32) -> Result<HostObject> {
+        let slots = lock(&self.slots);
+        slots
+            .entries
+            .get(rep as usize)
+            .cloned()
+            .flatten()
+            .ok_or_else(|| format_err!("no such host resource"))
+    }
+
+    pub(crate) fn take(&self, rep: u32) -> Result<HostObject> {
+        let mut slots = lock(&self.slots);
+        let object = slots.entries.get_mut(rep as usize).and_then(Option::take);
+        let object = object.ok_or_else(|| format_err!("no such host resource"))?;
+        slots.free.push(rep);
+        Ok(object)
+    }
+
+    pub(crate) fn is_lowering(&self) -> bool {
+        self.lowering.load(Relaxed)
+    }
+
+    /// How many host objects the guest holds; for leak tests.
+    pub fn live(&self) -> usize {
+        let slots = lock(&self.slots);
+        slots.entries.len() - slots.free.len()
+    }
+}
+
+/// A poisoned lock only says that some thread panicked elsewhere; the data here stay consistent.
+pub(crate) fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<NonNull<Shared>>> = const { Cell::new(None) };
+}
+
+/// Runs `f` with `shared` as the instance at work.
+pub(crate) fn enter<R>(shared: &Arc<Shared>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<NonNull<Shared>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.set(self.0);
+        }
+    }
+    let _restore = Restore(CURRENT.replace(Some(NonNull::from(&**shared))));
+    f()
+}
+
+/// Calls `f` with the instance at work.
+///
+/// Errors when no instance is at work, which would be a bug of the engine.
+pub(crate) fn current<R>(f: impl FnOnce(&Shared) -> Result<R>) -> Result<R> {
+    match CURRENT.get() {
+        // SAFETY: `enter` borrows the Arc for as long as the pointer is set, and the pointer never leaves its thread.
+        Some(p) => f(unsafe { p.as_ref() }),
+        None => Err(format_err!("no component instance is at work on this thread")),
+    }
+}
+
+/// The instance at work on this thread, if any.
+pub fn current_home() -> Option<Arc<Home>> {
+    current(|s| Ok(s.home.upgrade())).ok().flatten()
+}
+
+thread_local! {
+    /// What the caller attached to the call that makes an import now.
+    static CALLER: RefCell<Option<CallContext>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` with the caller's context at hand for [`caller`].
+pub(crate) fn with_caller<R>(context: Option<CallContext>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<CallContext>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CALLER.set(self.0.take());
+        }
+    }
+    let _restore = Restore(CALLER.replace(context));
+    f()
+}
+
+/// The context of the call on whose behalf a host function runs now: what was passed to [`crate::Program::start`].
+/// None within synchronous imports, whose caller is on the stack or polls in its own task.
+pub fn caller() -> Option<CallContext> {
+    CALLER.with_borrow(Clone::clone)
+}
+
+thread_local! {
+    static POLLER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Runs `f`, a poll, on behalf of `poller` (a task, by its address; 0: unknown).
+pub fn with_poller<R>(poller: usize, f: impl FnOnce() -> R) -> R {
+    let outer = POLLER.replace(poller);
+    let r = f();
+    POLLER.set(outer);
+    r
+}
+
+pub(crate) fn poller() -> usize {
+    POLLER.get()
+}
+
+/// Runs `f`, which lowers values into the instance at work, without yields in between.
+pub(crate) fn lowering<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+    let Some(p) = CURRENT.get() else {
+        return Err(format_err!("no component instance is at work on this thread"));
+    };
+    // SAFETY: as in `current`.
+    let flag = &unsafe { p.as_ref() }.lowering;
+    flag.store(true, Relaxed);
+    let r = f();
+    flag.store(false, Relaxed);
+    r
+}
+
+pin_project_lite::pin_project! {
+    /// A Store's future, polled within the scope of its instance and together with the calls that it hands over.
+    pub(crate) struct Scoped<F> {
+        shared: Arc<Shared>,
+        #[pin]
+        inner: Joint<F>,
+    }
+}
+
+impl<F> Scoped<F> {
+    pub(crate) fn new(shared: Arc<Shared>, inner: F) -> Self {
+        Scoped {
+            shared,
+            inner: Joint::new(inner),
+        }
+    }
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        enter(this.shared, || this.inner.poll(cx))
+    }
+}

@@ -1,0 +1,165 @@
+//! Calls providers as a component would: arguments and answers are checked against the WIT.
+
+mod core;
+mod fsx;
+mod wit;
+
+use std::sync::{Arc, Mutex};
+
+use loop_engine::{Outcome, Result, Value};
+use serde_json::{Value as Json, json};
+
+use self::wit::Wit;
+use crate::{CAPABILITIES, HostServices, Provider, ProviderError, Record, provider};
+
+/// A provider under test and what it logged.
+struct Bench {
+    wit: Wit,
+    provider: Provider,
+    logged: Arc<Mutex<Vec<Record>>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+const PAYLOAD: usize = 1 << 20;
+
+impl Bench {
+    fn new(name: &str, grant: Json) -> Self {
+        Self::try_new(name, grant).unwrap()
+    }
+
+    fn try_new(name: &str, grant: Json) -> Result<Self, ProviderError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let logged = Arc::new(Mutex::new(vec![]));
+        let sink = logged.clone();
+        let host = HostServices {
+            log: Arc::new(move |r| sink.lock().unwrap().push(r)),
+            io: runtime.handle().clone(),
+            payload: PAYLOAD,
+        };
+        let provider = provider(name, &Json::Null, &grant, host)?;
+        Ok(Bench {
+            wit: Wit::new(name),
+            provider,
+            logged,
+            runtime,
+        })
+    }
+
+    fn call(&self, function: &str, args: Vec<Value>) -> Result<Option<Value>> {
+        self.wit.check_args(function, &args);
+        let result = match (self.provider.functions[function].call)(args) {
+            Outcome::Ready(result) => result,
+            Outcome::Later(later) => self.runtime.block_on(later),
+        };
+        if let Ok(value) = &result {
+            self.wit.check_result(function, value.as_ref());
+        }
+        result
+    }
+
+    /// The answer of a function that never traps.
+    fn get(&self, function: &str, args: Vec<Value>) -> Value {
+        self.call(function, args).unwrap().expect("an answer")
+    }
+}
+
+fn s(v: &str) -> Value {
+    Value::string(v)
+}
+
+#[test]
+fn every_function_of_the_wit_is_served_and_nothing_else() {
+    for capability in CAPABILITIES {
+        let bench = Bench::new(capability.name, json!({}));
+        let served: Vec<_> = bench.provider.functions.keys().map(|k| k.to_string()).collect();
+        assert_eq!(served, bench.wit.functions());
+        assert_eq!(capability.interfaces, bench.wit.interfaces());
+        for interface in capability.interfaces {
+            let short = interface.split(['/', '@']).nth(1).unwrap();
+            let key = served
+                .iter()
+                .find(|k| k.starts_with(&format!("{short}#")))
+                .unwrap();
+            let function = key.split('#').nth(1).unwrap();
+            assert!(bench.provider.import(interface, function).is_some());
+            assert!(bench.provider.import(interface, "other").is_none());
+        }
+    }
+}
+
+#[test]
+fn what_a_grant_may_not_say_is_named() {
+    for (name, grant, key, problem) in [
+        ("cor", json!({}), "name", "core, fsx"),
+        ("core", json!([]), "grant", "must be an object"),
+        (
+            "core",
+            json!({"log": {"level": "loud"}}),
+            "grant.log.level",
+            "expected one of `trace`",
+        ),
+        (
+            "core",
+            json!({"log": {"max-record": 0}}),
+            "grant.log.max-record",
+            "nonzero",
+        ),
+        (
+            "fsx",
+            json!({"root": {}}),
+            "grant.root",
+            "expected one of `roots`",
+        ),
+        (
+            "fsx",
+            json!({"roots": {"a": {"path": "/", "mode": "rw"}}}),
+            "grant.roots.a.mode",
+            "expected `ro`",
+        ),
+        (
+            "fsx",
+            json!({"roots": {"a": {}}}),
+            "grant.roots.a",
+            "missing field `path`",
+        ),
+        (
+            "fsx",
+            json!({"roots": {"a": {"path": "."}}}),
+            "grant.roots.a.path",
+            "absolute",
+        ),
+        (
+            "fsx",
+            json!({"roots": {"a": {"path": "/no/such"}}}),
+            "grant.roots.a.path",
+            "that exists",
+        ),
+        (
+            "fsx",
+            json!({"max-read": "16MiB"}),
+            "grant.max-read",
+            "expected a nonzero",
+        ),
+    ] {
+        let error = match name {
+            "cor" => provider(name, &Json::Null, &grant, Bench::new("core", json!({})).host()).err(),
+            _ => Bench::try_new(name, grant).err(),
+        };
+        let error = error.unwrap();
+        assert_eq!(error.key, key);
+        assert!(error.problem.contains(problem), "{error}");
+    }
+}
+
+impl Bench {
+    fn host(&self) -> HostServices {
+        HostServices {
+            log: Arc::new(|_| ()),
+            io: self.runtime.handle().clone(),
+            payload: PAYLOAD,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Engine errors as `loop_kit.errors`.
+
+use loop_engine::{Ended, Fault, Mismatch};
+use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use wasmtime::{Error, Trap, WasmBacktrace};
+
+use crate::domain::PyFailure;
+
+/// An error class of `loop_kit.errors`, called with `args`.
+pub fn raise<'py>(py: Python<'py>, name: &str, args: impl PyCallArgs<'py>) -> PyErr {
+    let made = py
+        .import(intern!(py, "loop_kit.errors"))
+        .and_then(|m| m.getattr(name))
+        .and_then(|class| class.call1(args));
+    match made {
+        Ok(e) => PyErr::from_value(e),
+        Err(e) => e,
+    }
+}
+
+/// What the failure of a call is in Python. `path` names the export.
+pub fn of_call(py: Python<'_>, path: &str, e: &Error) -> PyErr {
+    // an instance that ended tells all who used it, and those that used them
+    if let Some(Ended(inner)) = e.downcast_ref::<Ended>() {
+        return of_call(py, path, inner);
+    }
+    if let Some(PyFailure(cause)) = e
+        .chain()
+        .find_map(|c| c.downcast_ref::<PyFailure>())
+        .or_else(|| e.downcast_ref())
+    {
+        return of_provider(py, cause);
+    }
+    if let Some(fault) = e.downcast_ref::<Fault>() {
+        return of_fault(py, fault);
+    }
+    if let Some(m) = e.downcast_ref::<Mismatch>() {
+        // an element of a stream, or a future's value, which are read long after the call that passed them
+        let text = format!("{path}: what feeds a stream or future gave a wrong value: {m}");
+        return raise(
+            py,
+            "ProviderTypeError",
+            (text, "", path, &m.path, &m.expected, &m.got),
+        );
+    }
+    let frames = e.downcast_ref::<WasmBacktrace>().map(|b| b.to_string());
+    let code = e.downcast_ref::<Trap>();
+    let why = code.map_or_else(|| format!("{}", e.root_cause()), |t| format!("{t}"));
+    let code = code.map(|t| format!("{t:?}"));
+    raise(py, "GuestTrap", (path, why, code, frames))
+}
+
+/// A provider's exception: as it is, if it is already ours or not an `Exception` (KeyboardInterrupt, SystemExit).
+fn of_provider(py: Python<'_>, cause: &PyErr) -> PyErr {
+    cause.clone_ref(py)
+}
+
+fn of_fault(py: Python<'_>, fault: &Fault) -> PyErr {
+    let text = fault.to_string();
+    match fault {
+        Fault::Deadline { seconds } => raise(py, "DeadlineExceeded", (text, *seconds)),
+        Fault::Cpu { seconds } => raise(py, "LimitExceeded", (text, "cpu", *seconds)),
+        Fault::Memory { limit } => raise(py, "LimitExceeded", (text, "memory", *limit)),
+        Fault::Overloaded { limit } => raise(py, "Overloaded", (text, *limit)),
+        Fault::Gone(_) => raise(py, "ProviderGone", (text,)),
+        Fault::Reentered => raise(py, "Reentered", (text,)),
+        Fault::Stack => raise(py, "LimitExceeded", (text, "stack", py.None())),
+        Fault::BadArgument {
+            interface,
+            function,
+            parameter,
+            mismatch,
+        } => raise(
+            py,
+            "ArgumentError",
+            (
+                text,
+                interface,
+                function,
+                parameter,
+                &mismatch.path,
+                &mismatch.expected,
+                &mismatch.got,
+            ),
+        ),
+        Fault::Arity {
+            interface,
+            function,
+            expected,
+            got,
+        } => raise(
+            py,
+            "ArgumentError",
+            (
+                text,
+                interface,
+                function,
+                "",
+                "",
+                format!("{expected} arguments"),
+                format!("{got}"),
+            ),
+        ),
+        Fault::BadResult {
+            interface,
+            function,
+            mismatch,
+        } => raise(
+            py,
+            "ProviderTypeError",
+            (
+                text,
+                interface,
+                function,
+                &mismatch.path,
+                &mismatch.expected,
+                &mismatch.got,
+            ),
+        ),
+    }
+}
+
+/// What the failure of loading is.
+pub fn of_load(py: Python<'_>, e: &Error) -> PyErr {
+    raise(py, "LoadError", (format!("{e:#}"),))
+}
+
+/// Wraps what a provider raised, unless it is one of ours or not an `Exception`.
+pub fn provider(py: Python<'_>, interface: &str, function: &str, cause: PyErr) -> PyErr {
+    if !cause.is_instance_of::<PyException>(py) {
+        return cause;
+    }
+    let ours = py
+        .import(intern!(py, "loop_kit.errors"))
+        .and_then(|m| m.getattr(intern!(py, "LoopError")))
+        .is_ok_and(|class| cause.value(py).is_instance(&class).unwrap_or(false));
+    if ours {
+        return cause;
+    }
+    let what = cause
+        .value(py)
+        .repr()
+        .map_or_else(|_| "an exception".into(), |r| r.to_string_lossy().into_owned());
+    let path = if interface.is_empty() {
+        function.to_string()
+    } else {
+        format!("{interface}#{function}")
+    };
+    let wrapped = raise(
+        py,
+        "ProviderError",
+        (
+            format!("the provider of {path} raised {what}"),
+            interface,
+            function,
+        ),
+    );
+    wrapped.set_cause(py, Some(cause));
+    wrapped
+}

@@ -1,0 +1,493 @@
+//! The event loop's side: wakes from any thread, awaitables that guests wait for, instances that want to be polled.
+//!
+//! A foreign wake is put in a queue and announced by one byte on a socket pair that the loop's selector watches, so
+//! that a waker needs no GIL. Python code of providers runs in callbacks of the loop or in the caller's own task,
+//! never within a poll of a Store.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Wake;
+use std::thread::ThreadId;
+
+use loop_engine::{CallContext, Home, Notify, Polled};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tokio::sync::oneshot;
+
+use crate::domain::Python_;
+use crate::engine::Engine;
+
+/// What an awaitable came to.
+pub type Answer = PyResult<Py<PyAny>>;
+
+/// An awaitable that a guest waits for.
+pub struct Request {
+    pub awaitable: Py<PyAny>,
+    pub reply: oneshot::Sender<Answer>,
+    context: Option<CallContext>,
+    /// On whose behalf: the address of the call's context, else of its instance.
+    key: usize,
+}
+
+thread_local! {
+    /// Requests made by the poll that runs on this thread, and taken by whoever polls.
+    static REQUESTS: RefCell<Option<Vec<Request>>> = const { RefCell::new(None) };
+}
+
+/// Runs a poll on the loop's thread; returns what it gave and the requests it made.
+pub fn polling<R>(f: impl FnOnce() -> R) -> (R, Vec<Request>) {
+    let outer = REQUESTS.replace(Some(vec![]));
+    let r = f();
+    let made = REQUESTS.replace(outer).unwrap_or_default();
+    (r, made)
+}
+
+pub fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+enum Woken {
+    Call(Arc<CallWake>),
+    /// Weak: an instance that nobody uses any more need not be polled.
+    Home(Weak<Home>),
+    Request(Request),
+}
+
+/// A task of asyncio's and what it calls when it is done.
+type Task = (Py<PyAny>, Py<Done>);
+
+/// What wakers reach: no Python in here but the loop itself.
+pub struct HubInner {
+    queue: Mutex<Vec<Woken>>,
+    scheduled: AtomicBool,
+    pipe: UnixStream,
+    /// The thread that runs the loop.
+    thread: Mutex<ThreadId>,
+    event_loop: Py<PyAny>,
+    drain: OnceLock<Py<PyAny>>,
+    closed: AtomicBool,
+    /// Tasks that run for a call, by its key; held here because asyncio holds its tasks weakly.
+    tasks: Mutex<HashMap<usize, Vec<Task>>>,
+    /// Answers that never come: of imports that were cancelled in instances that go on.
+    silenced: Mutex<Vec<oneshot::Sender<Answer>>>,
+    /// Awaitables of ours that tasks wait for, by address.
+    waiting: Mutex<HashMap<usize, Weak<CallWake>>>,
+}
+
+impl HubInner {
+    fn push(&self, w: Woken) {
+        if self.closed.load(SeqCst) {
+            return;
+        }
+        lock(&self.queue).push(w);
+        if self.scheduled.swap(true, SeqCst) {
+            return;
+        }
+        if std::thread::current().id() == *lock(&self.thread) {
+            Python::attach(|py| {
+                if let Some(drain) = self.drain.get() {
+                    // a closed loop refuses: nothing will run any more then
+                    let _ = self
+                        .event_loop
+                        .call_method1(py, intern!(py, "call_soon"), (drain,));
+                }
+            });
+            return;
+        }
+        // a full pipe holds a byte that will wake the loop as well
+        let _ = (&self.pipe).write(&[1]);
+    }
+
+    /// Lets a guest wait for an awaitable.
+    pub fn ask(&self, awaitable: Py<PyAny>, context: Option<CallContext>) -> oneshot::Receiver<Answer> {
+        let (reply, answer) = oneshot::channel();
+        let home = loop_engine::current_home().map_or(0, |h| Arc::as_ptr(&h) as usize);
+        let key = context.as_ref().map_or(home, key_of);
+        let request = Request {
+            awaitable,
+            reply,
+            context,
+            key,
+        };
+        let left = REQUESTS.with_borrow_mut(|r| match r {
+            Some(requests) => {
+                requests.push(request);
+                None
+            }
+            None => Some(request), // polled by another thread
+        });
+        if let Some(request) = left {
+            self.push(Woken::Request(request));
+        }
+        answer
+    }
+
+    /// Runs an awaitable as a task of its own, in its caller's context.
+    pub fn spawn(self: &Arc<Self>, py: Python<'_>, request: Request) {
+        let Request {
+            awaitable,
+            reply,
+            context,
+            key,
+            ..
+        } = request;
+        let made = (|| {
+            let helper = py.import(intern!(py, "loop_kit._loop"))?;
+            let kwargs = PyDict::new(py);
+            if let Some(context) = context.as_ref().and_then(|c| c.downcast_ref::<Py<PyAny>>()) {
+                kwargs.set_item(intern!(py, "context"), context)?;
+            }
+            let coroutine = helper.call_method1(intern!(py, "coroutine"), (awaitable,))?;
+            self.event_loop
+                .bind(py)
+                .call_method(intern!(py, "create_task"), (coroutine,), Some(&kwargs))
+        })();
+        match made {
+            Err(e) => {
+                let _ = reply.send(Err(e));
+            }
+            Ok(task) => {
+                let done = Done {
+                    reply: Mutex::new(Some(reply)),
+                    hub: self.clone(),
+                    key,
+                };
+                let added = Py::new(py, done).and_then(|done| {
+                    lock(&self.tasks)
+                        .entry(key)
+                        .or_default()
+                        .push((task.clone().unbind(), done.clone_ref(py)));
+                    task.call_method1(intern!(py, "add_done_callback"), (done,))
+                        .map(|_| ())
+                });
+                if let Err(e) = added {
+                    e.write_unraisable(py, Some(&task));
+                }
+            }
+        }
+    }
+
+    /// Cancels what runs for a call that was abandoned. Its guest, if it goes on, gets no answer.
+    pub fn cancel_tasks(&self, py: Python<'_>, key: usize) {
+        let tasks = lock(&self.tasks).remove(&key).unwrap_or_default();
+        for (task, done) in tasks {
+            if let Some(reply) = lock(&done.get().reply).take() {
+                self.silence(reply);
+            }
+            let _ = task.call_method0(py, intern!(py, "cancel"));
+        }
+    }
+
+    /// Keeps an answer from ever coming.
+    pub fn silence(&self, reply: oneshot::Sender<Answer>) {
+        let mut silenced = lock(&self.silenced);
+        silenced.retain(|s| !s.is_closed());
+        silenced.push(reply);
+    }
+
+    /// Lets a coroutine that nobody will resume end by CancelledError, in a task of its own.
+    pub fn abandon(&self, py: Python<'_>, iterator: &Py<PyAny>, waiting: Option<&Py<PyAny>>) {
+        let ended = (|| {
+            let helper = py.import(intern!(py, "loop_kit._loop"))?;
+            helper
+                .call_method1(intern!(py, "abandon"), (&self.event_loop, iterator, waiting))
+                .map(|_| ())
+        })();
+        if let Err(e) = ended {
+            e.write_unraisable(py, None);
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+
+    /// Refuses what the hub cannot serve: it was closed, or another loop or thread asks.
+    pub fn check(&self, py: Python<'_>) -> PyResult<()> {
+        static RUNNING: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
+        let running = RUNNING.get_or_try_init(py, || {
+            py.import(intern!(py, "asyncio"))?
+                .getattr(intern!(py, "_get_running_loop"))
+                .map(Bound::unbind)
+        })?;
+        // a loop may move from thread to thread, as that of the blocking host does
+        *lock(&self.thread) = std::thread::current().id();
+        let text = if !running.call0(py)?.is(&self.event_loop) {
+            "this host belongs to another event loop; make one for each loop"
+        } else if self.is_closed() {
+            "this host is closed"
+        } else {
+            return Ok(());
+        };
+        Err(crate::errors::raise(py, "HostClosed", (text,)))
+    }
+
+    /// Polls an instance from the loop, outside any task.
+    pub fn poll_home(self: &Arc<Self>, py: Python<'_>, home: &Arc<Home>) {
+        let (polled, requests) = polling(|| home.poll());
+        for request in requests {
+            self.spawn(py, request);
+        }
+        if polled == Polled::Again {
+            home.notify();
+        }
+    }
+
+    pub fn current_task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        static CURRENT: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
+        let current = CURRENT.get_or_try_init(py, || {
+            py.import(intern!(py, "asyncio"))?
+                .getattr(intern!(py, "current_task"))
+                .map(Bound::unbind)
+        });
+        current
+            .ok()?
+            .bind(py)
+            .call1((&self.event_loop,))
+            .ok()
+            .filter(|task| !task.is_none())
+    }
+
+    pub fn create_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.event_loop
+            .bind(py)
+            .call_method0(intern!(py, "create_future"))
+    }
+}
+
+/// The key of a call's tasks.
+pub fn key_of(context: &CallContext) -> usize {
+    Arc::as_ptr(context).cast::<u8>() as usize
+}
+
+impl Notify for HubInner {
+    fn notify(&self, home: Arc<Home>) {
+        self.push(Woken::Home(Arc::downgrade(&home)));
+    }
+}
+
+/// Gives a task's outcome to the guest that waits for it.
+#[pyclass(frozen)]
+struct Done {
+    reply: Mutex<Option<oneshot::Sender<Answer>>>,
+    hub: Arc<HubInner>,
+    key: usize,
+}
+
+#[pymethods]
+impl Done {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let answer = task.call_method0(intern!(task.py(), "result")).map(Bound::unbind);
+        let mut tasks = lock(&self.hub.tasks);
+        if let Some(of_call) = tasks.get_mut(&self.key) {
+            of_call.retain(|(t, _)| !t.is(task));
+            if of_call.is_empty() {
+                tasks.remove(&self.key);
+            }
+        }
+        drop(tasks);
+        if let Some(reply) = lock(&self.reply).take() {
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// The waker of one awaitable of ours: completes the asyncio future that its task waits for.
+pub struct CallWake {
+    state: Mutex<WakeState>,
+    hub: Arc<HubInner>,
+}
+
+#[derive(Default)]
+struct WakeState {
+    woken: bool,
+    future: Option<Py<PyAny>>,
+}
+
+impl CallWake {
+    pub fn new(hub: Arc<HubInner>) -> Arc<Self> {
+        Arc::new(CallWake {
+            state: Mutex::default(),
+            hub,
+        })
+    }
+
+    /// Forgets earlier wakes; before a poll.
+    pub fn reset(self: &Arc<Self>) {
+        let old = std::mem::take(&mut *lock(&self.state));
+        if old.future.is_some() {
+            lock(&self.hub.waiting).remove(&(Arc::as_ptr(self) as usize));
+        }
+    }
+
+    /// Whether some task waits for the future of this wake, and no wake has come.
+    pub fn is_awaited(&self) -> bool {
+        let state = lock(&self.state);
+        state.future.is_some() && !state.woken
+    }
+
+    pub fn woken(&self) -> bool {
+        lock(&self.state).woken
+    }
+
+    /// What to yield to asyncio: a future that the next wake completes, or None where it was woken already.
+    pub fn wait(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if self.woken() {
+            return Ok(py.None());
+        }
+        let future = self.hub.create_future(py)?;
+        // what `Future.__await__` does before it yields itself
+        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        let mut state = lock(&self.state);
+        if state.woken {
+            return Ok(py.None());
+        }
+        state.future = Some(future.clone().unbind());
+        drop(state);
+        lock(&self.hub.waiting).insert(Arc::as_ptr(self) as usize, Arc::downgrade(self));
+        Ok(future.unbind())
+    }
+}
+
+impl Wake for CallWake {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        if std::mem::replace(&mut state.woken, true) {
+            return;
+        }
+        if state.future.is_some() {
+            drop(state);
+            self.hub.push(Woken::Call(self.clone()));
+        }
+    }
+}
+
+/// One event loop's hub. Make it within the loop.
+#[pyclass(frozen, module = "loop_kit._core")]
+pub struct Hub {
+    pub inner: Arc<HubInner>,
+    pipe: UnixStream,
+    pub runtime: tokio::runtime::Handle,
+}
+
+#[pymethods]
+impl Hub {
+    /// Watches for wakes on `event_loop`, which must be the running one.
+    #[staticmethod]
+    fn create(py: Python<'_>, event_loop: Py<PyAny>, engine: &Engine) -> PyResult<Py<Hub>> {
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
+        let runtime = engine
+            .0
+            .runtime()
+            .map_err(|e| PyRuntimeError::new_err(format!("{e:#}")))?;
+        let inner = Arc::new(HubInner {
+            queue: Mutex::default(),
+            scheduled: AtomicBool::new(false),
+            pipe: writer,
+            thread: Mutex::new(std::thread::current().id()),
+            event_loop: event_loop.clone_ref(py),
+            drain: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            tasks: Mutex::default(),
+            silenced: Mutex::default(),
+            waiting: Mutex::default(),
+        });
+        let hub = Py::new(
+            py,
+            Hub {
+                inner: inner.clone(),
+                pipe: reader,
+                runtime,
+            },
+        )?;
+        let drain = hub.getattr(py, intern!(py, "drain"))?;
+        event_loop.call_method1(
+            py,
+            intern!(py, "add_reader"),
+            (hub.get().pipe.as_raw_fd(), &drain),
+        )?;
+        let _ = inner.drain.set(drain);
+        Ok(hub)
+    }
+
+    /// Does what wakes asked for.
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        let mut bytes = [0; 64];
+        let _ = (&self.pipe).read(&mut bytes);
+        self.inner.scheduled.store(false, SeqCst);
+        let queue = std::mem::take(&mut *lock(&self.inner.queue));
+        let _runtime = self.runtime.enter();
+        for woken in queue {
+            match woken {
+                Woken::Home(home) => {
+                    if let Some(home) = home.upgrade() {
+                        self.inner.poll_home(py, &home);
+                    }
+                }
+                Woken::Request(request) => self.inner.spawn(py, request),
+                Woken::Call(call) => {
+                    let future = lock(&call.state).future.take();
+                    if let Some(future) = future
+                        && !future.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
+                    {
+                        future.call_method1(py, intern!(py, "set_result"), (py.None(),))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops watching; wakes are ignored from now on. Again is harmless.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.inner.closed.swap(true, SeqCst) {
+            return Ok(());
+        }
+        let homes: Vec<usize> = lock(&self.inner.tasks).keys().copied().collect();
+        for home in homes {
+            self.inner.cancel_tasks(py, home);
+        }
+        lock(&self.inner.queue).clear();
+        // whoever waits for us must not wait for ever
+        let waiting: Vec<_> = lock(&self.inner.waiting)
+            .drain()
+            .filter_map(|(_, w)| w.upgrade())
+            .collect();
+        for call in waiting {
+            let future = lock(&call.state).future.take();
+            if let Some(future) = future
+                && !future.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
+            {
+                let closed = crate::errors::raise(py, "HostClosed", ("this host was closed",));
+                future.call_method1(py, intern!(py, "set_exception"), (closed.into_value(py),))?;
+            }
+        }
+        let event_loop = self.inner.event_loop.bind(py);
+        if !event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            event_loop.call_method1(intern!(py, "remove_reader"), (self.pipe.as_raw_fd(),))?;
+        }
+        Ok(())
+    }
+}
+
+/// The hub of the instance at work.
+pub fn current() -> Option<Arc<HubInner>> {
+    let home = loop_engine::current_home()?;
+    home.program.ext.get()?.downcast_ref::<Arc<HubInner>>().cloned()
+}
+
+/// Only for `Started`'s type to be named once.
+pub type Started = loop_engine::Started<Python_>;

@@ -1,0 +1,43 @@
+//! The bridge: every PyO3 class, and the [`domain::Python_`] representation of values.
+//!
+//! Files pair with `python/loop_kit`: what is decided in Python (providers found, names resolved, errors raised) is
+//! decided there, and this crate only carries it out.
+
+use pyo3::prelude::*;
+
+mod call;
+mod classes;
+mod domain;
+mod engine;
+mod errors;
+mod hub;
+mod inspect;
+mod link;
+mod native;
+mod program;
+mod read;
+mod streams;
+mod values;
+mod wasi;
+
+#[pymodule]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_class::<engine::Engine>()?;
+    m.add_class::<hub::Hub>()?;
+    m.add_class::<link::Link>()?;
+    m.add_class::<link::Interface>()?;
+    m.add_class::<link::Function>()?;
+    m.add_class::<native::Native>()?;
+    m.add_class::<program::Program>()?;
+    m.add_class::<wasi::Server>()?;
+    m.add_class::<call::Call>()?;
+    m.add_class::<streams::Stream>()?;
+    m.add_class::<streams::Future>()?;
+    m.add_class::<values::Ok>()?;
+    m.add_class::<values::Handle>()?;
+    m.add_class::<values::ErrorContext>()?;
+    m.add_function(wrap_pyfunction!(native::capabilities, m)?)?;
+    m.add_function(wrap_pyfunction!(inspect::inspect, m)?)?;
+    Ok(())
+}

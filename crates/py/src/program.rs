@@ -1,0 +1,296 @@
+//! `Program`: a linked component, callable.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use loop_engine::{Caller, Home, Kind, NamedType, Neutral, StoreKind, convert};
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+
+use crate::call::Call;
+use crate::classes;
+use crate::domain::{Python_, failure};
+use crate::engine::check_fork;
+use crate::errors;
+use crate::hub::Hub;
+use crate::link::Function;
+use crate::read::handle_of;
+use crate::values::Ok as OkValue;
+
+/// What calls need of their program.
+pub struct Shell {
+    pub inner: Arc<loop_engine::Program>,
+    /// Exports whose result is a `result`, which is returned or raised.
+    fallible: Vec<bool>,
+}
+
+/// A linked component.
+#[pyclass(frozen, weakref, module = "loop_kit._core")]
+pub struct Program {
+    pub shell: Arc<Shell>,
+    /// Paths by which exports are called, with the export each names.
+    paths: HashMap<String, usize>,
+    hub: Option<Py<Hub>>,
+    /// The components that serve imports of this one; closed with it at the earliest.
+    _providers: Vec<Py<Program>>,
+}
+
+impl Program {
+    pub fn new(inner: Arc<loop_engine::Program>, hub: Option<Py<Hub>>, providers: Vec<Py<Program>>) -> Self {
+        let mut paths = HashMap::new();
+        let mut bare: HashMap<&str, usize> = HashMap::new();
+        for (i, e) in inner.exports.iter().enumerate() {
+            paths.insert(e.ty.path(), i);
+            *bare.entry(&e.ty.name).or_default() += 1;
+        }
+        for (i, e) in inner.exports.iter().enumerate() {
+            // a path will do without its version, and a bare name where only one interface has it
+            if let Some((interface, _)) = e.ty.interface.split_once('@') {
+                paths.entry(format!("{interface}#{}", e.ty.name)).or_insert(i);
+            }
+            if bare.get(&*e.ty.name) == Some(&1) {
+                paths.entry(e.ty.name.to_string()).or_insert(i);
+            }
+        }
+        if let Some(hub) = &hub {
+            let _ = inner.ext.set(Box::new(hub.get().inner.clone()));
+        }
+        let is_result = |e: &loop_engine::Export| {
+            e.ty.result
+                .as_ref()
+                .is_some_and(|t| matches!(t.kind, Kind::Result { .. }))
+        };
+        let fallible = inner.exports.iter().map(is_result).collect();
+        Program {
+            shell: Arc::new(Shell { inner, fallible }),
+            paths,
+            hub,
+            _providers: providers,
+        }
+    }
+
+    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        check_fork()?;
+        if self.shell.inner.is_closed() {
+            return Err(errors::raise(
+                py,
+                "HostClosed",
+                ("the host of this component is closed",),
+            ));
+        }
+        Ok(())
+    }
+
+    fn index(&self, py: Python<'_>, path: &Bound<'_, PyString>) -> PyResult<usize> {
+        match self.paths.get(path.to_str()?) {
+            Some(&index) => Ok(index),
+            None => {
+                let known: Vec<&String> = self.paths.keys().collect();
+                Err(errors::raise(py, "NoSuchExport", (path, known)))
+            }
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // idle instances know their program, which knows them
+        self.shell.inner.close();
+    }
+}
+
+#[pymethods]
+impl Program {
+    /// The exported functions.
+    #[getter]
+    fn exports(&self) -> Vec<Function> {
+        self.shell
+            .inner
+            .exports
+            .iter()
+            .map(|e| Function::of(&e.ty))
+            .collect()
+    }
+
+    /// Named types, as interface, name and Python class.
+    fn types(&self, py: Python<'_>) -> PyResult<Vec<(String, String, Py<PyAny>)>> {
+        let made = self
+            .shell
+            .inner
+            .types
+            .iter()
+            .map(|(interface, name, ty): &NamedType| {
+                Ok((
+                    interface.to_string(),
+                    name.to_string(),
+                    classes::of(py, ty)?.class.clone_ref(py),
+                ))
+            });
+        made.collect()
+    }
+
+    /// Whether calls may be made by `call`; else only by `start`.
+    #[getter]
+    fn is_sync(&self) -> bool {
+        self.shell.inner.kind == StoreKind::Sync
+    }
+
+    /// The number of the export that `path` names.
+    ///
+    /// Raises KeyError.
+    fn find(&self, path: &str) -> PyResult<usize> {
+        self.paths
+            .get(path)
+            .copied()
+            .ok_or_else(|| PyKeyError::new_err(path.to_string()))
+    }
+
+    /// The resources that the component itself defines, as interface and name.
+    #[getter]
+    fn resources(&self) -> Vec<(String, String)> {
+        let own = self.shell.inner.resources().iter().filter(|r| r.host.is_none());
+        own.map(|r| (r.interface.to_string(), r.name.to_string()))
+            .collect()
+    }
+
+    /// Sets the class that wraps handles of the exported resource.
+    fn set_resource_class(&self, py: Python<'_>, interface: &str, name: &str, class_: Py<PyAny>) {
+        for r in self.shell.inner.resources() {
+            if &*r.interface == interface && &*r.name == name {
+                let _ = r.ext.set(Box::new(class_.clone_ref(py)));
+            }
+        }
+    }
+
+    /// Calls the export named `path` and waits for its result.
+    #[pyo3(signature = (path, *args))]
+    fn call(
+        &self,
+        py: Python<'_>,
+        path: &Bound<'_, PyString>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<PyAny>> {
+        self.call_index(py, self.index(py, path)?, args)
+    }
+
+    /// Calls the export numbered `index` and waits for its result.
+    #[pyo3(signature = (index, *args))]
+    fn call_index(&self, py: Python<'_>, index: usize, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        self.check_open(py)?;
+        let values: Vec<Py<PyAny>> = args.iter().map(Bound::unbind).collect();
+        let out = match self.shell.home_of(py, index, &values) {
+            Some(home) => home.call::<Python_>(index, values, CALLER),
+            None => self.shell.inner.call::<Python_>(index, values, CALLER),
+        };
+        match out {
+            Ok(v) => self.shell.unwrap(py, index, v),
+            Err(e) => Err(self.shell.failure(py, index, &e)),
+        }
+    }
+
+    /// An awaitable of a call of the export named `path`.
+    #[pyo3(signature = (path, *args))]
+    fn start(&self, py: Python<'_>, path: &Bound<'_, PyString>, args: &Bound<'_, PyTuple>) -> PyResult<Call> {
+        self.start_index(py, self.index(py, path)?, args)
+    }
+
+    /// An awaitable of a call of the export numbered `index`.
+    #[pyo3(signature = (index, *args))]
+    fn start_index(&self, py: Python<'_>, index: usize, args: &Bound<'_, PyTuple>) -> PyResult<Call> {
+        self.check_open(py)?;
+        let Some(hub) = &self.hub else {
+            return Err(PyRuntimeError::new_err(
+                "this component was loaded by a host without an event loop",
+            ));
+        };
+        let values: Vec<Py<PyAny>> = args.iter().map(Bound::unbind).collect();
+        let hub = hub.get();
+        Ok(Call::new(
+            self.shell.clone(),
+            index,
+            values,
+            hub.inner.clone(),
+            hub.runtime.clone(),
+        ))
+    }
+
+    /// The arguments of a call of export `index`, written as WAVE, as Python values.
+    ///
+    /// Raises ValueError with the parser's words.
+    fn parse_args(&self, py: Python<'_>, index: usize, text: &str) -> PyResult<Vec<Py<PyAny>>> {
+        let export = &self.shell.inner.exports[index];
+        let bad = |e: wasmtime::Error| PyValueError::new_err(format!("{e:#}"));
+        let values = export.parse_args(text).map_err(bad)?;
+        let made = values.iter().zip(&export.ty.params);
+        made.map(|(v, (_, ty))| convert::<Neutral, Python_>(py, ty, &v).map_err(bad))
+            .collect()
+    }
+
+    /// What a call of export `index` returned (or, with `error`, raised as `Err`) as WAVE.
+    ///
+    /// Raises ValueError where it holds a handle, a stream or a future.
+    #[pyo3(signature = (index, value, error = false))]
+    fn format_result(&self, py: Python<'_>, index: usize, value: Py<PyAny>, error: bool) -> PyResult<String> {
+        let export = &self.shell.inner.exports[index];
+        let Some(ty) = &export.ty.result else {
+            return Ok(String::new());
+        };
+        let value = if self.shell.fallible[index] && !error {
+            Py::new(py, OkValue { value })?.into_any().into_bound(py)
+        } else {
+            value.into_bound(py)
+        };
+        let neutral = convert::<Python_, Neutral>((), ty, &value);
+        neutral
+            .and_then(|v| export.format_result(&v))
+            .map_err(|e| PyValueError::new_err(format!("{e:#}")))
+    }
+
+    /// Drops idle instances and keeps none from now on.
+    fn close(&self) {
+        self.shell.inner.close();
+    }
+}
+
+impl Shell {
+    /// The instance that a method call has to run in: that of its object.
+    pub fn home_of(&self, py: Python<'_>, index: usize, args: &[Py<PyAny>]) -> Option<Arc<Home>> {
+        if !self.inner.exports[index].ty.name.starts_with("[method]") {
+            return None;
+        }
+        let handle = handle_of(args.first()?.bind(py)).ok().flatten()?;
+        Some(handle.get().guest.home())
+    }
+
+    pub fn failure(&self, py: Python<'_>, index: usize, e: &wasmtime::Error) -> PyErr {
+        errors::of_call(py, &self.inner.exports[index].ty.path(), e)
+    }
+
+    /// A result's ok value is returned, its error raised.
+    pub fn unwrap(&self, py: Python<'_>, index: usize, v: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+        let Some(v) = v else { return Ok(py.None()) };
+        if !self.fallible[index] {
+            return Ok(v);
+        }
+        match v.cast_bound::<OkValue>(py) {
+            Ok(ok) => Ok(ok.get().value.clone_ref(py)),
+            Err(_) => Err(PyErr::from_value(v.into_bound(py))),
+        }
+    }
+}
+
+/// How calls from Python are made.
+pub const CALLER: Caller = Caller {
+    on_tick: Some(on_tick),
+    wait: |f| Python::attach(|py| py.detach(f)),
+};
+
+/// Runs at every epoch while a guest runs on this thread: signal handlers, and a turn for other Python threads.
+fn on_tick() -> wasmtime::Result<()> {
+    Python::attach(|py| {
+        py.check_signals().map_err(failure)?;
+        py.detach(|| ());
+        Ok(())
+    })
+}

@@ -1,0 +1,82 @@
+"""What the asynchronous and the blocking host have in common."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loop_kit import _core
+from loop_kit.errors import HostClosed
+from loop_kit.limits import Limits
+from loop_kit.placements.builtin import Builtin
+from loop_kit.routes import link_imports
+from loop_kit.wasi import Wasi
+
+__all__ = ["Base", "default_cache", "read"]
+
+DEFAULT: Any = object()
+
+
+def default_cache() -> Path:
+    """The folder of compiled code in the user's cache folder."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "loop-kit" / "compiled"
+
+
+def read(component: str | os.PathLike[str] | bytes) -> bytes:
+    """The bytes of a component named by its path, or given.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    return component if isinstance(component, bytes) else Path(component).read_bytes()
+
+
+class Base:
+    """Engine and links of a host."""
+
+    def __init__(self, *, cache: str | os.PathLike[str] | None = DEFAULT) -> None:
+        folder = default_cache() if cache is DEFAULT else cache
+        self._engine = _core.Engine(None if folder is None else os.fspath(folder))
+        self._closed = False
+        self._programs: list[weakref.ref[_core.Program]] = []
+
+    def _link(
+        self,
+        wasm: bytes,
+        imports: Mapping[str, Any],
+        limits: Limits,
+        wasi: Wasi | None = None,
+        hub: _core.Hub | None = None,
+        *,
+        asynchronous: bool = False,
+    ) -> _core.Program:
+        self._check_open()
+        # a provider of the user's own for a `wasi:` interface takes the place of ours
+        link = _core.Link(self._engine, wasm, ["wasi:"], limits.fuel is not None, hub)
+        core = limits.core()
+        providers = {
+            name: value.native(self._engine, core["payload"]) if isinstance(value, Builtin) else value
+            for name, value in imports.items()
+        }
+        link_imports(link, providers)
+        program = link.finish(
+            **core, asynchronous=asynchronous or hub is not None, wasi=(wasi or Wasi()).core()
+        )
+        self._programs = [known for known in self._programs if known() is not None]
+        self._programs.append(weakref.ref(program))
+        return program
+
+    def _close_programs(self) -> None:
+        """Ends what was loaded: calls are refused from now on."""
+        self._closed = True
+        for known in self._programs:
+            if (program := known()) is not None:
+                program.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise HostClosed("this host is closed")

@@ -1,0 +1,83 @@
+"""The command group: commands by name, each imported only when it is needed."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import click
+
+__all__ = ["COMMANDS", "COMPLETE_VARIABLE", "PROGRAM", "app"]
+
+PROGRAM = "loop"
+COMPLETE_VARIABLE = "_LOOP_COMPLETE"
+
+# A command is a module of this package with a click command of the same name. Its summary stands here too, so
+# that `loop --help` imports none of them.
+COMMANDS = {
+    "run": "Run a command, or a workspace.",
+    "serve": "Serve HTTP by a component.",
+    "call": "Call one function of a component.",
+    "inspect": "Show what a component imports and exports.",
+    "explain": "Show who provides each import of a component, and why.",
+    "doctor": "Check what this machine has for building and running components.",
+    "completion": "Print a script that completes commands in your shell.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"loop_kit.cli.{cmd_name.replace('-', '_')}")
+        command = getattr(module, cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # click looks for near names among the commands that it holds itself: none here.
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            ctx.fail(f"there is no command {args[0]!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from loop_kit.cli._version import version_line
+
+        click.echo(version_line())
+        ctx.exit()
+
+
+@click.command(
+    PROGRAM,
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 manifest, 4 not loadable, 5 denied, 124 deadline, 130"
+    " interrupted.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+def app(**_: Any) -> None:
+    """Run WebAssembly components and link what they import.
+
+    A workspace is a folder with a loop.toml: it names the components, what provides their imports, and what
+    each may touch. `loop COMMAND --help` explains a command and shows examples.
+    """

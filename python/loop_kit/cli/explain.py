@@ -1,0 +1,136 @@
+"""`loop explain`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loop_kit.cli import exit_codes
+from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong, warn
+from loop_kit.cli._workspace import complete_component, manifest_option, open_manifest
+from loop_kit.errors import LoopError
+
+if TYPE_CHECKING:
+    from loop_kit.manifest.explain import ExplainedComponent, ExplainedImport
+
+__all__ = ["explain", "imports_of"]
+
+
+def imports_of(path: Path) -> Sequence[str]:
+    """Returns the names of a component's imports, in its own order.
+
+    Raises:
+        OSError: The file cannot be read.
+        LoopError: It is not a component, or loop-kit is not fully installed.
+    """
+    try:
+        inspect = importlib.import_module("loop_kit.inspect")
+    except ImportError as error:
+        raise LoopError(f"loop-kit is incomplete: {error}; `loop doctor` says what to do") from None
+    names: Sequence[str] = inspect.imports(path)
+    return names
+
+
+@click.command(
+    epilog=examples(
+        ("loop explain", "every component of this workspace"),
+        ("loop explain site", "one of them"),
+        ("loop explain -m examples/site", "those of another workspace"),
+        ("loop explain --json | jq '.components[].imports[] | select(.trusted)'", ""),
+    )
+)
+@click.argument("components", nargs=-1, shell_complete=complete_component)
+@manifest_option
+@json_option
+@click.pass_context
+def explain(
+    ctx: click.Context, components: tuple[str, ...], manifest_path: Path | None, as_json: bool
+) -> None:
+    """Show who provides each import of a component, and why.
+
+    For each import: the provider, where it runs, what it may touch, and which key of loop.toml decided. For
+    an import that nothing provides, and for a part of WASI that is closed: what to add to loop.toml. Nothing
+    is built or started. Exits with 4 if a component could not be loaded as things are.
+    """
+    from loop_kit.manifest.explain import explain as explain_manifest
+
+    manifest = open_manifest(manifest_path)
+    explained = explain_manifest(manifest, imports_of, components)
+    if as_json:
+        print_json({"manifest": manifest.path, "components": [_as_json(item) for item in explained]})
+    elif not explained:
+        click.echo(f"{manifest.source.shown} has no components.")
+    else:
+        click.echo("\n\n".join(_as_text(item) for item in explained))
+    if not all(item.answered for item in explained):
+        ctx.exit(exit_codes.LOAD)
+
+
+def _as_json(component: ExplainedComponent) -> dict[str, Any]:
+    imports = [dataclasses.asdict(item) | {"answered": item.answered} for item in component.imports]
+    return dataclasses.asdict(component) | {"answered": component.answered, "imports": imports}
+
+
+def _as_text(component: ExplainedComponent) -> str:
+    lines = [f"{strong(component.name)}  {dim(click.format_filename(component.path))}"]
+    if component.unread is not None:
+        lines += [warn(f"  cannot be read: {component.unread}"), "  what loop.toml links, then:"]
+    if not component.imports:
+        lines.append("  imports nothing")
+    for names, item in _grouped(component.imports):
+        lines += ["", *(f"  {name}" for name in names)]
+        lines += [f"    {label:<11}{text}" for label, text in _rows(item)]
+        if item.add:
+            lines.append("    to link it, add" if item.status == "missing" else "    to allow more, add")
+            lines += [f"      {line}".rstrip() for line in item.add.splitlines()]
+    for key, near in component.unused.items():
+        hint = f"; did you mean {near}?" if near else ""
+        lines += ["", warn(f'  the link "{key}" matches no import{hint}')]
+    return "\n".join(lines)
+
+
+def _grouped(imports: Sequence[ExplainedImport]) -> list[tuple[list[str], ExplainedImport]]:
+    """Puts interfaces of WASI that share one answer together: there are many, and their answers are few."""
+    groups: dict[object, tuple[list[str], ExplainedImport]] = {}
+    for item in imports:
+        key = (item.reason, item.add) if item.status == "wasi" else item.name
+        groups.setdefault(key, ([], item))[0].append(item.name)
+    return list(groups.values())
+
+
+def _rows(item: ExplainedImport) -> list[tuple[str, str]]:
+    where = f"{item.reason} ({item.place})" if item.place else item.reason
+    match item.status:
+        case "missing" | "refused":
+            return [(item.status, warn(where))]
+        case "wasi" if item.add:
+            return [("provider", "WASI, built in"), ("grant", f"nothing: {item.reason}")]
+        case "wasi":
+            grant = [("grant", _grant(item.grant))] if item.grant else []
+            return [("provider", "WASI, built in"), *grant, ("because", where)]
+        case "linked":
+            return [
+                ("provider", f"{item.provider}, {item.use}"),
+                ("runs", _placement(item)),
+                ("grant", _grant(item.grant)),
+                ("because", where),
+            ]
+
+
+def _placement(item: ExplainedImport) -> str:
+    if item.trusted:
+        return warn("TRUSTED: in this process, with all the rights of the host")
+    if item.placement == "builtin":
+        return "in this process, as part of loop-kit"
+    return good("sandboxed, as a component")
+
+
+def _grant(grant: Mapping[str, Any]) -> str:
+    from loop_kit.manifest._toml import inline
+
+    return inline(grant) if grant else "nothing"

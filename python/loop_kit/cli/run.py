@@ -1,0 +1,146 @@
+"""`loop run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loop_kit.cli._output import examples
+from loop_kit.cli._serving import serve_until_stopped
+
+if TYPE_CHECKING:
+    from loop_kit.wasi import Dir
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples(
+        ("loop run app.wasm -- --name world", "a wasi:cli command, with arguments"),
+        ("loop run --dir .::/ --env LANG=C app.wasm", "… that sees this folder and one variable"),
+        ("loop run --allow-net 127.0.0.1:5432 app.wasm", "… that may connect to one address"),
+        ("loop run examples/site", "a workspace: what its components' `run` says"),
+    ),
+)
+@click.option("--dir", "dirs", multiple=True, metavar="HOST::GUEST[:ro]", help="Show a directory.")
+@click.option(
+    "--env", "env", multiple=True, metavar="NAME=VALUE", help="Set a variable; NAME passes on the host's."
+)
+@click.option(
+    "--allow-net", "net", multiple=True, metavar="HOST:PORT", help="Allow connections and wasi:http requests."
+)
+@click.option("--memory", default="1GiB", show_default=True, help="Memory of the guest.")
+@click.option("--deadline", help="Stop the guest after this time.  [default: never]")
+@click.argument("target", type=click.Path(exists=True))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run(
+    ctx: click.Context,
+    dirs: tuple[str, ...],
+    env: tuple[str, ...],
+    net: tuple[str, ...],
+    memory: str,
+    deadline: str | None,
+    target: str,
+    args: tuple[str, ...],
+) -> None:
+    """Run a command, or a workspace.
+
+    A component that exports wasi:cli/run (0.2 or 0.3), or a core module for WASI preview 1, runs with this terminal's
+    standard streams and nothing else that is not granted here; its exit code is passed on. A folder with a loop.toml
+    is run as its components' `run` says: served until Ctrl-C, or run to its end.
+    """
+    path = Path(target)
+    if path.is_dir() or path.suffix == ".toml":
+        if dirs or env or net or args:
+            raise click.UsageError("grants of a workspace stand in its loop.toml, not on the command line")
+        _workspace(path)
+        return
+    import loop_kit as loop
+    from loop_kit.wasi import Wasi
+
+    try:
+        limits = loop.Limits(memory=memory, deadline=deadline, cpu=None, instances="per-call")
+        wasi = Wasi(
+            args=(path.name, *(args[1:] if args[:1] == ("--",) else args)),
+            env=dict(_variable(text) for text in env),
+            dirs=tuple(_dir(text) for text in dirs),
+            net=rules(net),
+            http=rules(net),
+            stdin="inherit",
+            stdout="inherit",
+            stderr="inherit",
+        )
+    except ValueError as e:
+        raise click.UsageError(str(e)) from None
+    with loop.blocking.Host() as host:
+        ctx.exit(_command(host.command(path, limits=limits, wasi=wasi)))
+
+
+def _command(program: Any) -> int:
+    import loop_kit as loop
+
+    try:
+        return int(program.run())
+    except loop.errors.GuestTrap as e:
+        click.echo(f"{click.style('error:', fg='red')} {e}", err=True)
+        return int(getattr(e, "exit_code", 1))
+
+
+def rules(net: tuple[str, ...]) -> tuple[str, ...]:
+    """`*` alone stands for every address."""
+    return tuple("*:*" if rule == "*" else rule for rule in net)
+
+
+def _dir(text: str) -> Dir:
+    from loop_kit.wasi import Dir
+
+    host, colons, guest = text.partition("::")
+    read_only = guest.endswith(":ro")
+    guest = guest.removesuffix(":ro")
+    if not colons or not host or not guest:
+        raise ValueError(f"expected --dir HOST::GUEST or HOST::GUEST:ro, got {text!r}")
+    return Dir(host, guest, not read_only)
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name:
+        raise ValueError(f"expected --env NAME=VALUE, got {text!r}")
+    return name, value if equals else os.environ.get(name, "")
+
+
+def _workspace(path: Path) -> None:
+    import asyncio
+
+    from loop_kit.errors import LoadError
+    from loop_kit.host import Host
+    from loop_kit.manifest import load
+    from loop_kit.workspace import Workspace
+
+    manifest = load(path)
+    named = [c for c in manifest.components.values() if c.run]
+    if not named:
+        raise LoadError(f'{manifest.path}: no component says run = "serve" or run = "run"')
+
+    async def main() -> int:
+        async with Host() as host:
+            workspace = Workspace(host, manifest)
+            code = 0
+            served = []
+            for component in named:
+                if component.build is not None:
+                    click.echo(f"building {component.name} …", err=True)
+                app = await workspace.load(component.name)
+                if component.run == "run":
+                    code = code or await asyncio.to_thread(_command, app._program)
+                else:
+                    served.append((component.name, app, component.serve.addr))
+            if served:
+                await serve_until_stopped(served)
+            return code
+
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,313 @@
+"""The error tree.
+
+LoopError                    anything loop-kit raises on purpose
+├── ManifestError            loop.toml cannot be used as it is
+├── LoadError                a component cannot be loaded
+│   └── LinkError            its imports are missing or do not fit
+├── NoSuchExport             a call names no export, or more than one (also a LookupError)
+├── CallError                a call ended without a result
+│   ├── ArgumentError        an argument does not fit its WIT type (also a TypeError)
+│   ├── GuestTrap            the guest trapped
+│   ├── ProviderError        a provider raised
+│   │   └── ProviderTypeError    … or returned a value that does not fit (also a TypeError)
+│   ├── DeadlineExceeded     the call's wall-clock time is up (also a TimeoutError)
+│   ├── LimitExceeded        CPU time, memory or stack is used up
+│   ├── Overloaded           more calls at once than the limit
+│   ├── ProviderGone         the instance is gone; a new call gets a new one
+│   └── Reentered            a shared instance was called from within its own call
+├── HostClosed               the host was closed
+└── ForkError                use after fork
+
+`Err` is not in this tree: it is the error case of a WIT `result`, a value that a component or provider chose.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "ArgumentError",
+    "CallError",
+    "DeadlineExceeded",
+    "ForkError",
+    "GuestTrap",
+    "HostClosed",
+    "LimitExceeded",
+    "LinkError",
+    "LinkProblem",
+    "LoadError",
+    "LoopError",
+    "ManifestError",
+    "NoSuchExport",
+    "Overloaded",
+    "Problem",
+    "ProviderError",
+    "ProviderGone",
+    "ProviderTypeError",
+    "Reentered",
+]
+
+
+class LoopError(Exception):
+    """Base of every error that loop-kit raises on purpose.
+
+    Attributes:
+        hint: What to do about it, where loop-kit knows; else None.
+    """
+
+    hint: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # `args` is the text alone, not what the constructors take
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(cls: type[LoopError], args: tuple[Any, ...], fields: dict[str, Any]) -> LoopError:
+    made = cls.__new__(cls, *args)
+    made.args = args
+    made.__dict__.update(fields)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a manifest, and where.
+
+    Attributes:
+        path: The manifest as it was named, for messages.
+        line: 1-based line, or None where the problem has no place in the text.
+        column: 1-based column in characters, or None.
+        key: Dotted path of the table or key (`components.site.limits`), "" for the whole file.
+        message: What is wrong.
+        hint: What to do about it, or None.
+    """
+
+    path: str
+    line: int | None
+    column: int | None
+    key: str
+    message: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
+        key = f"{self.key}: " if self.key else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{place}: {key}{self.message}{hint}"
+
+
+class ManifestError(LoopError):
+    """A manifest cannot be used; carries every problem found, not only the first.
+
+    `path`, `line`, `column`, `key` and `hint` are those of the first problem in the file. The text has one
+    line a problem: `loop.toml:12:5: components.site.limits: unknown key "memry" (did you mean "memory"?)`.
+
+    Attributes:
+        problems: All problems, in the order of the file; never empty.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda p: (p.line or 0, p.column or 0)))
+        first = self.problems[0]
+        self.path = first.path
+        self.line = first.line
+        self.column = first.column
+        self.key = first.key
+        self.hint = first.hint
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class LoadError(LoopError):
+    """A component cannot be loaded: not WebAssembly, not valid, or beyond what this engine supports."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkProblem:
+    """One import that is not satisfied.
+
+    Attributes:
+        interface: The import, "" for functions at the root of the world.
+        item: The function or resource in it that is missing, or None for the whole interface.
+        message: What is wrong.
+        offered: The names that were there instead.
+    """
+
+    interface: str
+    item: str | None
+    message: str
+    offered: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        wanted = self.item or self.interface
+        near = difflib.get_close_matches(wanted, [name for name in self.offered if name != wanted], 1, 0.5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        offered = f"; offered: {', '.join(self.offered)}" if self.offered else "; nothing was offered"
+        path = f"{self.interface}#{self.item}" if self.item and self.interface else wanted
+        return f"{path}: {self.message}{offered}{hint}"
+
+
+class LinkError(LoadError):
+    """Imports of a component are missing or do not fit; carries every one.
+
+    Attributes:
+        problems: One a missing or unfit import; never empty.
+    """
+
+    def __init__(self, problems: Iterable[LinkProblem]) -> None:
+        self.problems = tuple(problems)
+        lines = "\n".join(f"  {p}" for p in self.problems)
+        super().__init__(f"the component's imports are not satisfied:\n{lines}")
+
+
+class NoSuchExport(LoopError, LookupError):
+    """A call names no export, or a bare name that several interfaces have.
+
+    Attributes:
+        name: What was asked for.
+        exports: The paths that the component exports.
+    """
+
+    def __init__(self, name: str, exports: Iterable[str]) -> None:
+        self.name = name
+        self.exports = tuple(sorted(exports))
+        near = difflib.get_close_matches(name, self.exports, 1, 0.5)
+        if near:
+            self.hint = f"did you mean {near[0]!r}?"
+        # bare names and those without a version are ways to say the same
+        full = [e for e in self.exports if not any(o != e and o.endswith(f"#{e}") for o in self.exports)]
+        listed = ", ".join(full) or "nothing"
+        super().__init__(f"no export {name!r}; exported: {listed}" + (f" ({self.hint})" if near else ""))
+
+
+class CallError(LoopError):
+    """A call ended without a result."""
+
+
+class ArgumentError(CallError, TypeError):
+    """An argument does not fit its WIT type, or the number of arguments is wrong.
+
+    Attributes:
+        interface: Interface of the export, "" at the root.
+        function: Its WIT name.
+        parameter: The parameter, "" where the number of arguments is wrong.
+        path: Where in the value (`.point.x`, `[3]`), "" at the top.
+        expected: The WIT type.
+        got: What was passed.
+    """
+
+    def __init__(
+        self, text: str, interface: str, function: str, parameter: str, path: str, expected: str, got: str
+    ) -> None:
+        super().__init__(text)
+        self.interface = interface
+        self.function = function
+        self.parameter = parameter
+        self.path = path
+        self.expected = expected
+        self.got = got
+
+
+class GuestTrap(CallError):
+    """The guest trapped: it hit `unreachable`, read out of bounds, ran out of stack.
+
+    Attributes:
+        export: The export that was called.
+        reason: What happened.
+        code: wasmtime's trap code (`UnreachableCodeReached`, `StackOverflow`), or None.
+        backtrace: The guest's frames with function names (and source lines where debug info exists), or None.
+    """
+
+    def __init__(self, export: str, reason: str, code: str | None, backtrace: str | None) -> None:
+        text = f"{export}: {reason}"
+        super().__init__(f"{text}\n{backtrace.rstrip()}" if backtrace else text)
+        self.export = export
+        self.reason = reason
+        self.code = code
+        self.backtrace = backtrace
+
+
+class ProviderError(CallError):
+    """A provider raised an exception other than `Err`; it is this one's `__cause__`.
+
+    Attributes:
+        interface: The import that the provider serves, "" at the root.
+        function: Its WIT name.
+    """
+
+    def __init__(self, text: str, interface: str, function: str) -> None:
+        super().__init__(text)
+        self.interface = interface
+        self.function = function
+
+
+class ProviderTypeError(ProviderError, TypeError):
+    """A provider returned a value that does not fit the WIT type of the import's result.
+
+    Attributes:
+        path: Where in the value, "" at the top.
+        expected: The WIT type.
+        got: What was returned.
+    """
+
+    def __init__(self, text: str, interface: str, function: str, path: str, expected: str, got: str) -> None:
+        super().__init__(text, interface, function)
+        self.path = path
+        self.expected = expected
+        self.got = got
+
+
+class DeadlineExceeded(CallError, TimeoutError):
+    """The wall-clock time of a call is up.
+
+    Attributes:
+        seconds: The deadline.
+    """
+
+    def __init__(self, text: str, seconds: float) -> None:
+        super().__init__(text)
+        self.seconds = seconds
+
+
+class LimitExceeded(CallError):
+    """A call used up a resource.
+
+    Attributes:
+        what: `cpu`, `memory` or `stack`.
+        limit: Seconds, bytes, or None.
+    """
+
+    def __init__(self, text: str, what: str, limit: float | None) -> None:
+        super().__init__(text)
+        self.what = what
+        self.limit = limit
+
+
+class Overloaded(CallError):
+    """More calls at once than the component's limit; try again later.
+
+    Attributes:
+        limit: The limit.
+    """
+
+    def __init__(self, text: str, limit: int) -> None:
+        super().__init__(text)
+        self.limit = limit
+
+
+class ProviderGone(CallError):
+    """The instance is gone: it trapped, or was retired. A new call gets a new instance."""
+
+
+class Reentered(CallError):
+    """A shared instance was called from within its own call, which would never end."""
+
+
+class HostClosed(LoopError):
+    """The host was closed; nothing can be called or loaded."""
+
+
+class ForkError(LoopError):
+    """The process was forked from one that had used loop_kit; use the "spawn" start method."""

@@ -1,0 +1,23 @@
+"""`loop.toml`: which components a workspace has, what provides their imports, and what each may touch."""
+
+from __future__ import annotations
+
+from loop_kit.errors import ManifestError, Problem
+from loop_kit.manifest._load import FILE_NAME, find, load, loads, reveal
+from loop_kit.manifest.model import (
+    Component,
+    Dir,
+    Limits,
+    Link,
+    Manifest,
+    Placement,
+    Provider,
+    Secret,
+    Serve,
+    Wasi,
+)
+
+__all__ = [
+    "FILE_NAME", "Component", "Dir", "Limits", "Link", "Manifest", "ManifestError", "Placement", "Problem",
+    "Provider", "Secret", "Serve", "Wasi", "find", "load", "loads", "reveal",
+]  # fmt: skip

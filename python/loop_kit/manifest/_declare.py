@@ -1,0 +1,263 @@
+"""`loop.toml`, declared once: these tables check it, parse it, and make its JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loop_kit.manifest import model
+from loop_kit.manifest._grants import GRANTS
+from loop_kit.manifest._match import IMPORT_PATTERN
+from loop_kit.manifest._references import check_references
+from loop_kit.manifest._shape import (
+    Bool,
+    Choice,
+    Cursor,
+    Duration,
+    Either,
+    Field,
+    Free,
+    Integer,
+    ListOf,
+    MapOf,
+    Size,
+    Table,
+    Text,
+)
+from loop_kit.manifest._text import ADDRESS, ENV_NAME, FILE, GUEST_PATH, NAME, NET, TEXT
+from loop_kit.manifest._toml import string
+from loop_kit.manifest._use import USE
+
+__all__ = ["MANIFEST"]
+
+
+def _one_source(raw: Mapping[str, Any], at: Cursor) -> None:
+    if len(raw) != 1:
+        at.problem('a secret has either "env" or "file"')
+
+
+class _Secret(Table):
+    """A table whose result remembers its place, since it can still fail when it is read."""
+
+    def read(self, value: dict[str, object], at: Cursor) -> Any:
+        parsed = super().read(value, at)
+        return None if parsed is None else model.Secret(**parsed, _place=(at.source, at.keys))
+
+
+SECRET = _Secret(
+    "secret",
+    "A value kept outside the manifest. It is read when it is needed, and never printed.",
+    dict,
+    {
+        "env": Field(ENV_NAME, "Environment variable of the host that holds the value."),
+        "file": Field(FILE, "File that holds the value; one final line end is not part of it."),
+    },
+    verify=_one_source,
+    also={"minProperties": 1, "maxProperties": 1},
+    expects='a secret such as { env = "NAME" } or { file = "path" }',
+)
+_TEXT_OR_SECRET = Either((TEXT, SECRET))
+
+
+def _with_secrets(value: Any, at: Cursor) -> Any:
+    """Replaces `{ env = "NAME" }` and `{ file = "path" }`, at any depth, by secrets."""
+    match value:
+        case {"env": str(), **rest} | {"file": str(), **rest} if not rest:
+            return SECRET.check(value, at)
+        case dict():
+            return {key: _with_secrets(item, at.child(key)) for key, item in value.items()}
+        case list():
+            return [_with_secrets(item, at.child(index)) for index, item in enumerate(value)]
+        case _:
+            return value
+
+
+LIMITS = Table(
+    "limits",
+    "Limits; what is not set keeps the host's default.",
+    model.Limits,
+    {
+        "memory": Field(Size(), "Linear memory of one instance, all its memories together."),
+        "table_elements": Field(Integer(1), "Table elements of one instance."),
+        "deadline": Field(Duration(), "Wall-clock time of one call."),
+        "cpu": Field(Duration(), "CPU time of one call."),
+        "fuel": Field(Integer(1), "Instructions of one call, for runs that must be deterministic."),
+        "concurrent_calls": Field(Integer(1), "Calls at once; one more is refused."),
+        "payload": Field(Size(), "Host memory that the values of one transfer from the guest may take."),
+        "instances": Field(
+            Either((Choice(("per-call", "shared")), Integer(1, 100_000))),
+            'A fresh instance for each call ("per-call"), one for all ("shared"), or a pool of so many.',
+        ),
+        "cancel_grace": Field(
+            Duration(),
+            "How long a cancelled call may run on before its shared instance is retired.",
+        ),
+    },
+)
+
+
+def _link_table(title: str, grant: Table | MapOf) -> Table:
+    return Table(
+        title,
+        "What an import is linked to.",
+        dict,
+        {
+            "provider": Field(TEXT, "Name of a provider in [providers].", required=True),
+            "grant": Field(grant, "What the provider may touch on behalf of the component."),
+        },
+    )
+
+
+class _Links(MapOf):
+    """Keeps each link's key and place with it."""
+
+    def read(self, value: dict[str, object], at: Cursor) -> dict[str, Any]:
+        return {
+            name: parsed and model.Link(name, keys=at.child(name).keys, **parsed)
+            for name, parsed in super().read(value, at).items()
+        }
+
+
+LINKS = _Links(
+    _link_table("link", MapOf(Free())),
+    special={
+        f"^{package}([/@]|$)": _link_table(f"link-{package.replace(':', '-')}", grant)
+        for package, grant in GRANTS.items()
+    },
+    key_pattern=IMPORT_PATTERN,
+    key_expects='an import such as "loop:fsx", "loop:fsx/files" or "loop:fsx/files@0.1.0"',
+)
+
+
+def _distinct_guests(dirs: Sequence[model.Dir], at: Cursor) -> None:
+    seen: set[str] = set()
+    for index, item in enumerate(dirs):
+        if item.guest in seen:
+            message = f"the guest path {string(item.guest)} is taken by another directory"
+            at.child(index).problem(message)
+        seen.add(item.guest)
+
+
+WASI = Table(
+    "wasi",
+    "What WASI shows the component. Nothing is visible unless it is named here.",
+    model.Wasi,
+    {
+        "dirs": Field(
+            ListOf(
+                Table(
+                    "directory",
+                    "A directory of the host that the component sees.",
+                    model.Dir,
+                    {
+                        "host": Field(FILE, "The directory on the host.", required=True),
+                        "guest": Field(GUEST_PATH, "Its path in the component.", required=True),
+                        "mode": Field(Choice(("ro", "rw")), "Read-only, or read and write.", default="ro"),
+                    },
+                ),
+                verify=_distinct_guests,
+            ),
+            "Directories the component sees.",
+        ),
+        "env": Field(ListOf(ENV_NAME), "Names of the host's environment variables to pass on."),
+        "net": Field(ListOf(NET), "Addresses the component may connect to."),
+        "stdio": Field(Bool(), "Whether the component has the host's standard streams.", default=False),
+    },
+)
+
+SERVE = Table(
+    "serve",
+    "How the component is served.",
+    model.Serve,
+    {"addr": Field(ADDRESS, "Address to listen on; port 0 takes any free one.", default=model.Serve().addr)},
+)
+
+COMPONENT = Table(
+    "component",
+    "A component of the workspace.",
+    model.Component,
+    {
+        "path": Field(FILE, "The .wasm file; where there is a build, its output.", required=True),
+        "build": Field(
+            Either((Text("a command", r"^\s*[^\u0000\s][^\u0000]*$"), ListOf(TEXT, minimum=1))),
+            "Command that makes the component, run in the manifest's folder. A string goes to the shell.",
+        ),
+        "run": Field(Choice(("serve", "run")), "What `loop run` of the workspace does with the component."),
+        "serve": Field(SERVE, SERVE.doc),
+        "args": Field(ListOf(_TEXT_OR_SECRET), "Arguments of the guest, without the program's name."),
+        "env": Field(
+            MapOf(_TEXT_OR_SECRET, key_pattern=ENV_NAME.pattern, key_expects=ENV_NAME.expects),
+            "Environment of the guest.",
+        ),
+        "imports": Field(LINKS, "Links of this component; they come before [links]."),
+        "limits": Field(LIMITS, "Limits of this component; they come before [limits]."),
+        "wasi": Field(WASI, WASI.doc),
+    },
+    named=True,
+    later={"oci": 'use "path", with "build" where it has to be made'},
+)
+
+
+def _trust(raw: Mapping[str, Any], at: Cursor) -> None:
+    use = raw.get("use")
+    if isinstance(use, str) and use.startswith("python:") and raw.get("trusted") is not True:
+        remedy = "add `trusted = true` if you trust this code, or sandbox it as a component"
+        at.problem("runs inside the host with all its rights, so it must be trusted", remedy, child="use")
+
+
+def _provider(name: str, use: tuple[str, str, str, Path | None], **rest: Any) -> model.Provider:
+    text, placement, target, path = use
+    return model.Provider(name, text, placement, target, path, **rest)  # type: ignore[arg-type]
+
+
+PROVIDER = Table(
+    "provider",
+    "Whatever exports a capability.",
+    _provider,
+    {
+        "use": Field(USE, "What it is and where it runs.", required=True),
+        "config": Field(
+            MapOf(Free(_with_secrets)),
+            "Passed to the provider when it starts. Secrets may stand anywhere in it.",
+        ),
+        "trusted": Field(
+            Bool(),
+            "Whether this code may run inside the host, with all the host's rights. Required for `python:`.",
+            default=False,
+        ),
+    },
+    named=True,
+    verify=_trust,
+    also={
+        "if": {"properties": {"use": {"type": "string", "pattern": "^python:"}}, "required": ["use"]},
+        "then": {"properties": {"trusted": {"const": True}}, "required": ["trusted"]},
+    },
+)
+
+
+def _named(table: Table) -> MapOf:
+    return MapOf(table, key_pattern=NAME.pattern, key_expects=NAME.expects)
+
+
+MANIFEST = Table(
+    "manifest",
+    "A loop-kit workspace: its components, what provides their imports, and what each may touch.",
+    dict,
+    {
+        "workspace": Field(
+            Table(
+                "workspace",
+                "The workspace as a whole.",
+                dict,
+                {"name": Field(NAME, "Its name; the folder's if absent.")},
+            ),
+            "The workspace as a whole.",
+        ),
+        "components": Field(_named(COMPONENT), "The components, by name."),
+        "providers": Field(_named(PROVIDER), "The providers, by name."),
+        "links": Field(LINKS, "Links of every component whose own `imports` do not match."),
+        "limits": Field(LIMITS, "Limits of every component that does not set its own."),
+    },
+    verify=check_references,
+)

@@ -1,0 +1,291 @@
+"""What a manifest says, as frozen dataclasses. Paths are absolute, sizes bytes, durations seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from loop_kit.errors import ManifestError, Problem
+from loop_kit.manifest._match import Match, best_match
+from loop_kit.manifest._scan import Keys, Position
+from loop_kit.manifest._source import Source, dotted
+from loop_kit.manifest._toml import string
+
+__all__ = [
+    "Component",
+    "Dir",
+    "Limits",
+    "Link",
+    "Manifest",
+    "Placement",
+    "Provider",
+    "Secret",
+    "Serve",
+    "Wasi",
+]
+
+Placement = Literal["builtin", "python", "component"]
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value kept outside the manifest; `repr` and errors never show it.
+
+    Attributes:
+        env: Environment variable of the host that holds it, or None.
+        file: File that holds it, or None. One final line end is not part of it.
+    """
+
+    env: str | None = None
+    file: Path | None = None
+    _place: tuple[Source, Keys] | None = field(default=None, repr=False, compare=False)
+
+    def reveal(self) -> str:
+        """Returns the value, read now.
+
+        Raises:
+            ManifestError: The variable is not set, or the file cannot be read as UTF-8.
+        """
+        if self.file is None:
+            value = os.environ.get(self.env or "")
+            if value is None:
+                raise self._error(f"the environment variable {self.env} is not set")
+            return value
+        try:
+            return self.file.read_text("utf-8").removesuffix("\n")
+        except OSError as error:
+            raise self._error(f"cannot read the file {self.file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            # The original error quotes the bytes.
+            raise self._error(f"the file {self.file} is not UTF-8") from None
+
+    def _error(self, message: str) -> ManifestError:
+        if self._place is None:
+            return ManifestError([Problem("loop.toml", None, None, "", message)])
+        source, keys = self._place
+        return ManifestError([source.problem(keys, message, at="value")])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a component, by the names of `loop_kit.Limits`; None leaves the host's default.
+
+    Attributes:
+        memory: Bytes of linear memory of one instance.
+        table_elements: Table elements of one instance.
+        deadline: Seconds of wall-clock time of one call.
+        cpu: Seconds of CPU time of one call.
+        fuel: Instructions of one call.
+        concurrent_calls: Calls at once.
+        payload: Bytes of host memory that the values of one transfer from the guest may take.
+        instances: `"per-call"`, `"shared"`, or how many instances to pool.
+        cancel_grace: Seconds that a cancelled call on a shared instance may run on.
+    """
+
+    memory: int | None = None
+    table_elements: int | None = None
+    deadline: float | None = None
+    cpu: float | None = None
+    fuel: int | None = None
+    concurrent_calls: int | None = None
+    payload: int | None = None
+    instances: Literal["per-call", "shared"] | int | None = None
+    cancel_grace: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Returns only the limits that the manifest sets, as arguments for `loop_kit.Limits`."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+    def over(self, defaults: Limits) -> Limits:
+        """Returns these limits, with `defaults` where they say nothing."""
+        return Limits(**(defaults.given() | self.given()))
+
+
+@dataclass(frozen=True)
+class Link:
+    """What an import key is linked to.
+
+    Attributes:
+        name: The key as written: `loop:fsx/files@0.1.0-dev`, `loop:fsx/files` or `loop:fsx`.
+        provider: Name of the provider.
+        grant: What the provider may touch for this component; the capability defines its keys.
+        keys: Where the link stands in the manifest.
+        reason: Why it was chosen for an import; "" unless it comes from `Manifest.link_for`.
+    """
+
+    name: str
+    provider: str
+    grant: Mapping[str, Any] = field(default_factory=dict)
+    keys: Keys = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Whatever exports a capability.
+
+    Attributes:
+        name: Its name in the manifest.
+        use: What it is, as written: `builtin:fsx`, `python:module:Class`, `component:NAME`.
+        placement: Where it runs: `builtin`, `python` or `component`.
+        target: `use` after the placement: a builtin's name, `module:Class`, or a component's name.
+        path: The `.wasm` file, where `component:` names a file and not a component of this workspace.
+        config: Passed to the provider when it starts; secrets in it are `Secret`s, see `reveal`.
+        trusted: The manifest's own statement that this code may run inside the host.
+    """
+
+    name: str
+    use: str
+    placement: Placement
+    target: str
+    path: Path | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    trusted: bool = False
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether it runs as a component. Anything else has all the rights of the host process."""
+        return self.placement == "component"
+
+
+@dataclass(frozen=True)
+class Dir:
+    """A directory of the host that a component sees through WASI."""
+
+    host: Path
+    guest: str
+    mode: Literal["ro", "rw"] = "ro"
+
+
+@dataclass(frozen=True)
+class Wasi:
+    """What WASI shows a component; nothing unless named.
+
+    Attributes:
+        dirs: Directories.
+        env: Names of the host's environment variables to pass on, besides the component's own `env`.
+        net: `HOST:PORT` pairs it may connect to.
+        stdio: Whether it has the host's standard streams.
+    """
+
+    dirs: tuple[Dir, ...] = ()
+    env: tuple[str, ...] = ()
+    net: tuple[str, ...] = ()
+    stdio: bool = False
+
+
+@dataclass(frozen=True)
+class Serve:
+    """How a component is served. `addr` is `HOST:PORT`; port 0 takes any free one."""
+
+    addr: str = "127.0.0.1:8080"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component of the workspace.
+
+    Attributes:
+        name: Its name in the manifest.
+        path: The `.wasm` file; the output of `build` where there is one.
+        build: How to make it: a string for the shell, or an argument list; None if it is there already.
+        run: What `loop run` of the workspace does with it; None if nothing.
+        serve: How it is served.
+        args: Arguments of the guest, without the program's name.
+        env: Environment variables of the guest.
+        imports: Links by import key, before the workspace's.
+        limits: Its limits, the workspace's defaults filled in.
+        wasi: What WASI shows it.
+    """
+
+    name: str
+    path: Path
+    build: str | tuple[str, ...] | None = None
+    run: Literal["serve", "run"] | None = None
+    serve: Serve = field(default_factory=Serve)
+    args: tuple[str | Secret, ...] = ()
+    env: Mapping[str, str | Secret] = field(default_factory=dict)
+    imports: Mapping[str, Link] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    wasi: Wasi = field(default_factory=Wasi)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole `loop.toml`.
+
+    Attributes:
+        source: The text it was read from.
+        name: The workspace's name; its folder's unless given.
+        components: Components by name.
+        providers: Providers by name.
+        links: Links that every component has unless its own `imports` match.
+        limits: Limits that every component has unless it sets its own.
+    """
+
+    source: Source = field(repr=False, compare=False)
+    name: str
+    components: Mapping[str, Component] = field(default_factory=dict)
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    links: Mapping[str, Link] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def path(self) -> Path:
+        """The `loop.toml` itself."""
+        return self.source.path
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from."""
+        return self.source.path.parent
+
+    def link_for(self, component: str | None, import_name: str) -> Link | None:
+        """Returns the link of one import, with its `reason`; None if no key matches.
+
+        `component` is None for a component that has no table of its own: a provider's `component:file.wasm`.
+
+        A component's own `imports` come before `[links]`. Within either, a key matches by full name
+        (`loop:fsx/files@0.1.0-dev`), by interface or versioned package (`loop:fsx/files`,
+        `loop:fsx@0.1.0-dev`), or by package (`loop:fsx`), the most specific first.
+
+        Raises:
+            KeyError: There is no such component.
+            ManifestError: Two keys match and neither is more specific, or `[links]` would link a component to
+                itself.
+        """
+        own = {} if component is None else self.components[component].imports
+        for links, where in ((own, f"components.{component}.imports"), (self.links, "links")):
+            match best_match(import_name, links):
+                case Match(name, how):
+                    link = links[name]
+                    self._refuse_self(link, component, import_name)
+                    reason = f"{string(name)} in [{where}] matches {how}"
+                    return dataclasses.replace(link, reason=reason)
+                case [first, second]:
+                    message = (
+                        f"{string(first)} and {string(second)} both match the import {string(import_name)}"
+                    )
+                    hint = f"add the full name {string(import_name)}"
+                    raise self.error(links[first].keys, message, hint)
+        return None
+
+    def position(self, keys: Keys) -> Position | None:
+        """Returns the line and column of a key path such as `link.keys`, or of what is around it."""
+        return self.source.position(keys)
+
+    def error(self, keys: Keys, message: str, hint: str | None = None) -> ManifestError:
+        """Builds an error that points at a key path, for what only shows when components are loaded."""
+        return ManifestError([self.source.problem(keys, message, hint)])
+
+    def _refuse_self(self, link: Link, component: str | None, import_name: str) -> None:
+        provider = self.providers[link.provider]
+        is_component = provider.placement == "component" and provider.path is None
+        if component is not None and is_component and provider.target == component:
+            message = f"links {component} to itself for its import {string(import_name)}"
+            hint = f"give it another provider in {dotted(('components', component, 'imports', link.name))}"
+            raise self.error(link.keys, message, hint)

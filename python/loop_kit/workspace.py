@@ -1,0 +1,136 @@
+"""A workspace's components, built and linked as its manifest says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from loop_kit import inspect
+from loop_kit import manifest as manifests
+from loop_kit.errors import LoadError
+from loop_kit.host import App, Host
+from loop_kit.limits import Limits
+from loop_kit.manifest import Component, Manifest, Provider
+from loop_kit.placements.builtin import Builtin
+from loop_kit.placements.python import python
+from loop_kit.wasi import Dir, Wasi
+
+__all__ = ["Workspace"]
+
+
+class Workspace:
+    """Loads the components of a manifest into a host; a provider that is a component is loaded once.
+
+    Args:
+        host: The host.
+        manifest: The manifest.
+        stdio: Whether components have this process's standard streams where the manifest grants them.
+    """
+
+    def __init__(self, host: Host, manifest: Manifest, *, stdio: bool = True) -> None:
+        self.host = host
+        self.manifest = manifest
+        self._stdio = stdio
+        self._apps: dict[str | Path, App] = {}
+        self._python: dict[str, Any] = {}
+
+    async def build(self, name: str) -> None:
+        """Runs the component's `build`, if it has one, in the manifest's folder.
+
+        Raises:
+            LoadError: The command cannot be started, fails, or leaves no component.
+        """
+        component = self.manifest.components[name]
+        if component.build is not None:
+            shell = os.environ.get("SHELL", "/bin/sh")
+            by_shell = isinstance(component.build, str)
+            argv = [shell, "-c", str(component.build)] if by_shell else list(component.build)
+            # `python` and installed tools are those of this interpreter
+            path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *argv,
+                    cwd=self.manifest.folder,
+                    env={**os.environ, "PATH": path},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                )
+            except OSError as e:
+                raise LoadError(f"building {name}: cannot start {argv[0]!r}: {e.strerror}") from None
+            output, _ = await process.communicate()
+            if process.returncode != 0:
+                shown = output.decode(errors="replace").rstrip()
+                command = component.build if isinstance(component.build, str) else shlex.join(component.build)
+                raise LoadError(f"building {name}: `{command}` exited with {process.returncode}\n{shown}")
+        if not component.path.is_file():
+            hint = "its build did not make it" if component.build else "build it, or give it a `build`"
+            raise LoadError(f"component {name}: there is no {component.path}: {hint}")
+
+    async def load(self, name: str) -> App:
+        """Loads a component with everything that its imports are linked to.
+
+        Raises:
+            LoadError: It, or a provider, cannot be loaded.
+            ManifestError: The manifest is not decided about an import, or a secret cannot be read.
+        """
+        if name not in self._apps:
+            component = self.manifest.components[name]
+            await self.build(name)
+            limits, wasi = Limits(**component.limits.given()), self._wasi(component)
+            self._apps[name] = await self._load(name, component.path, limits, wasi)
+        return self._apps[name]
+
+    async def _load(self, name: str | None, path: Path, limits: Limits, wasi: Wasi) -> App:
+        try:
+            names = await asyncio.to_thread(inspect.imports, path)
+        except OSError as e:
+            raise LoadError(f"cannot read {path}: {e.strerror}") from None
+        imports: dict[str, Any] = {}
+        for wanted in names:
+            link = self.manifest.link_for(name, wanted)
+            if link is not None:
+                provider = self.manifest.providers[link.provider]
+                imports[wanted] = await self._provide(provider, link.grant)
+        return await self.host.load(path, imports, limits=limits, wasi=wasi)
+
+    async def _provide(self, provider: Provider, grant: Mapping[str, Any]) -> Any:
+        config = manifests.reveal(provider.config)
+        match provider.placement:
+            case "builtin":
+                return Builtin(provider.target, config, grant)
+            case "python":
+                key = f"{provider.name} {grant!r}"
+                if key not in self._python:
+                    folder = self.manifest.folder
+                    self._python[key] = python(provider.target, config=config, grant=grant, folder=folder)
+                return self._python[key]
+            case "component" if provider.path is None:
+                return await self.load(provider.target)
+            case "component":
+                assert provider.path is not None
+                if provider.path not in self._apps:
+                    limits = Limits(**self.manifest.limits.given())
+                    self._apps[provider.path] = await self._load(None, provider.path, limits, Wasi())
+                return self._apps[provider.path]
+
+    def _wasi(self, component: Component) -> Wasi:
+        granted = component.wasi
+        stdio: Literal["inherit"] | None = "inherit" if granted.stdio and self._stdio else None
+        env = {name: os.environ[name] for name in granted.env if name in os.environ}
+        env.update(manifests.reveal(dict(component.env)))
+        return Wasi(
+            args=(component.name, *manifests.reveal(list(component.args))),
+            env=env,
+            dirs=tuple(Dir(d.host, d.guest, d.mode == "rw") for d in granted.dirs),
+            net=granted.net,
+            http=granted.net,
+            stdin=stdio,
+            stdout=stdio,
+            stderr=stdio,
+        )

@@ -1,0 +1,194 @@
+"""`loop call`, `inspect`, `run`, `serve` and `explain` on components, through the installed command."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from tests.checkout import ROOT
+
+LOOP = str(Path(sys.executable).with_name("loop"))
+
+# A preview-1 command: writes what it is told to, and exits with 0 or by a trap.
+COMMAND = """
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "hello\\n")
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const 6))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (;end;)))
+"""
+
+VALUES = """
+(component
+  (core module $m
+    (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+    (func (export "div") (param i32 i32) (result i32) (i32.div_u (local.get 0) (local.get 1)))
+    (func (export "id") (param i32) (result i32) (local.get 0)))
+  (core instance $i (instantiate $m))
+  (type $c (enum "red" "dark-blue"))
+  (export $colour "colour" (type $c))
+  (func (export "add") (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
+  (func (export "div") (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "div")))
+  (func (export "paint") (param "c" $colour) (result $colour) (canon lift (core func $i "id"))))
+"""
+
+
+def loop(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([LOOP, *args], cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("cli")
+    trapping = COMMAND.replace("(;end;)", "unreachable")
+    for name, wat in (("values", VALUES), ("hello", COMMAND), ("trap", trapping)):
+        (made / f"{name}.wasm").write_bytes(wasmtime.wat2wasm(wat))
+    http = (ROOT / "bench" / "guests" / "hello.wat").read_text()
+    (made / "http.wasm").write_bytes(wasmtime.wat2wasm(http))
+    (made / "data").mkdir()
+    return made
+
+
+@contextmanager
+def serving(*args: str, cwd: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server, and the URL that it printed; stopped by Ctrl-C, which must end it with 0."""
+    server = subprocess.Popen(
+        [LOOP, *args], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert server.stdout is not None
+    try:
+        for line in server.stdout:
+            if found := re.search(r"http://\S+", line):
+                yield found.group(), server
+                break
+        else:
+            pytest.fail("the server ended without printing a URL")
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=10) == 0
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as e:
+        return e.code, e.read().decode()
+
+
+def test_call_takes_and_gives_wave(folder: Path) -> None:
+    assert loop("call", "values.wasm", "add(1, 2)", cwd=folder).stdout == "3\n"
+    assert loop("call", "values.wasm", "paint(dark-blue)", cwd=folder).stdout == "dark-blue\n"
+    done = loop("call", "values.wasm", "paint(red)", "--json", cwd=folder)
+    assert json.loads(done.stdout) == {"result": "red"}
+
+
+def test_call_lists_what_can_be_called(folder: Path) -> None:
+    assert "paint: func(c: colour) -> colour" in loop("call", "values.wasm", cwd=folder).stdout
+    listed = json.loads(loop("call", "values.wasm", "--json", cwd=folder).stdout)
+    assert {"function": "add", "wit": "func(a: u32, b: u32) -> u32"} in listed
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "says"),
+    [
+        ("ad(1, 2)", 2, "did you mean 'add'"),
+        ("add(1)", 2, "func(a: u32, b: u32) -> u32"),
+        ('add(1, "x")', 2, "invalid value type"),
+        ("add", 2, "expected a call such as"),
+        ("div(1, 0)", 1, "integer divide by zero"),
+    ],
+)
+def test_a_call_that_fails_says_why(folder: Path, call: str, code: int, says: str) -> None:
+    done = loop("call", "values.wasm", call, cwd=folder)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_inspect(folder: Path) -> None:
+    shown = loop("inspect", "http.wasm", cwd=folder).stdout
+    assert "wasi:http/types@0.2.0" in shown
+    assert "wasi:http/incoming-handler@0.2.0" in shown
+    plugin = str(ROOT / "examples" / "plugin.wasm")
+    found = json.loads(loop("inspect", plugin, "--json").stdout)
+    assert found["imports"] == [{"name": "acme:plugin/host", "functions": ["log"]}]
+    assert found["exports"] == [{"name": "acme:plugin/filter", "functions": ["shout", "spin"]}]
+    assert "shout: func(text: string) -> string;" in loop("inspect", plugin, "--wit").stdout
+    assert json.loads(loop("inspect", "hello.wasm", "--json", cwd=folder).stdout)["module"] is True
+    broken = folder / "broken.wasm"
+    broken.write_bytes(b"\0asm junk")
+    done = loop("inspect", str(broken))
+    assert (done.returncode, done.stdout) == (4, "")
+
+
+def test_run_a_preview_1_command(folder: Path) -> None:
+    done = loop("run", "hello.wasm", "--", "a", "b", cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+    done = loop("run", "trap.wasm", cwd=folder)
+    assert (done.returncode, done.stdout) == (134, "hello\n")
+    assert "unreachable" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--dir", "data"), ("--dir", "::/data"), ("--env", "=x"), ("--memory", "much")]
+)
+def test_run_refuses_grants_it_cannot_read(folder: Path, wrong: tuple[str, str]) -> None:
+    done = loop("run", *wrong, "hello.wasm", cwd=folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("instances", ["per-call", "4"])
+def test_serve(folder: Path, instances: str) -> None:
+    with serving("serve", "http.wasm", "--addr", "127.0.0.1:0", "--instances", instances, cwd=folder) as (
+        url,
+        _,
+    ):
+        for _ in range(20):
+            assert get(url)[0] == 200
+
+
+def test_serve_refuses_what_serves_no_http(folder: Path) -> None:
+    done = loop("serve", "values.wasm", "--addr", "127.0.0.1:0", cwd=folder)
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+
+
+def test_the_site(tmp_path: Path) -> None:
+    """The JavaScript example: pages, search, an error page, and nothing outside its root."""
+    site = tmp_path / "examples" / "site"
+    shutil.copytree(ROOT / "examples" / "site", site, ignore=shutil.ignore_patterns("build"))
+    for name in ("docs", "node_modules", "wit", "python"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    manifest = site / "loop.toml"
+    manifest.write_text(manifest.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))
+    explained = json.loads(loop("explain", "-m", str(site), "--json").stdout or "{}")
+    with serving("run", str(site), cwd=tmp_path) as (url, _):
+        status, page = get(url)
+        assert status == 200
+        assert "<title>" in page
+        assert get(url + "values")[0] == 200
+        status, found = get(url + "search?q=cancellation")
+        assert status == 200
+        assert "hosting" in found
+        assert get(url + "no-such-page")[0] == 404
+        assert get(url + "..%2f..%2fCargo")[0] == 404
+    explained = json.loads(loop("explain", "-m", str(site), "--json").stdout)
+    assert explained["components"][0]["name"] == "site"

@@ -1,0 +1,91 @@
+"""Nothing stays behind: apps, instances and hosts that are let go give back what they took.
+
+An engine has room for 1,000 instances, and reserves so much address space that some thirty fit into a
+process. Each test runs in a process of its own, which it would leave unusable.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.counters import counter, run
+from tests.guests import API, Guest
+from tests.test_resources import things
+from tests.wit_types import U32
+
+INSTANCES = ["'per-call'", "'shared'", "2"]
+N = Guest().exports("n", [], U32, "(i32.const 5)")
+
+
+@pytest.mark.parametrize("instances", INSTANCES)
+def test_instances_go_with_their_app(tmp_path: Path, instances: str) -> None:
+    body = f"""
+with loop.blocking.Host(cache=None) as host:
+    for _ in range(1100):
+        assert host.load(wasm, limits=loop.Limits(instances={instances})).call("n") == 5
+"""
+    done = run(tmp_path, body, N)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("instances", INSTANCES)
+def test_hosts_go_with_their_threads(tmp_path: Path, instances: str) -> None:
+    body = f"""
+for _ in range(60):
+    with loop.blocking.Host(cache=None) as host:
+        assert host.load(wasm, limits=loop.Limits(instances={instances})).call("n") == 5
+assert len(os.listdir("/proc/self/task")) < 30
+"""
+    done = run(tmp_path, body, N)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("instances", INSTANCES)
+def test_instances_go_with_their_last_resource(tmp_path: Path, instances: str) -> None:
+    body = f"""
+with loop.blocking.Host(cache=None) as host:
+    api = host.load(wasm, limits=loop.Limits(instances={instances})).exports[{API!r}]
+    for n in range(1100):
+        assert api.Thing(n).get() == n
+"""
+    done = run(tmp_path, body, things())
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_instances_go_with_a_trap(tmp_path: Path) -> None:
+    body = f"""
+with loop.blocking.Host(cache=None) as host:
+    for instances in ("per-call", "shared", 2):
+        api = host.load(wasm, limits=loop.Limits(instances=instances)).exports[{API!r}]
+        for n in range(1100):
+            thing = api.Thing(n)
+            try:
+                api.boom()
+            except GuestTrap:
+                pass
+"""
+    done = run(tmp_path, body, things())
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_calls_keep_memory_flat(tmp_path: Path) -> None:
+    body = """
+import gc
+def resident():
+    gc.collect()
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+provider = SimpleNamespace(ask=lambda: 1, name=lambda: 1)
+with loop.blocking.Host(cache=None) as host:
+    for instances in ("per-call", "shared", 2):
+        app = host.load(wasm, {HOST: provider}, limits=loop.Limits(instances=instances))
+        def rounds(count):
+            for _ in range(count):
+                app.call("ask")
+                app.call("next")
+        rounds(2_000)
+        before = resident()
+        rounds(50_000)
+        assert resident() - before < 2 << 20, (instances, resident() - before)
+"""
+    done = run(tmp_path, body, counter())
+    assert (done.stderr, done.returncode) == ("", 0)

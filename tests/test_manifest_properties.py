@@ -1,0 +1,317 @@
+"""Properties of `loop.toml`: what may come out of it, and that the JSON Schema says what the checks say."""
+
+import copy
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import loop_kit
+from loop_kit._units import parse_duration, parse_size
+from loop_kit.manifest import Dir, Limits, Link, Manifest, ManifestError, Secret, Serve, Wasi, loads
+from loop_kit.manifest import schema as schema_module
+from loop_kit.manifest._declare import MANIFEST
+from loop_kit.manifest._shape import Cursor
+from loop_kit.manifest._source import Source
+from loop_kit.manifest._toml import inline, key
+from tests.checkout import ROOT
+
+SCHEMA = schema_module.schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+filled = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,6}", fullmatch=True)
+env_names = st.from_regex(r"[A-Z_]{1,5}", fullmatch=True)
+sizes = st.integers(1, 2**53) | st.sampled_from(["1B", "64MiB", "2 GB", "9kB"])
+durations = st.integers(1, 10**6) | st.floats(0.001, 1e6) | st.sampled_from(["250ms", "1.5 s", "2h"])
+ports = st.integers(1, 65535)
+addresses = st.builds("{}:{}".format, st.sampled_from(["127.0.0.1", "[::1]", "a-b.example"]), ports)
+secrets = st.fixed_dictionaries({"env": env_names}) | st.fixed_dictionaries({"file": filled})
+free = st.recursive(
+    st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=6,
+)
+frees = st.dictionaries(texts, free, max_size=2)
+
+
+def table(required: dict[str, Any] | None = None, **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(required or {}, optional=optional)
+
+
+limits = table(
+    memory=sizes,
+    table_elements=st.integers(1, 10**6),
+    deadline=durations,
+    cpu=durations,
+    fuel=st.integers(1, 10**12),
+    concurrent_calls=st.integers(1, 10**4),
+    payload=sizes,
+    instances=st.sampled_from(["per-call", "shared"]) | st.integers(1, 100),
+    cancel_grace=durations,
+)
+import_keys = st.sampled_from(
+    ["acme:kv", "acme:kv/store", "acme:kv/store@1.0.0", "acme:kv@2.1.0-rc.1", "log"]
+)
+fsx_keys = st.sampled_from(["loop:fsx", "loop:fsx/files", "loop:fsx/files@0.1.0-dev"])
+roots = st.dictionaries(names, table({"path": filled}, mode=st.just("ro")), max_size=2)
+
+
+@st.composite
+def links(draw: st.DrawFn, providers: list[str]) -> dict[str, Any]:
+    if not providers:
+        return {}
+    provider = {"provider": st.sampled_from(providers)}
+    plain = draw(st.dictionaries(import_keys, table(provider, grant=frees), max_size=3))
+    fsx = draw(st.dictionaries(fsx_keys, table(provider, grant=table(roots=roots)), max_size=2))
+    return plain | fsx
+
+
+@st.composite
+def directories(draw: st.DrawFn) -> list[dict[str, Any]]:
+    directory = table({"host": filled, "guest": filled}, mode=st.sampled_from(["ro", "rw"]))
+    return draw(st.lists(directory, max_size=3, unique_by=lambda item: item["guest"]))
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    component_names = draw(st.lists(names, max_size=3, unique=True))
+    # Only files: which component may provide for which is for the tests of references.
+    uses = st.sampled_from(["builtin:fsx", "builtin:core", "component:x.wasm", "component:a/b"])
+    sandboxed = table({"use": uses}, config=frees, trusted=st.booleans())
+    python = table({"use": st.just("python:a_b.c:D.E"), "trusted": st.just(True)}, config=frees)
+    providers = draw(st.dictionaries(names, sandboxed | python, max_size=3))
+    text_or_secret = texts | secrets
+    component = table(
+        {"path": filled},
+        build=st.sampled_from(["npm run build", "a"]) | st.lists(texts, min_size=1, max_size=2),
+        run=st.sampled_from(["serve", "run"]),
+        serve=table(addr=addresses),
+        args=st.lists(text_or_secret, max_size=2),
+        env=st.dictionaries(env_names, text_or_secret, max_size=2),
+        imports=links(list(providers)),
+        limits=limits,
+        wasi=table(
+            dirs=directories(),
+            env=st.lists(env_names, max_size=2),
+            net=st.lists(addresses, max_size=2),
+            stdio=st.booleans(),
+        ),
+    )
+    return draw(
+        table(
+            {"components": st.fixed_dictionaries(dict.fromkeys(component_names, component))},
+            workspace=table(name=names),
+            providers=st.just(providers) if providers else st.nothing(),
+            links=links(list(providers)),
+            limits=limits,
+        )
+    ) | ({"providers": providers} if providers else {})
+
+
+def as_headers(document: dict[str, Any]) -> str:
+    lines = []
+    for top, tables in document.items():
+        if top in ("components", "providers"):
+            for name, values in tables.items():
+                lines.append(f"[{top}.{key(name)}]")
+                lines += [f"{key(k)} = {inline(v)}" for k, v in values.items()]
+        else:
+            lines.append(f"[{top}]")
+            lines += [f"{key(k)} = {inline(v)}" for k, v in tables.items()]
+    return "\n".join(lines)
+
+
+def as_one_line_each(document: dict[str, Any]) -> str:
+    return "\n".join(f"{key(k)} = {inline(v)}" for k, v in document.items())
+
+
+def complaints(document: dict[str, Any]) -> list[str]:
+    """What the shapes say, without what no schema can know: double guest paths, secrets in free values."""
+    report: list[Any] = []
+    shapes = dataclasses.replace(MANIFEST, verify=None)  # nor the names that lead nowhere
+    shapes.check(document, Cursor(Source(Path("/ws/loop.toml"), "loop.toml", ""), report))
+    inside = re.compile(r"providers\.[^.]+\.config[.\[]")
+    return [str(item) for item in report if "is taken by" not in item.message and not inside.match(item.key)]
+
+
+def document_of(manifest: Manifest) -> dict[str, Any]:
+    """Writes a manifest back as the document that says the same."""
+    return plain({
+        "workspace": {"name": manifest.name},
+        "components": {
+            name: {k: v for k, v in vars(component).items() if k != "name" and v is not None}
+            for name, component in manifest.components.items()
+        },
+        "providers": {
+            name: {"use": provider.use, "config": provider.config, "trusted": provider.trusted}
+            for name, provider in manifest.providers.items()
+        },
+        "links": manifest.links,
+        "limits": manifest.limits,
+    })  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case Link():
+            return {"provider": value.provider, "grant": plain(value.grant)}
+        case Secret():
+            return {"env": value.env} if value.file is None else {"file": str(value.file)}
+        case Limits():
+            return value.given()
+        case Path():
+            return str(value)
+        case Wasi() | Dir() | Serve():
+            return plain(vars(value))
+        case _:
+            return value
+
+
+@given(documents())
+def test_a_valid_document_survives_the_round_trip(document: dict[str, Any]) -> None:
+    VALIDATOR.validate(document)
+    parsed = loads(as_headers(document), "/ws/loop.toml")
+    assert loads(as_one_line_each(document), "/ws/loop.toml") == parsed
+    again = document_of(parsed)
+    VALIDATOR.validate(again)
+    assert loads(as_one_line_each(again), "/ws/loop.toml") == parsed
+
+
+@given(limits, limits)
+def test_limits_are_plain_numbers_and_a_component_has_its_own(
+    everywhere: dict[str, Any], own: dict[str, Any]
+) -> None:
+    document = {"limits": everywhere, "components": {"a": {"path": "a", "limits": own}}}
+    parsed = loads(as_one_line_each(document))
+    units: dict[str, Any] = dict.fromkeys(("memory", "payload"), parse_size)
+    units |= dict.fromkeys(("deadline", "cpu", "cancel_grace"), parse_duration)
+    expected = {name: units.get(name, lambda n: n)(value) for name, value in (everywhere | own).items()}
+    assert parsed.components["a"].limits.given() == expected
+
+
+def spots(value: Any) -> list[tuple[Any, Any]]:
+    """Every place where a value stands: what holds it, and its key there."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [spot for name in keys for spot in ((value, name), *spots(value[name]))]
+
+
+# No float with an integer's value, which JSON Schema takes for one, and no final line end, which Python's "$"
+# lets pass in the validator.
+json_values = st.sampled_from([
+    True, False, -1, 0, 1, 70_000, 2.5, -0.5, "", "x", "ro", "0s", "5ms", "1MiB", "a:1", "a:99999", "\0",
+    "a b", "python:a:B", "python:a", "builtin:x", "remote:x", "component:\0", [], [1], ["x"], {},
+    {"env": "X"}, {"file": "\0"}, {"env": "a", "file": "b"}, {"env": "="}, {"provider": "x"}, {"path": "x"},
+    {"grant": {}, "provider": "p"}, {"use": "builtin:fsx"}, {"roots": {"a b": {"path": "x"}}},
+    {"roots": {"a": {"path": "x", "mode": "rw"}}},
+])  # fmt: skip
+new_keys = st.sampled_from([
+    "x", "", "a b", "path", "oci", "env", "grant", "loop:fsx", "a:b/c", "A=", "trusted", "mode",
+])  # fmt: skip
+
+
+@given(documents(), st.data())
+def test_the_schema_says_what_the_checks_say(document: dict[str, Any], data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(1, 2))):
+        holder, last = data.draw(st.sampled_from(spots({None: document})))
+        match data.draw(st.sampled_from(["replace", "remove", "add"])):
+            case "remove" if last is not None:
+                del holder[last]
+            case "add" if isinstance(holder[last], dict):
+                holder[last][data.draw(new_keys)] = copy.deepcopy(data.draw(json_values))
+            case _ if last is not None:
+                holder[last] = copy.deepcopy(data.draw(json_values))
+    assert bool(complaints(document)) != VALIDATOR.is_valid(document), (complaints(document), document)
+
+
+@given(
+    st.text() | st.text("[]{}=.\"'\n ab:#\\"), st.sampled_from(["", "[components.a]\n", "[providers]\na = "])
+)
+def test_any_text_is_read_or_refused(text: str, before: str) -> None:
+    refused_or_read(before + text)
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    refused_or_read(data)
+
+
+toml_values = st.recursive(
+    free | st.dates() | st.datetimes() | st.times() | st.floats() | st.integers(-(10**30), 10**30),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(documents(), st.data())
+def test_any_toml_is_read_or_refused(document: dict[str, Any], data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(1, 4))):
+        holder, last = data.draw(st.sampled_from(spots({None: document})))
+        if last is not None:
+            holder[last] = copy.deepcopy(data.draw(toml_values))
+    refused_or_read("\n".join(f"{key(name)} = {inline(value)}" for name, value in document.items()))
+
+
+def refused_or_read(text: str | bytes) -> None:
+    try:
+        loads(text, "/ws/loop.toml")
+    except ManifestError as error:
+        refused = error
+    else:
+        return
+    assert str(refused).split("\n") == [str(problem) for problem in refused.problems] != []
+
+
+def test_the_shipped_schema_is_current_and_valid() -> None:
+    shipped = Path(loop_kit.__file__).parent / "schema" / "loop.schema.json"
+    assert shipped.read_text("utf-8") == schema_module.text(), (
+        "run python -m loop_kit.manifest.schema --write"
+    )
+    jsonschema.Draft202012Validator.check_schema(json.loads(shipped.read_text("utf-8")))
+
+
+def test_the_schema_describes_every_key() -> None:
+    for name, definition in SCHEMA["$defs"].items():
+        assert definition["description"], name
+        for field, shape in definition["properties"].items():
+            assert shape["description"], f"{name}.{field}"
+
+
+def test_the_docs_name_every_key() -> None:
+    docs = (ROOT / "docs" / "manifest.md").read_text("utf-8")
+    for name, definition in SCHEMA["$defs"].items():
+        for field in definition["properties"]:
+            assert re.search(rf"[`.\[]{field}[`\].]|\b{field} =", docs), f"{name}.{field}"
+
+
+@pytest.mark.parametrize("sample", [{}, {"components": {}}, {"providers": {"p": {"use": "builtin:fsx"}}}])
+def test_samples_that_the_schema_takes(sample: dict[str, Any]) -> None:
+    VALIDATOR.validate(sample)
+    assert complaints(sample) == []
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        {"x": 1},
+        {"components": {"a": {}}},
+        {"components": {"a": {"oci": "x"}}},
+        {"providers": {"p": {"use": "python:a:B"}}},
+        {"providers": {"p": {"use": "sidecar:x"}}},
+        {"links": {"loop:fsx": {"provider": "p", "grant": {"root": {}}}}},
+    ],
+)
+def test_samples_that_the_schema_refuses(sample: dict[str, Any]) -> None:
+    assert not VALIDATOR.is_valid(sample)
+    assert complaints(sample) != []
