@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # a parametrized test is listed as a whole, or by its parameters
         reason = reasons.get(item.nodeid) or reasons.get(item.nodeid.partition("[")[0])
         if reason is not None:
-            item.add_marker(pytest.mark.xfail(reason=reason, strict=not reason.startswith("sometimes")))
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -344,11 +344,11 @@ async def test_a_spinning_call_retires_its_shared_instance(host: loop.Host) -> N
 @each_kind
 @each_instance
 async def test_a_deadline_ends_a_call_that_waits(host: loop.Host, kind: str, instances: Any) -> None:
-    app, provider = await load(host, kind, instances, deadline=0.05, cancel_grace=0.05)
+    app, provider = await load(host, kind, instances, deadline=0.5, cancel_grace=0.05)
     async with asyncio.timeout(5):
         with pytest.raises(DeadlineExceeded) as caught:
             await app.call("ask", 1)
-    assert caught.value.seconds == 0.05
+    assert caught.value.seconds == 0.5
     await until(lambda: provider.ended == [(1, "cancelled"), (1, "finally")])
     provider.free.set()
     assert await app.call("ask", 2) == 2
@@ -410,7 +410,7 @@ async def test_resources_of_a_dropped_instance_are_released(
 
     provider = Provider()
     members = SimpleNamespace(Thing=Thing, get=provider.get)
-    deadline = 0.05 if how == "deadline" else None
+    deadline = 0.5 if how == "deadline" else None
     limits = loop.Limits(instances=instances, deadline=deadline, cancel_grace=0.05)
     app = await host.load(KEEP[kind], {HOST: members}, limits=limits)
     thing = Thing()
