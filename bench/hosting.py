@@ -19,7 +19,7 @@ from time import perf_counter
 from timeit import Timer as Timeit
 from typing import Any
 
-import extism  # type: ignore[import-untyped]
+import extism
 import wasmtime
 from wasmtime import component as wasmtime_component
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import wasmtime
-import wasmtime_cli  # type: ignore[import-untyped]
+import wasmtime_cli
 
 # behind the standard library, which has an `http` too
 sys.path.append(str(Path(__file__).resolve().parents[1]))

@@ -48,18 +48,19 @@ impl Program {
             bail!("a command needs an asynchronous program")
         }
         self.arm(&mut store, None)?;
-        let ran = if let Ok(indices) = p2::CommandIndices::new(&self.pre) {
-            let instance = self.pre.instantiate_async(&mut store).await?;
-            let command = indices.load(&mut store, &instance)?;
-            command.wasi_cli_run().call_run(&mut store).await
-        } else {
-            let indices = p3::CommandIndices::new(&self.pre)
-                .context("the component exports no wasi:cli/run of WASI 0.2 or 0.3")?;
+        // a component that exports both means the newer; its 0.2 is often what a toolchain added to an empty `main`
+        let ran = if let Ok(indices) = p3::CommandIndices::new(&self.pre) {
             let instance = self.pre.instantiate_async(&mut store).await?;
             let command = indices.load(&mut store, &instance)?;
             store
                 .run_concurrent(async move |store| command.wasi_cli_run().call_run(store).await)
                 .await?
+        } else {
+            let indices = p2::CommandIndices::new(&self.pre)
+                .context("the component exports no wasi:cli/run of WASI 0.2 or 0.3")?;
+            let instance = self.pre.instantiate_async(&mut store).await?;
+            let command = indices.load(&mut store, &instance)?;
+            command.wasi_cli_run().call_run(&mut store).await
         };
         ran.map_err(|e| store.data().meter.explain(e))
     }
