@@ -45,6 +45,21 @@ VALUES = """
   (func (export "paint") (param "c" $colour) (result $colour) (canon lift (core func $i "id"))))
 """
 
+# A command of WASI 0.2 that fails, and one of 0.3 that succeeds; {new} exports the latter.
+COMMANDS = """
+(component
+  (core module $m
+    (func (export "fails") (result i32) (i32.const 1))
+    (func (export "succeeds") (result i32) (i32.const 0)))
+  (core instance $i (instantiate $m))
+  (func $old (result (result)) (canon lift (core func $i "fails")))
+  (func $new async (result (result)) (canon lift (core func $i "succeeds")))
+  (instance $old (export "run" (func $old)))
+  (instance $new (export "run" (func $new)))
+  (export "wasi:cli/run@0.2.0" (instance $old))
+  {new})
+"""
+
 
 def loop(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([LOOP, *args], cwd=cwd, capture_output=True, text=True, timeout=60)
@@ -144,6 +159,14 @@ def test_run_a_preview_1_command(folder: Path) -> None:
     done = loop("run", "trap.wasm", cwd=folder)
     assert (done.returncode, done.stdout) == (134, "hello\n")
     assert "unreachable" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("new", "code"), [("", 1), ('(export "wasi:cli/run@0.3.0" (instance $new))', 0)], ids=["0.2", "both"]
+)
+def test_run_takes_the_newest_command(tmp_path: Path, new: str, code: int) -> None:
+    (tmp_path / "command.wasm").write_bytes(wasmtime.wat2wasm(COMMANDS.format(new=new)))
+    assert loop("run", "command.wasm", cwd=tmp_path).returncode == code
 
 
 @pytest.mark.parametrize(
