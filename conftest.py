@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import signal
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,18 +29,6 @@ def pytest_configure() -> None:
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     # As packages, pytest would import the source tree's folders next to the installed ones.
     return pytest.Dir.from_parent(parent, path=path) if path.is_relative_to(SOURCES) else None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the known gaps of `tests/known_gaps.toml`: they must fail, so that the list can only shrink."""
-    gaps = tomllib.loads((SOURCES.parent / "tests" / "known_gaps.toml").read_text())
-    reasons = {test: reason for reason, tests in gaps.items() for test in tests}
-    for item in items:
-        # a parametrized test is listed as a whole, or by its parameters
-        reason = reasons.get(item.nodeid) or reasons.get(item.nodeid.partition("[")[0])
-        if reason is not None:
-            # strict: a gap that closed fails the run until it leaves the list, so none is listed without being one
-            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -41,7 +41,9 @@ def inner(waits: bool) -> bytes:
         guest.exports("next", [], U32, f"{count} (call $done-next (global.get $n))", of=HOST)
         guest.exports("boom", [], None, "(call $deep-down)", of=HOST)
         guest.exports("spin", [], None, SPIN, of=HOST)
-        guest.exports("grow", [], None, f"(drop (memory.grow (i32.const 100))) {FILL}", of=HOST)
+        guest.exports(
+            "grow", [], None, f"(drop (memory.grow (i32.const 100))) {FILL} (call $done-grow)", of=HOST
+        )
         return guest.wasm()
     plain = Guest(code=code).imports("get", [U32], U32, of=DEEP)
     plain.exports("get", [U32], U32, "(call $get (local.get 0))", of=HOST)

@@ -20,8 +20,9 @@ from loop_kit.errors import (
     ProviderTypeError,
     Reentered,
 )
-from tests.async_guests import asking, plain
+from tests.async_guests import AsyncGuest, asking, plain
 from tests.guests import API, HOST
+from tests.wit_types import U32
 
 FUNC = {"func": plain().wasm(), "async func": asking().wasm()}
 each_kind = pytest.mark.parametrize("kind", FUNC)
@@ -471,3 +472,41 @@ async def test_an_awaited_call_by_two_tasks(host: loop.Host) -> None:
         got = await asyncio.gather(one, two, return_exceptions=True)
     assert got[0] == 1
     assert isinstance(got[1], RuntimeError)
+
+
+# ---- waiting for nothing
+
+
+STUCK = "(drop (call $set.wait (call $set.new) (i32.const 64))) unreachable"
+
+
+@pytest.mark.parametrize("instances", ["per-call", 2])
+async def test_a_guest_that_waits_for_what_never_comes(host: loop.Host, instances: Any) -> None:
+    """Nobody else can reach its instance, so the call ends at once and not at its deadline."""
+    guest = (
+        AsyncGuest()
+        .exports("stuck", [], U32, STUCK)
+        .exports("fine", [], U32, "(call $done-fine (i32.const 5))")
+    )
+    app = await host.load(guest.wasm(), limits=loop.Limits(instances=instances, deadline=None))
+    for _ in range(3):
+        async with asyncio.timeout(10):
+            with pytest.raises(GuestTrap, match="deadlock detected"):
+                await app.call("stuck")
+        assert await app.call("fine") == 5
+
+
+async def test_a_guest_that_waits_while_its_provider_works(host: loop.Host) -> None:
+    """An import on its way, however slow, is no deadlock."""
+    go = asyncio.Event()
+
+    async def get(n: int) -> int:
+        await go.wait()
+        return n
+
+    app = await load(host, "async func", get=get)
+    call = asyncio.ensure_future(app.call("ask", 1))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    go.set()
+    assert await call == 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
-__all__ = ["abandon", "coroutine"]
+__all__ = ["abandon", "coroutine", "discard", "finish", "resume"]
 
 _ending: set[asyncio.Task[None]] = set()
 
@@ -23,19 +23,63 @@ def coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
     return wait()
 
 
-def abandon(
-    loop: asyncio.AbstractEventLoop, iterator: Iterator[Any], waiting: asyncio.Future[Any] | None
-) -> None:
+def abandon(loop: asyncio.AbstractEventLoop, iterator: Any, waiting: asyncio.Future[Any] | None) -> None:
     """Ends a started coroutine that nobody resumes any more: by CancelledError, in a task that lets it clean up."""
     if waiting is not None:
         waiting.cancel()
     if loop.is_closed():
         return
 
-    async def end() -> None:
-        await _Cancelled(iterator)
+    def cancelled() -> Generator[Any, Any, Any]:
+        try:
+            wanted = iterator.throw(asyncio.CancelledError())
+        except StopIteration:
+            return
+        yield from _drive(iterator, wanted)
 
-    task = loop.create_task(end())
+    async def end() -> None:
+        await _Driven(cancelled)
+
+    _run(loop, end())
+
+
+async def resume(iterator: Any, waiting: asyncio.Future[Any] | None) -> Any:
+    """Goes on with a started coroutine that waits for `waiting`, or for its next turn."""
+
+    def resumed() -> Generator[Any, Any, Any]:
+        if waiting is not None:
+            # what `Future.__await__` set before it yielded the future, and whoever drove the coroutine took back
+            waiting._asyncio_future_blocking = True
+        return (yield from _drive(iterator, waiting))
+
+    return await _Driven(resumed)
+
+
+def discard(awaitable: Any) -> None:
+    """Lets go of an awaitable that nobody will await, be it a coroutine, a future or a task."""
+    end = getattr(awaitable, "close", None) or getattr(awaitable, "cancel", None)
+    if end is not None:
+        end()
+
+
+def finish(loop: asyncio.AbstractEventLoop, iterator: Any, task: asyncio.Future[Any] | None) -> None:
+    """Closes an async iterator before its end; `task` is to give its next value."""
+    aclose = getattr(iterator, "aclose", None)
+    if task is not None:
+        task.cancel()
+    if aclose is None or loop.is_closed():
+        return
+
+    async def end() -> None:
+        if task is not None:
+            await asyncio.wait([task])  # a generator cannot be closed while it runs
+        await aclose()
+
+    _run(loop, end())
+
+
+def _run(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
+    task = loop.create_task(coroutine)
     _ending.add(task)
     task.add_done_callback(_ended)
 
@@ -46,21 +90,24 @@ def _ended(task: asyncio.Task[None]) -> None:
         task.exception()  # its provider's, whom nobody asks any more
 
 
-class _Cancelled:
-    """A started coroutine, resumed by CancelledError."""
-
-    def __init__(self, iterator: Any) -> None:
-        self._iterator = iterator
-
-    def __await__(self) -> Generator[Any, Any, None]:
+def _drive(iterator: Any, wanted: Any) -> Generator[Any, Any, Any]:
+    """A started coroutine that has just yielded `wanted`, to its end."""
+    while True:
         try:
-            wanted = self._iterator.throw(asyncio.CancelledError())
-            while True:
-                try:
-                    given = yield wanted
-                except BaseException as error:
-                    wanted = self._iterator.throw(error)
-                else:
-                    wanted = self._iterator.send(given)
-        except StopIteration:
-            return
+            given = yield wanted
+        except BaseException as error:
+            step, given = iterator.throw, error
+        else:
+            step = iterator.send
+        try:
+            wanted = step(given)
+        except StopIteration as end:
+            return end.value
+
+
+class _Driven:
+    def __init__(self, drive: Callable[[], Generator[Any, Any, Any]]) -> None:
+        self._drive = drive
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._drive()

@@ -108,14 +108,23 @@ class Host(Base):
         return self._link(read(component), imports or {}, limits or Limits(), wasi, asynchronous=True)
 
     def close(self) -> None:
-        """Closes the host: no more loading and calling. Again is harmless."""
+        """Closes the host: no more loading and calling. Again is harmless.
+
+        A call that waits in another thread ends by HostClosed.
+        """
         self._close_programs()
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            if self._waiting is not None:
+                self._waiting.interrupt()
+            self._lock.acquire()
+        try:
             if self._runner is not None:
                 if self._waiting is not None:
                     self._runner.run(self._waiting.aclose())
                 self._runner.close()
                 self._runner = None
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Host:
         self._check_open()

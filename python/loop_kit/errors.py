@@ -23,6 +23,7 @@ LoopError                    anything loop-kit raises on purpose
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,6 +70,15 @@ def _restore(cls: type[LoopError], args: tuple[Any, ...], fields: dict[str, Any]
     made = cls.__new__(cls, *args)
     made.args = args
     made.__dict__.update(fields)
+    return made
+
+
+def again(error: BaseException) -> BaseException:
+    """A copy of one of our errors, with its cause and without its traceback; any other as it is."""
+    if not isinstance(error, LoopError):
+        return error
+    made = copy.copy(error)
+    made.__cause__ = error.__cause__
     return made
 
 

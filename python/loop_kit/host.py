@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -112,6 +113,13 @@ class Host(Base):
             self._hub.close()
             # the cancelled providers end in the next turn of the loop
             await asyncio.sleep(0)
+
+    def interrupt(self) -> None:
+        """Ends the calls in flight by HostClosed, from any thread; `aclose` is still to come."""
+        if self._hub is not None and self._loop is not None:
+            # RuntimeError: the loop has closed, and nothing runs on it
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._hub.close)
 
     async def __aenter__(self) -> Host:
         self._attach()

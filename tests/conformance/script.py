@@ -18,8 +18,9 @@ from tests.conformance import values
 from tests.conformance.sexpr import Node, SyntaxFault, Text, line_of, parse
 
 DEFINITION = re.compile(r"\(component\s+definition\b")
-# An instance keeps its state from one invocation to the next. The deadline turns a hang into a failure.
-LIMITS = loop.Limits(instances="shared", deadline=10.0)
+# A pool of one: an instance keeps its state from one invocation to the next, and has one caller at a time, as a script
+# is. The deadline turns a hang into a failure.
+LIMITS = loop.Limits(instances=1, deadline=10.0)
 # What the rule "never enter an instance that trapped" says in wasmtime's words.
 POISONED = "cannot enter component instance"
 

@@ -7,14 +7,14 @@
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use wasmtime::component::Accessor;
-use wasmtime::{Error, Result};
+use wasmtime::{Error, Result, Trap};
 
 use crate::instance::{Home, State};
 use crate::joint::Joint;
@@ -38,6 +38,8 @@ pub(crate) struct Actor {
     wake: Arc<ActorWake>,
     /// Why the future ended, if by an error.
     end: Mutex<Option<Arc<Error>>>,
+    /// When it ended, one call ran at most: the error is that call's own.
+    alone: AtomicBool,
     /// To be dropped by whoever polls it now.
     stopping: AtomicBool,
 }
@@ -99,6 +101,7 @@ impl Actor {
             future: Mutex::new(Some(Box::pin(Joint::new(run(queue))))),
             wake: Arc::new(wake),
             end: Mutex::default(),
+            alone: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
     }
@@ -118,15 +121,27 @@ impl Actor {
     }
 
     /// Drops the Store, with all that runs in it; at the end of the poll where it is being polled.
-    pub fn stop(&self, why: Error) {
+    fn stop(&self, home: &Home, why: Error) {
         lock(&self.end).get_or_insert_with(|| Arc::new(why));
         self.stopping.store(true, SeqCst);
-        let Ok(mut future) = self.future.try_lock() else {
-            return;
-        };
-        let gone = future.take();
+        if let Ok(future) = self.future.try_lock() {
+            self.bury(home, future);
+        }
+    }
+
+    /// Drops the Store. Its callers now learn that it has ended.
+    fn bury(&self, home: &Home, mut future: MutexGuard<'_, Option<Running>>) {
+        let Some(gone) = future.take() else { return };
         drop(future);
+        let callers = std::mem::take(&mut *lock(&home.callers));
+        self.alone.store(callers.len() <= 1, SeqCst);
         drop(gone);
+        drop(callers);
+    }
+
+    /// Whether the error that ended the instance is that of the one call that ran.
+    pub fn ended_alone(&self) -> bool {
+        self.alone.load(SeqCst)
     }
 
     pub fn end(&self) -> Option<Arc<Error>> {
@@ -140,7 +155,7 @@ impl Actor {
         }
     }
 
-    fn poll(&self) -> Polled {
+    fn poll(&self, home: &Home) -> Polled {
         let Ok(mut future) = self.future.try_lock() else {
             return Polled::Idle;
         }; // polled further up this stack
@@ -159,14 +174,17 @@ impl Actor {
         };
         match polled {
             Poll::Pending if self.wake.queued.load(SeqCst) => Polled::Again,
+            Poll::Pending if home.is_stuck() => {
+                lock(&self.end).get_or_insert_with(|| Arc::new(Trap::AsyncDeadlock.into()));
+                self.bury(home, future);
+                Polled::Ended
+            }
             Poll::Pending => Polled::Idle,
             Poll::Ready(result) => {
                 if let Err(e) = result {
                     lock(&self.end).get_or_insert_with(|| Arc::new(e));
                 }
-                let gone = future.take();
-                drop(future);
-                drop(gone); // its callers now learn that it has ended
+                self.bury(home, future);
                 Polled::Ended
             }
         }
@@ -179,7 +197,7 @@ impl Home {
         let Some(actor) = self.actor.get() else {
             return Polled::Ended;
         };
-        scope::enter(&self.shared, || actor.poll())
+        scope::enter(&self.shared, || actor.poll(self))
     }
 
     /// Notifies once more; for whoever polled, got [`Polled::Again`], and lets others have their turn first.
@@ -197,7 +215,7 @@ impl Home {
     /// Stops the instance: calls in flight end with [`crate::Fault::Gone`].
     pub fn stop(&self, why: Error) {
         if let Some(actor) = self.actor.get() {
-            actor.stop(why);
+            actor.stop(self, why);
         }
     }
 }

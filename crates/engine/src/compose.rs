@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use wasmtime::format_err;
+use wasmtime::{Error, format_err};
 
 use crate::actor::Notify;
+use crate::error::Within;
 use crate::import::{Import, Outcome};
 use crate::joint::beside;
 use crate::link::Link;
 use crate::program::{Caller, Program, StoreKind};
 use crate::resource::GuestHandle;
+use crate::scope;
 use crate::start::Started;
 use crate::types::{FuncTy, Kind, TyRef};
 use crate::value::{Neutral, Value};
@@ -64,9 +66,12 @@ impl Link {
 
 fn import_of(provider: Arc<Program>, index: usize, notify: Option<Arc<dyn Notify>>) -> Import<Neutral> {
     if provider.kind == StoreKind::Sync {
-        return Import::now(move |args| match home_of(&args) {
-            Some(home) => home.call::<Neutral>(index, args, Caller::PLAIN),
-            None => provider.call::<Neutral>(index, args, Caller::PLAIN),
+        return Import::now(move |args| {
+            let out = match home_of(&args) {
+                Some(home) => home.call::<Neutral>(index, args, Caller::PLAIN),
+                None => provider.call::<Neutral>(index, args, Caller::PLAIN),
+            };
+            out.map_err(|e| within(&provider, index, e))
         });
     }
     let call = move |args: Vec<Value>| {
@@ -76,15 +81,19 @@ fn import_of(provider: Arc<Program>, index: usize, notify: Option<Arc<dyn Notify
             )));
         };
         let provider = provider.clone();
+        // what runs below runs for the same caller, and ends with its call
+        let context = scope::caller();
         let answer = beside(async move {
             let on = home_of(&args);
-            match provider.start::<Neutral>(index, args, None, &notify, on)? {
-                Started::Alone(future) => future.await,
-                Started::Within(mut call) => {
+            let out = match provider.start::<Neutral>(index, args, context, &notify, on) {
+                Ok(Started::Alone(future)) => future.await,
+                Ok(Started::Within(mut call)) => {
                     call.home.notify();
                     std::future::poll_fn(|cx| call.poll_result(cx)).await
                 }
-            }
+                Err(e) => Err(e),
+            };
+            out.map_err(|e| within(&provider, index, e))
         });
         Outcome::Later(Box::pin(async move {
             answer
@@ -96,6 +105,11 @@ fn import_of(provider: Arc<Program>, index: usize, notify: Option<Arc<dyn Notify
         call: Arc::new(call),
         waits: true,
     }
+}
+
+fn within(provider: &Program, index: usize, error: Error) -> Error {
+    let path = provider.exports[index].ty.path();
+    Error::new(Within { path, error })
 }
 
 /// The instance that a method call has to run in: that of its first argument.

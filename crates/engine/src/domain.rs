@@ -109,6 +109,10 @@ pub trait Domain: Sized + Send + Sync + 'static {
     fn one_shot(_: &Self::Item<'_, '_>) -> bool {
         false
     }
+    /// Errors where the value cannot be lowered as a stream or future; without taking it.
+    fn check_end(_: &Self::Item<'_, '_>) -> Result<()> {
+        Ok(())
+    }
     fn to_stream(v: &Self::Item<'_, '_>, payload: Option<&TyRef>) -> Result<Feed<Self>>;
     fn to_future(v: &Self::Item<'_, '_>, payload: Option<&TyRef>) -> Result<Settle<Self>>;
 

@@ -1,6 +1,7 @@
 //! Errors that carry fields; whoever embeds the engine maps them to its own tree.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// A host value that does not fit its WIT type. The walker fills `path` on the way out.
 #[derive(Debug, Clone)]
@@ -34,6 +35,44 @@ impl fmt::Display for Mismatch {
 }
 
 impl std::error::Error for Mismatch {}
+
+/// What failed in a component that serves another's import, with the path of its export.
+#[derive(Debug)]
+pub struct Within {
+    pub path: String,
+    pub error: wasmtime::Error,
+}
+
+impl fmt::Display for Within {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.error)
+    }
+}
+
+impl std::error::Error for Within {}
+
+/// An error that ended an instance, shared by those who learn of it.
+#[derive(Debug)]
+pub struct Ended(pub Arc<wasmtime::Error>);
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
+
+/// The fault that an error is, here or in a component below.
+pub(crate) fn fault_of(e: &wasmtime::Error) -> Option<&Fault> {
+    if let Some(Within { error, .. }) = e.downcast_ref() {
+        return fault_of(error);
+    }
+    if let Some(Ended(error)) = e.downcast_ref() {
+        return fault_of(error);
+    }
+    e.downcast_ref()
+}
 
 /// Why a call ended without a result.
 #[derive(Debug, Clone)]

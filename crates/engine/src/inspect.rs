@@ -5,6 +5,7 @@ use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{Resolve, WorldItem, WorldKey};
 
 use crate::preview1;
+use crate::world_types;
 
 /// One import or export of a component's world.
 pub struct Item {
@@ -20,19 +21,29 @@ pub struct Inspection {
     pub module: bool,
     pub imports: Vec<Item>,
     pub exports: Vec<Item>,
-    /// The world and its packages as WIT text.
+    /// The world and its packages as WIT text; a comment, where WIT cannot express them.
     pub wit: String,
 }
 
 /// Decodes a component.
 ///
-/// Errors when the bytes are no WebAssembly, or a component whose types WIT cannot express.
+/// Errors when the bytes are no component and no core module.
 pub fn inspect(wasm: &[u8]) -> Result<Inspection> {
     let module = preview1::is_module(wasm);
     let component = preview1::componentize(wasm)?;
-    let decoded = wit_component::decode(&component).map_err(|e| format_err!("{e:#}"))?;
-    let DecodedWasm::Component(resolve, world) = decoded else {
-        return Err(format_err!("this is a WIT package, not a component"));
+    let (resolve, world) = match wit_component::decode(&component) {
+        Ok(DecodedWasm::Component(resolve, world)) => (resolve, world),
+        Ok(_) => return Err(format_err!("this is a WIT package, not a component")),
+        Err(e) => {
+            // a sound component may have what WIT has no words for, such as a type among its exports
+            let (imports, exports) = world_types::items(&component)?;
+            return Ok(Inspection {
+                module,
+                imports,
+                exports,
+                wit: format!("// WIT cannot express this component: {e}\n"),
+            });
+        }
     };
     let items = |of: &wit_parser::IndexMap<WorldKey, WorldItem>| -> Vec<Item> {
         of.iter()

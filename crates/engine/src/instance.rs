@@ -1,7 +1,7 @@
 //! A Store with one component instance in it.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::engine::TICK;
 use crate::error::Fault;
 use crate::limits::Meter;
 use crate::program::{Program, StoreKind};
-use crate::scope::{Shared, lock};
+use crate::scope::{Deadline, Shared, lock};
 use crate::wasi::Wasi;
 
 /// What a Store of ours holds.
@@ -23,12 +23,29 @@ pub struct State {
     pub(crate) meter: Meter,
     pub(crate) budget: Budget,
     pub(crate) wasi: Option<Box<Wasi>>,
+    /// What the caller attached to the one call that runs, where the Store runs one at a time.
+    pub(crate) caller: Option<CallContext>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.shared.clear();
+    }
+}
+
+/// A call in flight in a concurrent instance.
+pub(crate) struct Ticket {
+    pub context: CallContext,
+    /// The tick at which its instance is stopped if the call still runs; `u64::MAX` while its caller waits for it.
+    pub leave_by: Arc<AtomicU64>,
+    /// No other call will use the instance meanwhile.
+    pub exclusive: bool,
 }
 
 /// What a call may still use.
 pub(crate) struct Budget {
-    /// The tick at which the call's deadline passes.
-    deadline: u64,
+    /// When the call must have ended.
+    pub deadline: Deadline,
     /// Ticks of CPU time left.
     cpu: u64,
     /// Called at each tick while the guest runs and the caller holds something others want (the GIL).
@@ -50,8 +67,8 @@ pub struct Home {
     pub(crate) actor: OnceLock<Actor>,
     /// The wasmtime instance, for whoever runs jobs.
     pub(crate) instance: OnceLock<Instance>,
-    /// The contexts of the calls in flight.
-    pub(crate) callers: Mutex<HashMap<GuestTaskId, CallContext>>,
+    /// The calls in flight.
+    pub(crate) callers: Mutex<HashMap<GuestTaskId, Ticket>>,
     /// Guest resources whose handles died, to be dropped when the instance runs next.
     dropped: Mutex<Vec<ResourceAny>>,
 }
@@ -96,6 +113,20 @@ impl Home {
         }
     }
 
+    /// Whether a call that its caller gave up runs on for longer than it may.
+    fn is_overstayed(&self, now: u64) -> bool {
+        lock(&self.callers)
+            .values()
+            .any(|ticket| ticket.leave_by.load(Relaxed) <= now)
+    }
+
+    /// Whether the one call that may use the idle instance waits for what nobody will do. WASI's doings are not known.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let callers = lock(&self.callers);
+        let alone = callers.len() == 1 && callers.values().all(|ticket| ticket.exclusive);
+        alone && self.program.wasi.is_none() && !self.shared.is_busy()
+    }
+
     pub(crate) fn unpark(self: &Arc<Self>) -> Option<Live> {
         let core = lock(&self.parked).take()?;
         Some(Live {
@@ -129,12 +160,13 @@ impl Live {
             shared: home.shared.clone(),
             meter: Meter::new(limits),
             budget: Budget {
-                deadline: u64::MAX,
+                deadline: Deadline::NEVER,
                 cpu: u64::MAX,
                 on_tick: None,
                 program: Arc::downgrade(program),
             },
             wasi: program.wasi()?,
+            caller: None,
         };
         let mut store = Store::new(program.engine(), state);
         store.limiter(|s| &mut s.meter);
@@ -190,6 +222,11 @@ impl Live {
     }
 }
 
+/// A time in ticks of the host's clock; none is endless.
+pub(crate) fn ticks(d: Option<Duration>) -> u64 {
+    d.map_or(u64::MAX, |d| d.as_nanos().div_ceil(TICK.as_nanos()) as u64)
+}
+
 /// Sets what the calls of a Store may use. `more`: others run already, whose time must not be cut short.
 pub(crate) fn arm(
     mut store: impl AsContextMut<Data = State>,
@@ -197,16 +234,20 @@ pub(crate) fn arm(
     on_tick: Option<fn() -> Result<()>>,
     more: bool,
 ) -> Result<()> {
-    let ticks = |d: Option<Duration>| d.map_or(u64::MAX, |d| d.as_nanos().div_ceil(TICK.as_nanos()) as u64);
     let mut store = store.as_context_mut();
     let budget = &mut store.data_mut().budget;
-    let deadline = program
-        .now()
-        .saturating_add(ticks(program.limits.deadline))
-        .saturating_add(1);
+    let deadline = Deadline {
+        tick: program
+            .now()
+            .saturating_add(ticks(program.limits.deadline))
+            .saturating_add(1),
+        seconds: seconds(program.limits.deadline),
+    };
     let cpu = ticks(program.limits.cpu).saturating_add(1);
     if more {
-        budget.deadline = budget.deadline.max(deadline);
+        if deadline.tick > budget.deadline.tick {
+            budget.deadline = deadline;
+        }
         budget.cpu = budget.cpu.saturating_add(cpu);
         return Ok(());
     }
@@ -224,11 +265,17 @@ pub(crate) fn arm(
 fn tick(state: &mut State, asynchronous: bool) -> Result<UpdateDeadline> {
     let budget = &mut state.budget;
     if let Some(program) = budget.program.upgrade() {
-        if program.now() >= budget.deadline {
+        let now = program.now();
+        if now >= budget.deadline.tick {
             return Err(Fault::Deadline {
-                seconds: seconds(program.limits.deadline),
+                seconds: budget.deadline.seconds,
             }
             .into());
+        }
+        if let Some(home) = state.shared.home().upgrade()
+            && home.is_overstayed(now)
+        {
+            return Err(Fault::Gone("a call ran on after its end".into()).into());
         }
         budget.cpu = budget.cpu.saturating_sub(1);
         if budget.cpu == 0 {

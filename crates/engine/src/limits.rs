@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, Result};
 
-use crate::error::Fault;
+use crate::error::{Fault, fault_of};
 
 /// How many instances serve a component's calls, and for how long each lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Meter {
     /// A trap, or a failed instantiation, that follows a refused allocation is that refusal's doing.
     pub fn explain(&self, e: wasmtime::Error) -> wasmtime::Error {
         match self.fault() {
-            Some(fault) if e.downcast_ref::<Fault>().is_none() => e.context(fault),
+            Some(fault) if fault_of(&e).is_none() => e.context(fault),
             _ => e,
         }
     }

@@ -7,6 +7,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
 use wasmtime::{AsContextMut, Result, StoreContextMut, bail, format_err};
 
+use crate::actor::CallContext;
 use crate::domain::Domain;
 use crate::engine::{Engine, Flavour};
 use crate::error::Mismatch;
@@ -15,11 +16,13 @@ use crate::instance::State;
 use crate::limits::Limits;
 use crate::planner::Planner;
 use crate::plans::Plans;
+use crate::preview1;
 use crate::program::{Export, Program, StoreKind};
 use crate::scope::{self, lock};
 use crate::shim::{Dyn, MAX_FLAT, Origin, with_count};
 use crate::types::{FuncTy, Resource, TyRef};
 use crate::wasi::WasiConfig;
+use crate::world_types::{self, WorldTypes};
 
 /// An imported interface (or, with an empty name, the functions imported at the root).
 pub struct Interface {
@@ -38,6 +41,10 @@ pub struct Link {
     /// Imports that no host can provide, and what they are.
     pub unprovidable: Vec<(String, &'static str)>,
     definitions: Vec<(Arc<str>, Define)>,
+    /// Further names at the root of the resources imported there, by their host ids.
+    aliases: Vec<(u32, Arc<str>)>,
+    /// Exports at the root that are types.
+    exported_types: Vec<String>,
     waits: bool,
     wasi: Option<WasiConfig>,
 }
@@ -50,12 +57,18 @@ impl Link {
     /// Errors when the bytes are no component, or when an import uses a type this engine does not know (with the path).
     pub fn new(engine: &Engine, wasm: &[u8], fuel: bool, foreign: impl Fn(&str) -> bool) -> Result<Self> {
         let (component, flavour) = engine.compile(wasm, fuel)?;
-        let mut planner = Planner::new();
+        // a core module has no types of its own
+        let types = match preview1::is_module(wasm) {
+            true => WorldTypes::default(),
+            false => world_types::of(wasm)?,
+        };
+        let mut planner = Planner::new(types.imports);
         let mut imports: Vec<Interface> = vec![];
         let mut unprovidable = vec![];
         let world = component.component_type();
         let cx = world.instance_type();
         let mut next_host = 0;
+        let mut aliases = vec![];
         let root: Arc<str> = "".into();
         // names before functions: a type may be used before it is named
         for (name, item) in world.imports(component.engine()) {
@@ -112,6 +125,10 @@ impl Link {
                     }
                 }
                 ComponentItem::Resource(r) => {
+                    if let Some(known) = planner.resource(r).and_then(|known| known.host) {
+                        aliases.push((known, name.into()));
+                        continue;
+                    }
                     planner.declare(&root, name, &item.ty, Some(next_host));
                     if let Some(r) = planner.resource(r).cloned() {
                         next_host += 1;
@@ -139,6 +156,8 @@ impl Link {
             imports,
             unprovidable,
             definitions: vec![],
+            aliases,
+            exported_types: types.exports,
             waits: false,
             wasi: None,
         })
@@ -161,19 +180,23 @@ impl Link {
 
     /// Links a resource type; `D::dropped` gets what the guest drops.
     pub fn define_resource<D: Domain>(&mut self, resource: &Arc<Resource>) {
-        let r = resource.clone();
-        self.definitions.push((
-            resource.interface.clone(),
-            Box::new(move |to, _| {
-                let Some(id) = r.host else {
-                    bail!("{} is not the host's to define", r.name)
+        let aliases = self.aliases.iter();
+        let aliases = aliases.filter(|(id, _)| resource.host == Some(*id));
+        let names = std::iter::once((resource.interface.clone(), resource.name.clone()))
+            .chain(aliases.map(|(_, name)| ("".into(), name.clone())));
+        let host = resource.host;
+        self.definitions.extend(names.map(|(interface, name)| {
+            let define: Define = Box::new(move |to, _| {
+                let Some(id) = host else {
+                    bail!("{name} is not the host's to define")
                 };
-                to.resource(&r.name, ResourceType::host_dynamic(id), |store, rep| {
+                to.resource(&name, ResourceType::host_dynamic(id), |store, rep| {
                     let object = store.data().shared.take(rep)?;
                     D::dropped(object)
                 })
-            }),
-        ));
+            });
+            (interface, define)
+        }));
     }
 
     /// Links WASI for the interfaces left to it.
@@ -241,7 +264,10 @@ impl Link {
         let root: Arc<str> = "".into();
         let mut found: Vec<(Arc<str>, String, ComponentItem, Option<String>)> = vec![];
         for (name, item) in world.exports(engine) {
+            let is_type = self.exported_types.iter().any(|t| t == name);
             match item.ty {
+                // the type of a function or an instance, and none of them
+                ComponentItem::ComponentFunc(_) | ComponentItem::ComponentInstance(_) if is_type => {}
                 ComponentItem::ComponentInstance(instance) => {
                     let interface: Arc<str> = name.into();
                     for (n, item) in instance.exports(engine) {
@@ -327,16 +353,15 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
     let f = f.clone();
     if f.async_ {
         return to.func_wrap_concurrent(&name, move |accessor, args: Dyn<D, P>| {
-            let context = accessor.with(|mut access| {
+            let (context, busy) = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
-                let task = store.async_call_stack().ok().and_then(|stack| stack.last())?;
-                let home = store.data().shared.home().upgrade()?;
-                lock(&home.callers).get(&task).cloned()
+                (caller(&mut store), store.data().shared.busy())
             });
             let outcome = scope::with_caller(context, || (import.call)(args.vals));
             let f = f.clone();
             let borrows = args.borrows;
             Box::pin(async move {
+                let _busy = busy;
                 let result = match outcome {
                     Outcome::Ready(r) => r,
                     Outcome::Later(later) => later.await,
@@ -352,9 +377,12 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
         return to.func_wrap_async(
             &name,
             move |mut store: StoreContextMut<'_, State>, args: Dyn<D, P>| {
-                let outcome = (import.call)(args.vals);
+                let context = caller(&mut store);
+                let busy = store.data().shared.busy();
+                let outcome = scope::with_caller(context, || (import.call)(args.vals));
                 let f = f.clone();
                 Box::new(async move {
+                    let _busy = busy;
                     let result = match outcome {
                         Outcome::Ready(r) => r,
                         Outcome::Later(later) => later.await,
@@ -382,6 +410,20 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
             answer::<D, R>(&f, result)
         },
     )
+}
+
+/// What the caller of the call that makes an import attached to it.
+fn caller(store: &mut StoreContextMut<'_, State>) -> Option<CallContext> {
+    let state = store.data();
+    if state.caller.is_some() {
+        return state.caller.clone();
+    }
+    let home = state.shared.home().upgrade()?;
+    home.actor.get()?;
+    let task = store.async_call_stack().ok()?.last()?;
+    lock(&home.callers)
+        .get(&task)
+        .map(|ticket| ticket.context.clone())
 }
 
 /// The provider's answer as what the guest expects; whether the value fits shows when it is lowered.

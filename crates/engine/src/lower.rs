@@ -258,7 +258,11 @@ fn put(dst: &mut Flats<'_>, v: ValRaw) -> Result<()> {
     Ok(())
 }
 
-fn open_exact<'c, 'v, D: Domain>(ty: &Ty, v: &D::Item<'c, 'v>, want: usize) -> Result<D::Item<'c, 'v>> {
+pub(crate) fn open_exact<'c, 'v, D: Domain>(
+    ty: &Ty,
+    v: &D::Item<'c, 'v>,
+    want: usize,
+) -> Result<D::Item<'c, 'v>> {
     let (n, items) = expect(ty, D::open(v, ty))?;
     if n != want {
         return Err(Mismatch::new(ty.wit(), format!("{n} items")).into());
@@ -266,12 +270,12 @@ fn open_exact<'c, 'v, D: Domain>(ty: &Ty, v: &D::Item<'c, 'v>, want: usize) -> R
     Ok(items)
 }
 
-fn field<'c, 'v, D: Domain>(ty: &Ty, v: &D::Item<'c, 'v>, i: usize) -> Result<D::Item<'c, 'v>> {
+pub(crate) fn field<'c, 'v, D: Domain>(ty: &Ty, v: &D::Item<'c, 'v>, i: usize) -> Result<D::Item<'c, 'v>> {
     expect(ty, D::field(v, ty, i))
 }
 
 /// Matches a case's payload type with the payload found.
-fn paired<I>(ty: &Ty, index: usize, payload: Option<I>) -> Result<Option<(&TyRef, I)>> {
+pub(crate) fn paired<I>(ty: &Ty, index: usize, payload: Option<I>) -> Result<Option<(&TyRef, I)>> {
     match (ty.case(index).flatten(), payload) {
         (Some(t), Some(v)) => Ok(Some((t, v))),
         (None, _) => Ok(None),
@@ -297,7 +301,7 @@ fn case_name(ty: &Ty, index: usize) -> String {
     }
 }
 
-fn known_bits(ty: &Ty, n: usize, bits: u32) -> Result<u32> {
+pub(crate) fn known_bits(ty: &Ty, n: usize, bits: u32) -> Result<u32> {
     if bits & !mask(n) != 0 {
         return Err(Mismatch::new(ty.wit(), format!("unknown flag bits {:#x}", bits & !mask(n))).into());
     }
@@ -305,7 +309,7 @@ fn known_bits(ty: &Ty, n: usize, bits: u32) -> Result<u32> {
 }
 
 /// Completes a mismatch that does not say yet what was expected.
-fn expect<R>(ty: &Ty, r: Result<R>) -> Result<R> {
+pub(crate) fn expect<R>(ty: &Ty, r: Result<R>) -> Result<R> {
     r.map_err(|e| match e.downcast::<Mismatch>() {
         Ok(mut m) => {
             if m.expected.is_empty() {
@@ -453,12 +457,12 @@ impl<D: Domain> Target<D> for Check<'_> {
             _ => Err(Mismatch::new(ty.wit(), "a resource of another definition").into()),
         }
     }
-    // A stream or future may be taken once only; what is wrong with it shows when it is lowered.
-    fn stream(&mut self, _: &Ty, _: Option<&TyRef>, _: &D::Item<'_, '_>) -> Result<u32> {
-        Ok(0)
+    // a stream or future may be taken once only, so it is but looked at
+    fn stream(&mut self, _: &Ty, _: Option<&TyRef>, v: &D::Item<'_, '_>) -> Result<u32> {
+        D::check_end(v).map(|()| 0)
     }
-    fn future(&mut self, _: &Ty, _: Option<&TyRef>, _: &D::Item<'_, '_>) -> Result<u32> {
-        Ok(0)
+    fn future(&mut self, _: &Ty, _: Option<&TyRef>, v: &D::Item<'_, '_>) -> Result<u32> {
+        D::check_end(v).map(|()| 0)
     }
     fn error_context(&mut self, _: &Ty, v: &D::Item<'_, '_>) -> Result<u32> {
         D::to_error_context(v).map(|_| 0)

@@ -19,16 +19,20 @@ pub(crate) struct Planner {
     cache: HashMap<InterfaceType, TyRef>,
     /// The types that the component gives names to: interface, name, type. Two names may stand for one type.
     names: Vec<(Arc<str>, Arc<str>, Type)>,
+    /// The names that the world itself gives, with the shapes of their types.
+    world: Vec<(Arc<str>, String)>,
     /// Named types that some function uses.
     used: Vec<(Type, TyRef)>,
     resources: Vec<(ResourceType, Arc<Resource>)>,
 }
 
 impl Planner {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(world: Vec<(String, String)>) -> Self {
+        let world = world.into_iter().map(|(name, shape)| (name.into(), shape));
         Planner {
             cache: HashMap::new(),
             names: vec![],
+            world: world.collect(),
             used: vec![],
             resources: vec![],
         }
@@ -77,10 +81,13 @@ impl Planner {
                 .find(|(u, _)| u == t)
                 .map(|(_, plan)| plan.clone())
         };
-        self.names
-            .iter()
-            .filter_map(|(i, n, t)| Some((i.clone(), n.clone(), plan(t)?)))
-            .collect()
+        let found = self.names.iter();
+        let found = found.filter_map(|(i, n, t)| Some((i.clone(), n.clone(), plan(t)?)));
+        let world = self.world.iter().filter_map(|(name, shape)| {
+            let (_, plan) = self.used.iter().find(|(_, plan)| plan.shape() == *shape)?;
+            Some(("".into(), name.clone(), plan.clone()))
+        });
+        found.chain(world).collect()
     }
 
     /// Compiles one function.
@@ -152,21 +159,29 @@ impl Planner {
         if let Some(t) = self.cache.get(&raw) {
             return Ok(t.clone());
         }
-        let name = is_named(public)
-            .then(|| {
-                self.names
-                    .iter()
-                    .find(|(_, _, t)| t == public)
-                    .map(|(_, n, _)| n.clone())
-            })
-            .flatten();
         let kind = self.kind(types, raw, public)?;
-        let ty = Arc::new(Ty::new(types, raw, name, kind));
+        let mut ty = Ty::new(types, raw, None, kind);
+        if is_named(public) {
+            ty.name = self.name_of(public, &ty);
+        }
+        let ty = Arc::new(ty);
         self.cache.insert(raw, ty.clone());
         if ty.name.is_some() {
             self.used.push((public.clone(), ty.clone()));
         }
         Ok(ty)
+    }
+
+    fn name_of(&self, public: &Type, ty: &Ty) -> Option<Arc<str>> {
+        if let Some((_, name, _)) = self.names.iter().find(|(_, _, t)| t == public) {
+            return Some(name.clone());
+        }
+        if self.world.is_empty() {
+            return None;
+        }
+        let shape = ty.shape();
+        let found = self.world.iter().find(|(_, s)| *s == shape)?;
+        Some(found.0.clone())
     }
 
     fn kind(&mut self, types: &ComponentTypes, raw: InterfaceType, public: &Type) -> Result<Kind> {

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use wasi_preview1_component_adapter_provider as adapters;
 use wasmtime::{Result, format_err};
 
+use crate::preview1_exit;
+
 /// The bytes as a component: as they are, or, for a core module, wrapped by the preview-1 adapter.
 ///
 /// Errors when a core module imports more than preview 1.
@@ -17,10 +19,16 @@ pub(crate) fn componentize(wasm: &[u8]) -> Result<Cow<'_, [u8]>> {
     } else {
         adapters::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER
     };
+    let redirected = preview1_exit::redirect(wasm)?;
+    let exits = preview1_exit::adapter()?;
     let encode = || {
-        wit_component::ComponentEncoder::default()
+        let mut encoder = wit_component::ComponentEncoder::default()
             .validate(true)
-            .module(wasm)?
+            .module(redirected.as_deref().unwrap_or(wasm))?;
+        if redirected.is_some() {
+            encoder = encoder.adapter(preview1_exit::NAME, &exits)?;
+        }
+        encoder
             .adapter(adapters::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter)?
             .encode()
     };

@@ -50,7 +50,7 @@ pub struct Program {
     pub limits: Limits,
     pub kind: StoreKind,
     pub instances: Instances,
-    wasi: Option<Arc<WasiConfig>>,
+    pub(crate) wasi: Option<Arc<WasiConfig>>,
     idle: Mutex<Vec<Live>>,
     /// Idle instances of a concurrent program.
     idle_actors: Mutex<Vec<Arc<Home>>>,
@@ -460,10 +460,15 @@ impl Live {
         // SAFETY: the counts of the table in `shim`, for an export that is lifted synchronously: `call` refuses others.
         let typed = unsafe { TypedFunc::<Dyn<D, 16>, Dyn<D, 1>>::new_unchecked(func) };
         self.arm(on_tick)?;
+        let budget = &mut self.core.store.data_mut().budget;
+        budget.deadline = budget.deadline.sooner(scope::deadline());
+        let deadline = budget.deadline;
         let shared = self.home.shared.clone();
         let result = scope::enter(&shared, || {
-            self.sweep()?;
-            typed.call(&mut self.core.store, args)
+            scope::with_deadline(deadline, || {
+                self.sweep()?;
+                typed.call(&mut self.core.store, args)
+            })
         });
         if let Some(lent) = lent {
             for rep in lock(&lent).drain(..) {

@@ -2,19 +2,20 @@
 
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use wasmtime::component::{
     FutureAny, FutureConsumer, Source as Guest, StreamAny, StreamConsumer, StreamResult,
 };
-use wasmtime::{AsContextMut, Result, StoreContextMut};
+use wasmtime::{AsContextMut, Error, Result, StoreContextMut};
 
 use crate::domain::Domain;
 use crate::elem::{self, Elem};
-use crate::scope::lock;
-use crate::stream::{Chunk, Plain, to_raw};
+use crate::scope::{Busy, lock};
+use crate::stream::{Chunk, Converted, Foreign, Plain, Same, Source, to_raw};
 use crate::types::{Kind, Num, TyRef};
+use crate::value::Neutral;
 
 /// The host's end of a stream (or, with one value, a future) that a guest writes.
 pub struct Reader<D: Domain>(Arc<Mutex<Mailbox<D>>>);
@@ -23,12 +24,34 @@ struct Mailbox<D: Domain> {
     /// Values the reader can take now; 0 while it is not asking.
     want: usize,
     chunk: Option<Chunk<D>>,
+    /// A host's own source that came back unread: no guest stands between.
+    direct: Option<Box<dyn Source<D>>>,
+    /// There is, or was, such a source.
+    handed: bool,
+    /// Why `direct` failed.
+    failed: Option<Error>,
     /// The guest (or its instance) has gone: nothing follows.
     ended: bool,
     /// The reader has gone: the guest is told that its reader dropped.
     closed: bool,
-    reader: Option<Waker>,
+    /// Whoever waits for the next chunk: the first to come takes it, the others go on waiting.
+    readers: Vec<Waker>,
     writer: Option<Waker>,
+}
+
+impl<D: Domain> Mailbox<D> {
+    fn wait(&mut self, cx: &mut Context<'_>) {
+        if !self.readers.iter().any(|w| w.will_wake(cx.waker())) {
+            self.readers.push(cx.waker().clone());
+        }
+    }
+
+    /// Wakes whoever waits for a chunk, with the lock let go.
+    fn wake_readers(mut m: MutexGuard<'_, Self>) {
+        let readers = std::mem::take(&mut m.readers);
+        drop(m);
+        readers.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl<D: Domain> Reader<D> {
@@ -36,9 +59,12 @@ impl<D: Domain> Reader<D> {
         let empty = Mailbox {
             want: 0,
             chunk: None,
+            direct: None,
+            handed: false,
+            failed: None,
             ended: false,
             closed: false,
-            reader: None,
+            readers: vec![],
             writer: None,
         };
         Reader(Arc::new(Mutex::new(empty)))
@@ -51,11 +77,19 @@ impl<D: Domain> Reader<D> {
             m.want = 0;
             return Poll::Ready(Some(c));
         }
-        if m.ended || m.closed {
+        if m.closed {
             return Poll::Ready(None);
         }
-        m.want = max;
-        m.reader = Some(cx.waker().clone());
+        if let Some(source) = m.direct.take() {
+            drop(m);
+            return self.poll_direct(source, cx);
+        }
+        if m.ended {
+            return Poll::Ready(None);
+        }
+        // nobody gets more than they asked for
+        m.want = if m.want == 0 { max } else { m.want.min(max) };
+        m.wait(cx);
         if let Some(w) = m.writer.take() {
             drop(m);
             w.wake();
@@ -63,13 +97,52 @@ impl<D: Domain> Reader<D> {
         Poll::Pending
     }
 
+    /// Polls a source that was taken out of the mailbox: with the lock let go, since it runs the embedder's code.
+    fn poll_direct(&self, mut source: Box<dyn Source<D>>, cx: &mut Context<'_>) -> Poll<Option<Chunk<D>>> {
+        let polled = source.poll_next(cx);
+        let mut m = lock(&self.0);
+        match polled {
+            Poll::Ready(Ok(None)) => m.ended = true,
+            Poll::Ready(Err(e)) => {
+                m.failed = Some(e);
+                m.ended = true;
+            }
+            _ if m.closed => {}
+            _ => {
+                m.direct = Some(source);
+                let Poll::Ready(Ok(Some(chunk))) = polled else {
+                    // the source knows the last of its pollers only
+                    m.wait(cx);
+                    return Poll::Pending;
+                };
+                Mailbox::wake_readers(m);
+                return Poll::Ready(Some(chunk));
+            }
+        }
+        Mailbox::wake_readers(m);
+        Poll::Ready(None)
+    }
+
+    /// Why the stream ended, if what feeds it failed without any guest between. Told once.
+    pub fn take_error(&self) -> Option<Error> {
+        lock(&self.0).failed.take()
+    }
+
+    /// Forgets a waker of a poll that nobody waits for any more.
+    pub fn forget(&self, waker: &Waker) {
+        lock(&self.0).readers.retain(|w| !w.will_wake(waker));
+    }
+
     /// Stops reading; the guest's next write finds the stream dropped.
     pub fn close(&self) {
         let mut m = lock(&self.0);
         m.closed = true;
         m.chunk = None;
-        if let Some(w) = m.writer.take() {
-            drop(m);
+        let direct = m.direct.take();
+        let writer = m.writer.take();
+        Mailbox::wake_readers(m);
+        drop(direct);
+        if let Some(w) = writer {
             w.wake();
         }
     }
@@ -82,7 +155,7 @@ impl<D: Domain> Drop for Reader<D> {
 }
 
 /// The consumer's side of a [`Reader`].
-struct Writer<D: Domain>(Arc<Mutex<Mailbox<D>>>);
+struct Writer<D: Domain>(Arc<Mutex<Mailbox<D>>>, #[allow(dead_code)] Busy);
 
 impl<D: Domain> Writer<D> {
     /// How many values the reader wants; `Err` is the answer to give the guest instead.
@@ -101,32 +174,39 @@ impl<D: Domain> Writer<D> {
         Poll::Ready(Ok(m.want))
     }
 
+    /// Leaves the reader to read the source itself.
+    fn hand_over(&self, source: Box<dyn Source<D>>) {
+        let mut m = lock(&self.0);
+        m.handed = true;
+        if !m.closed {
+            m.direct = Some(source);
+        }
+        Mailbox::wake_readers(m);
+    }
+
     fn put(&self, chunk: Chunk<D>) {
         let mut m = lock(&self.0);
         m.chunk = Some(chunk);
         m.want = 0;
-        if let Some(w) = m.reader.take() {
-            drop(m);
-            w.wake();
-        }
+        Mailbox::wake_readers(m);
     }
 }
 
 impl<D: Domain> Drop for Writer<D> {
     fn drop(&mut self) {
         let mut m = lock(&self.0);
-        m.ended = true;
-        if let Some(w) = m.reader.take() {
-            drop(m);
-            w.wake();
+        if m.handed {
+            return;
         }
+        m.ended = true;
+        Mailbox::wake_readers(m);
     }
 }
 
-/// A reader, and what connects it with a guest's stream or future.
-pub(crate) fn reader<D: Domain>() -> (Reader<D>, Connect<D>) {
+/// A reader, and what connects it with a guest's stream or future. `busy`: the host may still read.
+pub(crate) fn reader<D: Domain>(busy: Busy) -> (Reader<D>, Connect<D>) {
     let reader = Reader::new();
-    let writer = Writer(reader.0.clone());
+    let writer = Writer(reader.0.clone(), busy);
     (reader, Connect(writer))
 }
 
@@ -154,9 +234,25 @@ impl<D: Domain> Connect<D> {
             Some(Kind::Num(n)) => {
                 nums!(n, S8 i8; U16 u16; S16 i16; U32 u32; S32 i32; U64 u64; S64 i64; F32 f32; F64 f64;)
             }
-            Some(_) => stream
-                .try_into_stream_reader::<Elem<D>>()?
-                .pipe(&mut store, ValuesOut(writer)),
+            Some(_) => {
+                let reader = stream.try_into_stream_reader::<Elem<D>>()?;
+                let reader = match reader.try_into::<Same<D>>(&mut store) {
+                    Ok(Same(source)) => {
+                        writer.hand_over(source);
+                        return Ok(());
+                    }
+                    Err(reader) => reader,
+                };
+                match (reader.try_into::<Foreign>(&mut store), payload) {
+                    (Ok(Foreign(source)), Some(payload)) => {
+                        let payload = payload.clone();
+                        writer.hand_over(Box::new(Converted::<Neutral> { source, payload }));
+                        Ok(())
+                    }
+                    (Ok(_), None) => Ok(()),
+                    (Err(reader), _) => reader.pipe(&mut store, ValuesOut(writer)),
+                }
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
@@ -28,6 +28,17 @@ pub struct Shared {
     /// Values are being lowered: the guest's `realloc` must not be made to yield, since the domain's permission
     /// (the GIL) is held on this stack.
     lowering: AtomicBool,
+    /// What the host does, or may still do, for the guest: imports on their way, ends of streams and futures.
+    busy: Arc<AtomicUsize>,
+}
+
+/// Counts as something that the host does for an instance.
+pub(crate) struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -43,11 +54,21 @@ impl Shared {
             home,
             slots: Mutex::default(),
             lowering: AtomicBool::new(false),
+            busy: Arc::default(),
         })
     }
 
     pub(crate) fn home(&self) -> &Weak<Home> {
         &self.home
+    }
+
+    pub(crate) fn busy(&self) -> Busy {
+        self.busy.fetch_add(1, Relaxed);
+        Busy(self.busy.clone())
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Relaxed) > 0
     }
 
     /// Makes a host object reachable by the guest; the number is its representation in handle tables.
@@ -81,6 +102,12 @@ impl Shared {
         let object = object.ok_or_else(|| format_err!("no such host resource"))?;
         slots.free.push(rep);
         Ok(object)
+    }
+
+    /// Lets go of every host object: the guest that held them has gone.
+    pub(crate) fn clear(&self) {
+        let gone = std::mem::take(&mut *lock(&self.slots));
+        drop(gone); // with the lock let go: dropping may run code of the embedder's
     }
 
     pub(crate) fn is_lowering(&self) -> bool {
@@ -152,6 +179,48 @@ pub(crate) fn with_caller<R>(context: Option<CallContext>, f: impl FnOnce() -> R
 /// None within synchronous imports, whose caller is on the stack or polls in its own task.
 pub fn caller() -> Option<CallContext> {
     CALLER.with_borrow(Clone::clone)
+}
+
+/// When a call must have ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    /// The tick at which it passes.
+    pub tick: u64,
+    /// The limit that it comes from, for the error.
+    pub seconds: f64,
+}
+
+impl Deadline {
+    pub const NEVER: Deadline = Deadline {
+        tick: u64::MAX,
+        seconds: f64::INFINITY,
+    };
+
+    pub fn sooner(self, other: Deadline) -> Deadline {
+        if other.tick < self.tick { other } else { self }
+    }
+}
+
+thread_local! {
+    /// The deadline of the synchronous calls on this stack.
+    static DEADLINE: Cell<Deadline> = const { Cell::new(Deadline::NEVER) };
+}
+
+/// The deadline of whoever calls on this stack: a call within a call takes no longer than the outer one may.
+pub(crate) fn deadline() -> Deadline {
+    DEADLINE.get()
+}
+
+/// Runs `f` with the deadline for what it calls.
+pub(crate) fn with_deadline<R>(deadline: Deadline, f: impl FnOnce() -> R) -> R {
+    struct Restore(Deadline);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            DEADLINE.set(self.0);
+        }
+    }
+    let _restore = Restore(DEADLINE.replace(deadline));
+    f()
 }
 
 thread_local! {

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -10,9 +11,9 @@ use wasmtime::{Error, Result, format_err};
 
 use crate::actor::{Actor, CallContext, Notify, run_jobs};
 use crate::domain::Domain;
-use crate::error::Fault;
+use crate::error::{Ended, Fault};
 use crate::import::Later;
-use crate::instance::{Home, Live, State, arm};
+use crate::instance::{Home, Live, State, Ticket, arm, ticks};
 use crate::limits::{Instances, Limits};
 use crate::program::{Program, Running};
 use crate::reader::{self, Reader};
@@ -38,31 +39,49 @@ pub struct Call<D: Domain> {
     pub exclusive: bool,
     /// The result leaves nothing behind in the instance.
     idle_after: bool,
+    /// Shared with the call's [`Ticket`].
+    leave_by: Arc<AtomicU64>,
+    /// The result has come.
+    over: bool,
     _running: Running,
 }
 
 impl<D: Domain> Call<D> {
     /// The result, once it is there. `cx` is woken when it comes.
     pub fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<D::Value>>> {
-        match Pin::new(&mut self.result).poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(r)) => {
-                if self.exclusive && self.idle_after && r.is_ok() {
-                    self.home.program.give_back(self.home.clone());
-                }
-                Poll::Ready(r)
-            }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(self.home.why_gone(self.exclusive))),
+        let result = std::task::ready!(Pin::new(&mut self.result).poll(cx));
+        let result = result.unwrap_or_else(|_| Err(self.home.why_gone(self.exclusive)));
+        self.over = result.is_ok();
+        if self.over && self.exclusive && self.idle_after {
+            self.home.program.give_back(self.home.clone());
         }
+        Poll::Ready(result)
+    }
+}
+
+impl<D: Domain> Drop for Call<D> {
+    /// A call that nobody waits for any more, or that ran past its deadline, must end soon.
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        if self.exclusive {
+            self.home.stop(Fault::Gone("its call was given up".into()).into());
+            return;
+        }
+        let program = &self.home.program;
+        let grace = ticks(Some(program.limits.cancel_grace)).saturating_add(1);
+        self.leave_by.store(program.now().saturating_add(grace), Relaxed);
     }
 }
 
 impl Home {
     /// The error of a call whose instance ended under it: the trap itself for a sole caller.
     fn why_gone(&self, exclusive: bool) -> Error {
+        let actor = self.actor.get();
         // which call's guest code ended the instance is not known where several ran
-        let alone = exclusive || lock(&self.callers).len() <= 1;
-        match self.actor.get().and_then(Actor::end) {
+        let alone = exclusive || actor.is_some_and(Actor::ended_alone);
+        match actor.and_then(Actor::end) {
             Some(e) if alone => Error::new(Ended(e)),
             Some(e) => Fault::Gone(format!("{:#}", *e)).into(),
             None => Fault::Gone("it was closed".into()).into(),
@@ -75,7 +94,7 @@ impl Home {
         payload: Option<TyRef>,
         any: wasmtime::component::StreamAny,
     ) -> Reader<D> {
-        let (reader, connect) = reader::reader::<D>();
+        let (reader, connect) = reader::reader::<D>(self.shared.busy());
         self.submit(move |accessor| {
             let connected = accessor.with(|store| connect.stream(store, payload.as_ref(), any));
             async move {
@@ -91,7 +110,7 @@ impl Home {
         payload: Option<TyRef>,
         any: wasmtime::component::FutureAny,
     ) -> Reader<D> {
-        let (reader, connect) = reader::reader::<D>();
+        let (reader, connect) = reader::reader::<D>(self.shared.busy());
         self.submit(move |accessor| {
             let connected = accessor.with(|store| connect.future(store, payload.as_ref(), any));
             async move {
@@ -111,20 +130,8 @@ impl Home {
     }
 }
 
-/// An error that ended an instance, shared by those who learn of it.
-#[derive(Debug)]
-pub struct Ended(pub Arc<Error>);
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-impl std::error::Error for Ended {}
-
 impl Program {
-    /// Starts a call. `context` is found by [`crate::caller`] in `async func` imports made on its behalf.
+    /// Starts a call. `context` is found by [`crate::caller`] in the imports made on its behalf that may wait.
     ///
     /// Errors when the call cannot even start: too many calls, wrong number of arguments.
     pub fn start<D: Domain>(
@@ -145,7 +152,7 @@ impl Program {
         let program = self.clone();
         Ok(Started::Alone(Box::pin(async move {
             let _running = running;
-            program.run_alone::<D>(index, args, on).await
+            program.run_alone::<D>(index, args, context, on).await
         })))
     }
 
@@ -153,6 +160,7 @@ impl Program {
         self: Arc<Self>,
         index: usize,
         args: Vec<D::Value>,
+        context: Option<CallContext>,
         on: Option<Arc<Home>>,
     ) -> Result<Option<D::Value>> {
         let deadline = self.limits.deadline;
@@ -166,7 +174,7 @@ impl Program {
             let Some(mut live) = home.unpark() else {
                 return Err(Fault::Gone("it trapped earlier".into()).into());
             };
-            let out = Timed::new(deadline, live.call_async::<D>(index, args)).await?;
+            let out = Timed::new(deadline, live.call_async::<D>(index, args, context)).await?;
             live.park();
             return Ok(out);
         }
@@ -175,7 +183,7 @@ impl Program {
             None => self.instantiate_async().await?,
         };
         // an error drops the instance: the guest may have stopped anywhere
-        let out = Timed::new(deadline, live.call_async::<D>(index, args)).await?;
+        let out = Timed::new(deadline, live.call_async::<D>(index, args, context)).await?;
         if self.exports[index].ty.pins {
             live.park();
         } else {
@@ -219,10 +227,16 @@ impl Program {
             home.check::<D>(index, &args)?;
         }
         let (tx, result) = oneshot::channel();
+        let leave_by = Arc::new(AtomicU64::new(u64::MAX));
+        let ticket = Ticket {
+            context: context.unwrap_or_else(|| Arc::new(())),
+            leave_by: leave_by.clone(),
+            exclusive,
+        };
         let flat = self.exports[index].ty.result_tuple.flat;
         let count = if flat > MAX_FLAT { 1 } else { flat };
         let made: Result<()> = with_count!(count, R, {
-            home.submit_call::<D, R>(index, args, context, tx);
+            home.submit_call::<D, R>(index, args, ticket, tx);
             Ok(())
         });
         made?;
@@ -232,6 +246,8 @@ impl Program {
             result,
             exclusive,
             idle_after,
+            leave_by,
+            over: false,
             _running: running,
         })
     }
@@ -272,9 +288,10 @@ impl Program {
             if let Some(home) = weak.upgrade() {
                 let _ = home.instance.set(instance);
             }
-            store
+            let ran = store
                 .run_concurrent(async |accessor| run_jobs(accessor, queue).await)
-                .await
+                .await;
+            ran.map_err(|e| store.data().meter.explain(e))
         });
         let _ = home.actor.set(actor);
         home
@@ -286,7 +303,7 @@ impl Home {
         self: &Arc<Self>,
         index: usize,
         args: Vec<D::Value>,
-        context: Option<CallContext>,
+        ticket: Ticket,
         tx: oneshot::Sender<Result<Option<D::Value>>>,
     ) {
         let weak = Arc::downgrade(self);
@@ -294,6 +311,9 @@ impl Home {
         actor.submit_quietly(Box::new(move |accessor| {
             Box::pin(async move {
                 let Some(home) = weak.upgrade() else { return };
+                if tx.is_closed() {
+                    return; // given up before it began
+                }
                 let shared = home.shared.clone();
                 let (program, f) = (home.program.clone(), home.program.exports[index].ty.clone());
                 let lent: Option<Arc<std::sync::Mutex<Vec<u32>>>> = f.lends.then(Arc::default);
@@ -314,7 +334,7 @@ impl Home {
                     // flat result gives a pointer, which `Dyn` takes as well.
                     let typed = unsafe { TypedFunc::<Dyn<D, 16>, Dyn<D, R>>::new_unchecked(func) };
                     let call = typed.start_call_concurrent(&mut store, args)?;
-                    lock(&home.callers).insert(call.task(), context.unwrap_or_else(|| Arc::new(())));
+                    lock(&home.callers).insert(call.task(), ticket);
                     Ok::<_, Error>((typed, call))
                 });
                 drop(home); // the call must not keep alive what it runs in
@@ -372,7 +392,12 @@ async fn deliver<D: Domain, const R: usize>(
 }
 
 impl Live {
-    async fn call_async<D: Domain>(&mut self, index: usize, args: Vec<D::Value>) -> Result<Option<D::Value>> {
+    async fn call_async<D: Domain>(
+        &mut self,
+        index: usize,
+        args: Vec<D::Value>,
+        context: Option<CallContext>,
+    ) -> Result<Option<D::Value>> {
         let func = self.func(index)?;
         let f = self.home.program.exports[index].ty.clone();
         let lent: Option<Arc<std::sync::Mutex<Vec<u32>>>> = f.lends.then(Arc::default);
@@ -385,6 +410,7 @@ impl Live {
         // no others.
         let typed = unsafe { TypedFunc::<Dyn<D, 16>, Dyn<D, 1>>::new_unchecked(func) };
         self.arm(None)?;
+        self.core.store.data_mut().caller = context;
         let shared = self.home.shared.clone();
         let dropped = self.home.take_dropped();
         let store = &mut self.core.store;
@@ -398,6 +424,7 @@ impl Live {
         for rep in lent.map(|l| std::mem::take(&mut *lock(&l))).unwrap_or_default() {
             let _ = shared.take(rep);
         }
+        self.core.store.data_mut().caller = None;
         match result {
             Ok(mut out) => Ok(out.vals.pop()),
             Err(e) => Err(self.explain(e)),

@@ -4,6 +4,8 @@
 //! every other payload is an [`Elem`], one Rust type for all layouts. A chunk is taken from a [`Source`] only when
 //! the guest reads, and from the guest only when the host's [`crate::Reader`] asks: nothing piles up on either side.
 
+use std::any::{Any, TypeId};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,9 +16,12 @@ use wasmtime::component::{
 };
 use wasmtime::{Result, StoreContextMut};
 
+use crate::convert::convert;
 use crate::domain::Domain;
 use crate::elem::Elem;
+use crate::scope::{self, Busy};
 use crate::types::{Kind, Num, TyRef};
+use crate::value::Neutral;
 
 /// Bytes that some owner keeps in place.
 pub type Block = Box<dyn AsRef<[u8]> + Send>;
@@ -56,7 +61,10 @@ pub(crate) fn make_stream<D: Domain, T: 'static>(
     feed: Feed<D>,
 ) -> Result<StreamAny> {
     let source = match feed {
-        Feed::Source(s) => s,
+        Feed::Source(source) => Box::new(Counted {
+            source,
+            _busy: scope::current(|s| Ok(s.busy()))?,
+        }),
         Feed::Same(any) => return Ok(any),
     };
     macro_rules! nums {
@@ -70,7 +78,20 @@ pub(crate) fn make_stream<D: Domain, T: 'static>(
         Some(Kind::Num(n)) => {
             nums!(n, S8 i8; U16 u16; S16 i16; U32 u32; S32 i32; U64 u64; S64 i64; F32 f32; F64 f64;)
         }
-        Some(_) => from_producer(store, Values { source }),
+        Some(_) => {
+            let payload = payload
+                .cloned()
+                .ok_or_else(|| wasmtime::format_err!("a stream of nothing"))?;
+            let left = VecDeque::new();
+            from_producer(
+                store,
+                Values {
+                    source,
+                    payload,
+                    left,
+                },
+            )
+        }
     }
 }
 
@@ -94,6 +115,11 @@ pub(crate) fn make_future<D: Domain, T: 'static>(
         Settle::Value(v) => v,
         Settle::Same(any) => return Ok(any),
     };
+    let busy = scope::current(|s| Ok(s.busy()))?;
+    let value = async move {
+        let _busy = busy;
+        value.await
+    };
     match payload {
         None => {
             let reader = FutureReader::<()>::new(&mut *store, async move { value.await.map(|_| ()) })?;
@@ -103,6 +129,18 @@ pub(crate) fn make_future<D: Domain, T: 'static>(
             let reader = FutureReader::<Elem<D>>::new(&mut *store, async move { value.await.map(Elem) })?;
             FutureAny::try_from_future_reader(&mut *store, reader)
         }
+    }
+}
+
+/// A source that the host may still feed.
+struct Counted<D: Domain> {
+    source: Box<dyn Source<D>>,
+    _busy: Busy,
+}
+
+impl<D: Domain> Source<D> for Counted<D> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<D>>>> {
+        self.source.poll_next(cx)
     }
 }
 
@@ -238,8 +276,57 @@ impl<D: Domain, N: Plain, T: 'static> StreamProducer<T> for Numbers<D, N> {
 }
 
 /// Values of any other payload.
+///
+/// The guest is given as many as it asks for and not more, so that a stream handed on after a few reads lacks none.
 struct Values<D: Domain> {
     source: Box<dyn Source<D>>,
+    payload: TyRef,
+    /// What the last read left over.
+    left: VecDeque<D::Value>,
+}
+
+/// The source of a stream that comes back to the host unread, to be read in the domain that made it.
+pub(crate) struct Same<D: Domain>(pub Box<dyn Source<D>>);
+
+/// The same, to be read in another domain.
+pub(crate) struct Foreign(pub Box<dyn Source<Neutral>>);
+
+// nothing in it is pinned
+impl<D: Domain> Unpin for Values<D> {}
+
+impl<D: Domain> Source<D> for Values<D> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<D>>>> {
+        if !self.left.is_empty() {
+            let left = std::mem::take(&mut self.left);
+            return Poll::Ready(Ok(Some(Chunk::Values(left.into()))));
+        }
+        self.source.poll_next(cx)
+    }
+}
+
+/// A source whose values are converted.
+pub(crate) struct Converted<A: Domain> {
+    pub source: Box<dyn Source<A>>,
+    pub payload: TyRef,
+}
+
+impl<A: Domain, B: Domain> Source<B> for Converted<A> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<B>>>> {
+        let chunk = std::task::ready!(self.source.poll_next(cx))?;
+        Poll::Ready(Ok(match chunk {
+            None => None,
+            Some(Chunk::Raw(block)) => Some(Chunk::Raw(block)),
+            Some(Chunk::Units(n)) => Some(Chunk::Units(n)),
+            Some(Chunk::Values(values)) => {
+                let all = values.iter().map(|v| converted::<A, B>(&self.payload, v));
+                Some(Chunk::Values(all.collect::<Result<_>>()?))
+            }
+        }))
+    }
+}
+
+fn converted<A: Domain, B: Domain>(ty: &TyRef, v: &A::Value) -> Result<B::Value> {
+    A::enter(|a| B::enter(|b| convert::<A, B>(b, ty, &A::view(a, v))))
 }
 
 impl<D: Domain, T: 'static> StreamProducer<T> for Values<D> {
@@ -253,16 +340,19 @@ impl<D: Domain, T: 'static> StreamProducer<T> for Values<D> {
         mut dst: Destination<'a, Elem<D>, VecBuffer<Elem<D>>>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
-        if dst.remaining(&mut store) == Some(0) {
+        let room = dst.remaining(&mut store).unwrap_or(usize::MAX);
+        if room == 0 {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         loop {
+            if !self.left.is_empty() {
+                let n = room.min(self.left.len());
+                let given = self.left.drain(..n).map(Elem).collect::<Vec<_>>();
+                dst.set_buffer(given.into());
+                return Poll::Ready(Ok(StreamResult::Completed));
+            }
             match std::task::ready!(next(&mut *self.source, cx, finish))? {
-                Ok(Chunk::Values(v)) if v.is_empty() => {}
-                Ok(Chunk::Values(v)) => {
-                    dst.set_buffer(v.into_iter().map(Elem).collect::<Vec<_>>().into());
-                    return Poll::Ready(Ok(StreamResult::Completed));
-                }
+                Ok(Chunk::Values(v)) => self.left = v.into(),
                 Ok(_) => {
                     return Poll::Ready(Err(wasmtime::format_err!(
                         "a stream of values was fed something else"
@@ -271,6 +361,19 @@ impl<D: Domain, T: 'static> StreamProducer<T> for Values<D> {
                 Err(end) => return Poll::Ready(Ok(end)),
             }
         }
+    }
+
+    fn try_into(me: Pin<Box<Self>>, ty: TypeId) -> std::result::Result<Box<dyn Any>, Pin<Box<Self>>> {
+        if ty == TypeId::of::<Same<D>>() {
+            let source: Box<Self> = Pin::into_inner(me);
+            return Ok(Box::new(Same::<D>(source)));
+        }
+        if ty == TypeId::of::<Foreign>() {
+            let payload = me.payload.clone();
+            let source = Pin::into_inner(me);
+            return Ok(Box::new(Foreign(Box::new(Converted::<D> { source, payload }))));
+        }
+        Err(me)
     }
 }
 

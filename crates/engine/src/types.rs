@@ -170,38 +170,44 @@ impl Ty {
         if let Some(name) = &self.name {
             return name.to_string();
         }
-        self.structure()
+        self.written(&|t| t.wit())
     }
 
-    fn structure(&self) -> String {
-        let opt = |t: &Option<TyRef>| t.as_ref().map_or("_".to_string(), |t| t.wit());
+    /// The structure written as WIT, with no names of types: what makes two types the same.
+    pub fn shape(&self) -> String {
+        self.written(&|t| t.shape())
+    }
+
+    /// The structure, its parts as `part` writes them.
+    fn written(&self, part: &dyn Fn(&Ty) -> String) -> String {
+        let opt = |t: &Option<TyRef>| t.as_ref().map_or("_".to_string(), |t| part(t));
         match &self.kind {
             Kind::Bool => "bool".into(),
             Kind::Num(n) => n.wit().into(),
             Kind::Char => "char".into(),
             Kind::String => "string".into(),
-            Kind::List(t) => format!("list<{}>", t.wit()),
-            Kind::FixedList(t, n) => format!("list<{}, {n}>", t.wit()),
+            Kind::List(t) => format!("list<{}>", part(t)),
+            Kind::FixedList(t, n) => format!("list<{}, {n}>", part(t)),
             Kind::Record(f) => {
-                let f: Vec<_> = f.iter().map(|f| format!("{}: {}", f.name, f.ty.wit())).collect();
+                let f: Vec<_> = f.iter().map(|f| format!("{}: {}", f.name, part(&f.ty))).collect();
                 format!("record {{ {} }}", f.join(", "))
             }
             Kind::Tuple(f) => {
-                let f: Vec<_> = f.iter().map(|f| f.ty.wit()).collect();
+                let f: Vec<_> = f.iter().map(|f| part(&f.ty)).collect();
                 format!("tuple<{}>", f.join(", "))
             }
             Kind::Variant { cases, .. } => {
                 let c: Vec<_> = cases
                     .iter()
                     .map(|c| match &c.ty {
-                        Some(t) => format!("{}({})", c.name, t.wit()),
+                        Some(t) => format!("{}({})", c.name, part(t)),
                         None => c.name.to_string(),
                     })
                     .collect();
                 format!("variant {{ {} }}", c.join(", "))
             }
             Kind::Enum { names, .. } => format!("enum {{ {} }}", names.join(", ")),
-            Kind::Option { some, .. } => format!("option<{}>", some.wit()),
+            Kind::Option { some, .. } => format!("option<{}>", part(some)),
             Kind::Result {
                 ok: None, err: None, ..
             } => "result".into(),
@@ -209,17 +215,17 @@ impl Ty {
                 ok: Some(t),
                 err: None,
                 ..
-            } => format!("result<{}>", t.wit()),
+            } => format!("result<{}>", part(t)),
             Kind::Result { ok, err, .. } => format!("result<{}, {}>", opt(ok), opt(err)),
             Kind::Flags(names) => format!("flags {{ {} }}", names.join(", ")),
             Kind::Own(r) => r.name.to_string(),
             Kind::Borrow(r) => format!("borrow<{}>", r.name),
             Kind::Stream(t) => t
                 .as_ref()
-                .map_or("stream".into(), |t| format!("stream<{}>", t.wit())),
+                .map_or("stream".into(), |t| format!("stream<{}>", part(t))),
             Kind::Future(t) => t
                 .as_ref()
-                .map_or("future".into(), |t| format!("future<{}>", t.wit())),
+                .map_or("future".into(), |t| format!("future<{}>", part(t))),
             Kind::ErrorContext => "error-context".into(),
         }
     }

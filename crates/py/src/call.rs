@@ -11,8 +11,10 @@ use pyo3::{ffi, intern};
 use tokio::sync::oneshot;
 
 use crate::domain::Python_;
-use crate::hub::{Answer, CallWake, HubInner, Request, Started, key_of, polling};
-use crate::program::Shell;
+use crate::hub::{HubInner, Started, key_of, polling};
+use crate::program::{Program, Shell};
+use crate::request::{Answer, Request, Slot};
+use crate::wake::CallWake;
 
 /// How a task resumes what it awaits.
 pub enum Resume {
@@ -72,6 +74,7 @@ pub fn iterator(py: Python<'_>, awaitable: &Py<PyAny>) -> PyResult<Py<PyAny>> {
 struct Guest {
     iterator: Py<PyAny>,
     reply: oneshot::Sender<Answer>,
+    task: Slot,
     /// What it waits for, where the task waits for something of ours instead.
     waiting: Option<Py<PyAny>>,
 }
@@ -87,6 +90,8 @@ enum State {
 /// A call on its way. Await it once.
 #[pyclass(module = "loop_kit._core")]
 pub struct Call {
+    /// Keeps the providers for as long as the call may ask them.
+    _program: Py<Program>,
     shell: Arc<Shell>,
     index: usize,
     state: State,
@@ -96,6 +101,8 @@ pub struct Call {
     runtime: tokio::runtime::Handle,
     /// The key of the tasks that run for this call.
     key: usize,
+    /// The task that gave others their turn and has the next one; 0: it waits for the wake's future.
+    turn: usize,
 }
 
 // SAFETY: the future is only reached through `&mut Call`, which PyO3 hands out to one thread at a time.
@@ -103,14 +110,15 @@ unsafe impl Sync for Call {}
 
 impl Call {
     pub fn new(
-        shell: Arc<Shell>,
+        program: Py<Program>,
         index: usize,
         args: Vec<Py<PyAny>>,
         hub: Arc<HubInner>,
         runtime: tokio::runtime::Handle,
     ) -> Self {
         Call {
-            shell,
+            shell: program.get().shell.clone(),
+            _program: program,
             index,
             state: State::Fresh { args },
             guest: None,
@@ -118,6 +126,7 @@ impl Call {
             hub,
             runtime,
             key: 0,
+            turn: 0,
         }
     }
 
@@ -151,10 +160,17 @@ impl Call {
             self.begin(py, args)?;
             return self.drive(py);
         }
+        if self.hub.is_closed() {
+            self.abandon(py);
+            return Err(match resume {
+                Resume::Throw(e) => PyErr::from_value(e.into_bound(py)),
+                Resume::Send(_) => crate::errors::raise(py, "HostClosed", ("this host was closed",)),
+            });
+        }
         match self.guest.take() {
             Some(guest) => {
-                if let Some(y) = self.resume_guest(py, guest, resume)? {
-                    return Ok(y);
+                if self.resume_guest(py, guest, resume)? {
+                    return Ok(self.pass(py));
                 }
             }
             None => {
@@ -162,34 +178,19 @@ impl Call {
                     self.abandon(py);
                     return Err(PyErr::from_value(e.into_bound(py)));
                 }
-                if self.wake.is_awaited() {
-                    return Err(PyRuntimeError::new_err("the call is being awaited already"));
-                }
             }
         }
         self.drive(py)
     }
 
-    /// Resumes the provider's coroutine; Some: what to yield.
-    fn resume_guest(
-        &mut self,
-        py: Python<'_>,
-        mut guest: Guest,
-        resume: Resume,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        if self.hub.is_closed()
-            && let Resume::Throw(e) = resume
-        {
-            self.guest = Some(guest);
-            self.abandon(py);
-            return Err(PyErr::from_value(e.into_bound(py)));
-        }
+    /// Resumes the provider's coroutine; true: it wants its next turn, others first.
+    fn resume_guest(&mut self, py: Python<'_>, mut guest: Guest, resume: Resume) -> PyResult<bool> {
         let resume = match (guest.waiting.take(), resume) {
             (Some(on), Resume::Send(v)) => {
                 if !on.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
                     guest.waiting = Some(on); // woken by the instance, not by what the coroutine waits for
                     self.guest = Some(guest);
-                    return Ok(None);
+                    return Ok(false);
                 }
                 Resume::Send(v)
             }
@@ -202,16 +203,11 @@ impl Call {
         self.step_guest(py, guest, resume)
     }
 
-    fn step_guest(
-        &mut self,
-        py: Python<'_>,
-        mut guest: Guest,
-        resume: Resume,
-    ) -> PyResult<Option<Py<PyAny>>> {
+    fn step_guest(&mut self, py: Python<'_>, mut guest: Guest, resume: Resume) -> PyResult<bool> {
         match step(py, &guest.iterator, resume) {
             Step::Done(answer) => {
                 let _ = guest.reply.send(answer);
-                Ok(None)
+                Ok(false)
             }
             Step::Yield(y) => {
                 // The call may end before what its coroutine waits for, at its deadline say: the task must wait for
@@ -222,10 +218,10 @@ impl Call {
                     y.call_method1(py, intern!(py, "add_done_callback"), (waker,))?;
                     guest.waiting = Some(y);
                     self.guest = Some(guest);
-                    return Ok(None);
+                    return Ok(false);
                 }
                 self.guest = Some(guest);
-                Ok(Some(y))
+                Ok(true)
             }
         }
     }
@@ -248,19 +244,29 @@ impl Call {
                 }
                 return self.finish(py, result);
             }
+            // the guest, or its whole instance, may have given up what it waited for
+            if self.guest.as_ref().is_some_and(|g| g.reply.is_closed()) {
+                self.drop_guest(py);
+            }
             let mut progress = false;
-            let mut yielded = None;
+            let mut yielded = false;
             for request in requests {
-                if self.guest.is_some() || !self.is_alone() {
+                if !request.inline || self.guest.is_some() || !self.is_alone() {
                     self.hub.spawn(py, request);
                     continue;
                 }
-                let Request { awaitable, reply, .. } = request;
+                let Request {
+                    awaitable,
+                    reply,
+                    task,
+                    ..
+                } = request;
                 match iterator(py, &awaitable) {
                     Ok(iterator) => {
                         let guest = Guest {
                             iterator,
                             reply,
+                            task,
                             waiting: None,
                         };
                         yielded = self.step_guest(py, guest, Resume::Send(py.None()))?;
@@ -276,14 +282,18 @@ impl Call {
                 continue;
             }
             unpolled(self);
-            if let Some(y) = yielded {
-                return Ok(y);
-            }
-            if again {
-                return Ok(py.None()); // others have their turn first
+            // others have their turn first
+            if yielded || again {
+                return Ok(self.pass(py));
             }
             return self.wake.wait(py);
         }
+    }
+
+    /// Yields to the loop for one turn.
+    fn pass(&mut self, py: Python<'_>) -> Py<PyAny> {
+        self.turn = current_task(&self.hub);
+        py.None()
     }
 
     /// Whether this call alone uses its instance, so that providers may run in its task.
@@ -320,11 +330,23 @@ impl Call {
     }
 
     fn finish(&mut self, py: Python<'_>, result: wasmtime::Result<Option<Py<PyAny>>>) -> PyResult<Py<PyAny>> {
-        self.drop_guest(py);
-        self.state = State::Over;
+        let state = std::mem::replace(&mut self.state, State::Over);
         let value = match result {
-            Ok(v) => self.shell.unwrap(py, self.index, v)?,
-            Err(e) => return Err(self.shell.failure(py, self.index, &e)),
+            Ok(v) => {
+                // an `async func` may answer and go on, and what it asked for goes on with it
+                if let Some(guest) = self.guest.take_if(|g| !g.reply.is_closed()) {
+                    self.hub
+                        .adopt(py, guest.iterator, guest.waiting, guest.reply, guest.task);
+                }
+                self.drop_guest(py);
+                self.shell.unwrap(py, self.index, v)?
+            }
+            Err(e) => {
+                self.drop_guest(py);
+                self.hub.cancel_tasks(py, self.key);
+                drop(state);
+                return Err(self.shell.failure(py, self.index, &e));
+            }
         };
         Err(PyStopIteration::new_err((value,)))
     }
@@ -337,15 +359,11 @@ impl Call {
         }
     }
 
-    /// The caller has gone. What uses its instance alone is dropped with it.
+    /// The caller has gone. Dropping its call ends the instance that it used alone.
     fn abandon(&mut self, py: Python<'_>) {
         self.drop_guest(py);
         self.hub.cancel_tasks(py, self.key);
-        if let State::Within(call) = std::mem::replace(&mut self.state, State::Over)
-            && call.exclusive
-        {
-            call.home.stop(wasmtime::format_err!("its call was cancelled"));
-        }
+        self.state = State::Over;
     }
 }
 
@@ -386,6 +404,10 @@ impl Call {
         if let State::Over = self.state {
             return Err(reused());
         }
+        if self.wake.is_awaited() || (self.turn != 0 && self.turn != current_task(&self.hub)) {
+            return Err(PyRuntimeError::new_err("the call is being awaited already"));
+        }
+        self.turn = 0;
         let out = self.advance(py, Resume::Send(value));
         if out.is_err() {
             self.state = State::Over;

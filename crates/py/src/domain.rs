@@ -25,6 +25,8 @@ use wasmtime::component::{FutureAny, StreamAny, Val};
 use wasmtime::{Error, Result, format_err};
 
 use crate::classes;
+use crate::feed;
+use crate::kept::Anchor;
 use crate::read::{block, enum_case, handle_of, iterate, numbers, variant_case};
 use crate::streams;
 use crate::values::{ErrorContext, Handle, Ok as OkValue};
@@ -96,6 +98,11 @@ where
         .map_err(|e| failure(e.into()))?
         .into_any()
         .unbind())
+}
+
+/// The class of a resource's objects, if it has one.
+fn class_of(py: Python<'_>, ty: &Resource) -> Option<Py<PyAny>> {
+    ty.ext.get()?.downcast_ref::<Anchor>()?.get(py)
 }
 
 fn nested(ty: &Ty) -> bool {
@@ -238,7 +245,7 @@ impl Domain for Python_ {
             },
             Crossing::Guest(guest) => {
                 let handle = object(py, Handle { guest })?;
-                match ty.ext.get().and_then(|e| e.downcast_ref::<Py<PyAny>>()) {
+                match class_of(py, ty) {
                     Some(class) => class.call1(py, (handle,)).map_err(failure),
                     None => Ok(handle),
                 }
@@ -438,7 +445,7 @@ impl Domain for Python_ {
             None if ty.host.is_none() => return mismatch(v),
             None => {}
         }
-        match ty.ext.get().and_then(|e| e.downcast_ref::<Py<PyAny>>()) {
+        match class_of(py, ty) {
             Some(class)
                 if class.bind(py).is_instance_of::<PyType>()
                     && !v.is_instance(class.bind(py)).map_err(failure)? =>
@@ -455,11 +462,14 @@ impl Domain for Python_ {
             && v.getattr_opt(intern!(v.py(), "__next__"))
                 .is_ok_and(|next| next.is_some())
     }
+    fn check_end(v: &Bound<'_, PyAny>) -> Result<()> {
+        feed::check(v)
+    }
     fn to_stream(v: &Bound<'_, PyAny>, payload: Option<&TyRef>) -> Result<Feed<Self>> {
-        streams::feed(v, payload)
+        feed::feed(v, payload)
     }
     fn to_future(v: &Bound<'_, PyAny>, _: Option<&TyRef>) -> Result<Settle<Self>> {
-        streams::settle(v)
+        feed::settle(v)
     }
     fn to_error_context(v: &Bound<'_, PyAny>) -> Result<Val> {
         match v.cast::<ErrorContext>() {

@@ -1,6 +1,6 @@
 //! Engine errors as `loop_kit.errors`.
 
-use loop_engine::{Ended, Fault, Mismatch};
+use loop_engine::{Ended, Fault, Mismatch, Within};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
@@ -23,9 +23,12 @@ pub fn raise<'py>(py: Python<'py>, name: &str, args: impl PyCallArgs<'py>) -> Py
 
 /// What the failure of a call is in Python. `path` names the export.
 pub fn of_call(py: Python<'_>, path: &str, e: &Error) -> PyErr {
+    if let Some(Within { path, error }) = e.downcast_ref() {
+        return of_call(py, path, error);
+    }
     // an instance that ended tells all who used it, and those that used them
     if let Some(Ended(inner)) = e.downcast_ref::<Ended>() {
-        return of_call(py, path, inner);
+        return again(py, of_call(py, path, inner));
     }
     if let Some(PyFailure(cause)) = e
         .chain()
@@ -56,6 +59,21 @@ pub fn of_call(py: Python<'_>, path: &str, e: &Error) -> PyErr {
 /// A provider's exception: as it is, if it is already ours or not an `Exception` (KeyboardInterrupt, SystemExit).
 fn of_provider(py: Python<'_>, cause: &PyErr) -> PyErr {
     cause.clone_ref(py)
+}
+
+/// Why an instance ended, for one of those who read its streams.
+pub fn of_ended(py: Python<'_>, path: &str, e: &Error) -> PyErr {
+    again(py, of_call(py, path, e))
+}
+
+/// An exception of its own for each who learns of one error: raising adds to its traceback, and the instance that
+/// keeps the error must not keep the frames of all who heard of it.
+fn again(py: Python<'_>, error: PyErr) -> PyErr {
+    let copied = py
+        .import(intern!(py, "loop_kit.errors"))
+        .and_then(|m| m.getattr(intern!(py, "again")))
+        .and_then(|again| again.call1((error.value(py),)));
+    copied.map_or_else(|e| e, PyErr::from_value)
 }
 
 fn of_fault(py: Python<'_>, fault: &Fault) -> PyErr {

@@ -10,8 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::Wake;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 
 use loop_engine::{CallContext, Home, Notify, Polled};
@@ -19,22 +18,13 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
 use tokio::sync::oneshot;
 
 use crate::domain::Python_;
 use crate::engine::Engine;
-
-/// What an awaitable came to.
-pub type Answer = PyResult<Py<PyAny>>;
-
-/// An awaitable that a guest waits for.
-pub struct Request {
-    pub awaitable: Py<PyAny>,
-    pub reply: oneshot::Sender<Answer>,
-    context: Option<CallContext>,
-    /// On whose behalf: the address of the call's context, else of its instance.
-    key: usize,
-}
+use crate::request::{Answer, Asked, Done, Request, Slot};
+use crate::wake::CallWake;
 
 thread_local! {
     /// Requests made by the poll that runs on this thread, and taken by whoever polls.
@@ -58,6 +48,10 @@ enum Woken {
     /// Weak: an instance that nobody uses any more need not be polled.
     Home(Weak<Home>),
     Request(Request),
+    /// Nobody waits any more for what the task would give.
+    Unasked(Slot),
+    /// Nobody reads the async iterator any more, whose next value the task was to give.
+    Unread(Py<PyAny>, Slot),
 }
 
 /// A task of asyncio's and what it calls when it is done.
@@ -71,7 +65,8 @@ pub struct HubInner {
     /// The thread that runs the loop.
     thread: Mutex<ThreadId>,
     event_loop: Py<PyAny>,
-    drain: OnceLock<Py<PyAny>>,
+    /// `Hub.drain`, until the hub closes: it knows the hub, which knows this.
+    drain: Mutex<Option<Py<PyAny>>>,
     closed: AtomicBool,
     /// Tasks that run for a call, by its key; held here because asyncio holds its tasks weakly.
     tasks: Mutex<HashMap<usize, Vec<Task>>>,
@@ -92,7 +87,8 @@ impl HubInner {
         }
         if std::thread::current().id() == *lock(&self.thread) {
             Python::attach(|py| {
-                if let Some(drain) = self.drain.get() {
+                let drain = lock(&self.drain).as_ref().map(|drain| drain.clone_ref(py));
+                if let Some(drain) = drain {
                     // a closed loop refuses: nothing will run any more then
                     let _ = self
                         .event_loop
@@ -105,16 +101,18 @@ impl HubInner {
         let _ = (&self.pipe).write(&[1]);
     }
 
-    /// Lets a guest wait for an awaitable.
-    pub fn ask(&self, awaitable: Py<PyAny>, context: Option<CallContext>) -> oneshot::Receiver<Answer> {
+    /// Lets a guest wait for an awaitable; `inline`: for an import, which may run in its caller's task.
+    pub fn ask(self: &Arc<Self>, awaitable: Py<PyAny>, context: Option<CallContext>, inline: bool) -> Asked {
         let (reply, answer) = oneshot::channel();
-        let home = loop_engine::current_home().map_or(0, |h| Arc::as_ptr(&h) as usize);
-        let key = context.as_ref().map_or(home, key_of);
+        let key = context.as_ref().map_or(0, key_of);
+        let task = Slot::default();
         let request = Request {
             awaitable,
             reply,
+            inline,
             context,
             key,
+            task: task.clone(),
         };
         let left = REQUESTS.with_borrow_mut(|r| match r {
             Some(requests) => {
@@ -126,7 +124,45 @@ impl HubInner {
         if let Some(request) = left {
             self.push(Woken::Request(request));
         }
-        answer
+        Asked::new(answer, task, self.clone())
+    }
+
+    /// Nobody waits any more for what the task would give.
+    pub fn unasked(&self, task: Slot) {
+        self.push(Woken::Unasked(task));
+    }
+
+    /// The task of a call is done.
+    pub fn forget(&self, key: usize, task: &Bound<'_, PyAny>) {
+        let mut tasks = lock(&self.tasks);
+        if let Some(of_call) = tasks.get_mut(&key) {
+            of_call.retain(|(t, _)| !t.is(task));
+            if of_call.is_empty() {
+                tasks.remove(&key);
+            }
+        }
+    }
+
+    /// A call's task can go on.
+    pub fn woken(&self, call: Arc<CallWake>) {
+        self.push(Woken::Call(call));
+    }
+
+    /// Remembers whose task waits, and must not wait for ever once the hub closes.
+    pub fn watch(&self, call: &Arc<CallWake>) {
+        lock(&self.waiting).insert(Arc::as_ptr(call) as usize, Arc::downgrade(call));
+    }
+
+    pub fn unwatch(&self, call: &Arc<CallWake>) {
+        lock(&self.waiting).remove(&(Arc::as_ptr(call) as usize));
+    }
+
+    /// Ends an async iterator that feeds a guest: its reader has gone before its end.
+    pub fn unread(&self, iterator: Py<PyAny>, asked: Option<Asked>) {
+        self.push(Woken::Unread(
+            iterator,
+            asked.map(Asked::into_task).unwrap_or_default(),
+        ));
     }
 
     /// Runs an awaitable as a task of its own, in its caller's context.
@@ -136,10 +172,15 @@ impl HubInner {
             reply,
             context,
             key,
-            ..
+            task: slot,
+            inline: _,
         } = request;
         let made = (|| {
             let helper = py.import(intern!(py, "loop_kit._loop"))?;
+            if reply.is_closed() {
+                helper.call_method1(intern!(py, "discard"), (awaitable,))?;
+                return Ok(None);
+            }
             let kwargs = PyDict::new(py);
             if let Some(context) = context.as_ref().and_then(|c| c.downcast_ref::<Py<PyAny>>()) {
                 kwargs.set_item(intern!(py, "context"), context)?;
@@ -148,12 +189,15 @@ impl HubInner {
             self.event_loop
                 .bind(py)
                 .call_method(intern!(py, "create_task"), (coroutine,), Some(&kwargs))
+                .map(Some)
         })();
         match made {
             Err(e) => {
                 let _ = reply.send(Err(e));
             }
-            Ok(task) => {
+            Ok(None) => {}
+            Ok(Some(task)) => {
+                let _ = slot.set(task.clone().unbind());
                 let done = Done {
                     reply: Mutex::new(Some(reply)),
                     hub: self.clone(),
@@ -202,6 +246,37 @@ impl HubInner {
         })();
         if let Err(e) = ended {
             e.write_unraisable(py, None);
+        }
+    }
+
+    /// Lets a coroutine that ran in its caller's task run on in one of its own.
+    pub fn adopt(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        iterator: Py<PyAny>,
+        waiting: Option<Py<PyAny>>,
+        reply: oneshot::Sender<Answer>,
+        task: Slot,
+    ) {
+        let resumed = (|| {
+            let helper = py.import(intern!(py, "loop_kit._loop"))?;
+            helper.call_method1(intern!(py, "resume"), (iterator, waiting))
+        })();
+        match resumed {
+            Ok(awaitable) => self.spawn(
+                py,
+                Request {
+                    awaitable: awaitable.unbind(),
+                    reply,
+                    inline: false,
+                    context: None,
+                    key: 0,
+                    task,
+                },
+            ),
+            Err(e) => {
+                let _ = reply.send(Err(e));
+            }
         }
     }
 
@@ -273,106 +348,6 @@ impl Notify for HubInner {
     }
 }
 
-/// Gives a task's outcome to the guest that waits for it.
-#[pyclass(frozen)]
-struct Done {
-    reply: Mutex<Option<oneshot::Sender<Answer>>>,
-    hub: Arc<HubInner>,
-    key: usize,
-}
-
-#[pymethods]
-impl Done {
-    fn __call__(&self, task: &Bound<'_, PyAny>) {
-        let answer = task.call_method0(intern!(task.py(), "result")).map(Bound::unbind);
-        let mut tasks = lock(&self.hub.tasks);
-        if let Some(of_call) = tasks.get_mut(&self.key) {
-            of_call.retain(|(t, _)| !t.is(task));
-            if of_call.is_empty() {
-                tasks.remove(&self.key);
-            }
-        }
-        drop(tasks);
-        if let Some(reply) = lock(&self.reply).take() {
-            let _ = reply.send(answer);
-        }
-    }
-}
-
-/// The waker of one awaitable of ours: completes the asyncio future that its task waits for.
-pub struct CallWake {
-    state: Mutex<WakeState>,
-    hub: Arc<HubInner>,
-}
-
-#[derive(Default)]
-struct WakeState {
-    woken: bool,
-    future: Option<Py<PyAny>>,
-}
-
-impl CallWake {
-    pub fn new(hub: Arc<HubInner>) -> Arc<Self> {
-        Arc::new(CallWake {
-            state: Mutex::default(),
-            hub,
-        })
-    }
-
-    /// Forgets earlier wakes; before a poll.
-    pub fn reset(self: &Arc<Self>) {
-        let old = std::mem::take(&mut *lock(&self.state));
-        if old.future.is_some() {
-            lock(&self.hub.waiting).remove(&(Arc::as_ptr(self) as usize));
-        }
-    }
-
-    /// Whether some task waits for the future of this wake, and no wake has come.
-    pub fn is_awaited(&self) -> bool {
-        let state = lock(&self.state);
-        state.future.is_some() && !state.woken
-    }
-
-    pub fn woken(&self) -> bool {
-        lock(&self.state).woken
-    }
-
-    /// What to yield to asyncio: a future that the next wake completes, or None where it was woken already.
-    pub fn wait(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if self.woken() {
-            return Ok(py.None());
-        }
-        let future = self.hub.create_future(py)?;
-        // what `Future.__await__` does before it yields itself
-        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
-        let mut state = lock(&self.state);
-        if state.woken {
-            return Ok(py.None());
-        }
-        state.future = Some(future.clone().unbind());
-        drop(state);
-        lock(&self.hub.waiting).insert(Arc::as_ptr(self) as usize, Arc::downgrade(self));
-        Ok(future.unbind())
-    }
-}
-
-impl Wake for CallWake {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let mut state = lock(&self.state);
-        if std::mem::replace(&mut state.woken, true) {
-            return;
-        }
-        if state.future.is_some() {
-            drop(state);
-            self.hub.push(Woken::Call(self.clone()));
-        }
-    }
-}
-
 /// One event loop's hub. Make it within the loop.
 #[pyclass(frozen, module = "loop_kit._core")]
 pub struct Hub {
@@ -399,7 +374,7 @@ impl Hub {
             pipe: writer,
             thread: Mutex::new(std::thread::current().id()),
             event_loop: event_loop.clone_ref(py),
-            drain: OnceLock::new(),
+            drain: Mutex::default(),
             closed: AtomicBool::new(false),
             tasks: Mutex::default(),
             silenced: Mutex::default(),
@@ -419,7 +394,7 @@ impl Hub {
             intern!(py, "add_reader"),
             (hub.get().pipe.as_raw_fd(), &drain),
         )?;
-        let _ = inner.drain.set(drain);
+        *lock(&inner.drain) = Some(drain);
         Ok(hub)
     }
 
@@ -438,8 +413,19 @@ impl Hub {
                     }
                 }
                 Woken::Request(request) => self.inner.spawn(py, request),
+                Woken::Unasked(task) => {
+                    if let Some(task) = task.get() {
+                        task.call_method0(py, intern!(py, "cancel"))?;
+                    }
+                }
+                Woken::Unread(iterator, task) => {
+                    let helper = py.import(intern!(py, "loop_kit._loop"))?;
+                    let task = task.get().map(|task| task.clone_ref(py));
+                    let args = (&self.inner.event_loop, iterator, task);
+                    helper.call_method1(intern!(py, "finish"), args)?;
+                }
                 Woken::Call(call) => {
-                    let future = lock(&call.state).future.take();
+                    let future = call.take_future();
                     if let Some(future) = future
                         && !future.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
                     {
@@ -449,6 +435,17 @@ impl Hub {
             }
         }
         Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.inner.drain.try_lock() {
+            Ok(drain) => drain.as_ref().map_or(Ok(()), |drain| visit.call(drain)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        lock(&self.inner.drain).take();
     }
 
     /// Stops watching; wakes are ignored from now on. Again is harmless.
@@ -467,7 +464,7 @@ impl Hub {
             .filter_map(|(_, w)| w.upgrade())
             .collect();
         for call in waiting {
-            let future = lock(&call.state).future.take();
+            let future = call.take_future();
             if let Some(future) = future
                 && !future.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
             {
@@ -479,6 +476,7 @@ impl Hub {
         if !event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
             event_loop.call_method1(intern!(py, "remove_reader"), (self.pipe.as_raw_fd(),))?;
         }
+        lock(&self.inner.drain).take();
         Ok(())
     }
 }

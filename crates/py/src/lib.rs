@@ -10,14 +10,18 @@ mod classes;
 mod domain;
 mod engine;
 mod errors;
+mod feed;
 mod hub;
 mod inspect;
+mod kept;
 mod link;
 mod native;
 mod program;
 mod read;
+mod request;
 mod streams;
 mod values;
+mod wake;
 mod wasi;
 
 #[pymodule]

@@ -13,6 +13,7 @@ use crate::domain::{PyFailure, Python_, failure};
 use crate::engine::{Engine, check_fork};
 use crate::errors;
 use crate::hub::{Hub, HubInner};
+use crate::kept::{Anchor, Kept};
 use crate::native::Native;
 use crate::program::Program;
 use crate::values::Ok as OkValue;
@@ -61,8 +62,8 @@ pub struct Link {
     inner: Option<loop_engine::Link>,
     /// The event loop's hub, for a host that has one.
     hub: Option<Py<Hub>>,
-    /// Components that serve imports; they must live as long as what is linked to them.
-    providers: Vec<Py<Program>>,
+    /// Providers, components among them: they must live as long as what is linked to them.
+    kept: Arc<Kept>,
 }
 
 #[pymethods]
@@ -88,7 +89,7 @@ impl Link {
         .map(|l| Link {
             inner: Some(l),
             hub,
-            providers: vec![],
+            kept: Arc::default(),
         })
         .map_err(|e| errors::of_load(py, &e))
     }
@@ -126,6 +127,7 @@ impl Link {
         waits: bool,
     ) -> PyResult<()> {
         let hub = self.hub.as_ref().map(|h| h.get().inner.clone());
+        let kept = self.kept.clone();
         let link = self.get_mut()?;
         let found = link
             .imports
@@ -138,7 +140,7 @@ impl Link {
         };
         let target = match (target, method) {
             (_, Some(name)) => Target::Method(name),
-            (Some(callable), None) => Target::Callable(callable),
+            (Some(callable), None) => Target::Callable(kept.keep(callable)),
             (None, None) => return Err(PyRuntimeError::new_err("neither a callable nor a method")),
         };
         let import = import(&f, target, waits, hub);
@@ -154,6 +156,7 @@ impl Link {
         name: &str,
         class_: Option<Bound<'_, PyType>>,
     ) -> PyResult<()> {
+        let kept = self.kept.clone();
         let link = self.get_mut()?;
         let found = link
             .imports
@@ -167,7 +170,7 @@ impl Link {
             )));
         };
         if let Some(class) = class_ {
-            let _ = r.ext.set(Box::new(class.into_any().unbind()));
+            let _ = r.ext.set(Box::new(kept.keep(class.into_any().unbind())));
         }
         link.define_resource::<Python_>(&r);
         Ok(())
@@ -200,7 +203,7 @@ impl Link {
             .as_ref()
             .map(|h| -> Arc<dyn loop_engine::Notify> { h.get().inner.clone() });
         let inner = provider.get().shell.inner.clone();
-        self.providers.push(provider);
+        self.kept.keep(provider.into_any());
         let link = self.get_mut()?;
         Ok(link
             .define_program(interface, &inner, notify.as_ref())
@@ -248,7 +251,7 @@ impl Link {
             .detach(|| link.finish(limits, asynchronous))
             .map_err(|e| errors::of_load(py, &e))?;
         let hub = self.hub.as_ref().map(|h| h.clone_ref(py));
-        Ok(Program::new(program, hub, std::mem::take(&mut self.providers)))
+        Ok(Program::new(program, hub, self.kept.clone()))
     }
 }
 
@@ -267,7 +270,7 @@ fn used() -> PyErr {
 }
 
 enum Target {
-    Callable(Py<PyAny>),
+    Callable(Anchor),
     Method(Py<PyString>),
 }
 
@@ -282,7 +285,14 @@ fn import(f: &Arc<FuncTy>, target: Target, waits: bool, hub: Option<Arc<HubInner
         Python::attach(|py| {
             let context = waits.then(loop_engine::caller).flatten();
             let out = match &target {
-                Target::Callable(c) => PyTuple::new(py, args).and_then(|args| c.bind(py).call1(args)),
+                Target::Callable(c) => match c.get(py) {
+                    Some(c) => PyTuple::new(py, args).and_then(|args| c.bind(py).call1(args)),
+                    None => Err(errors::raise(
+                        py,
+                        "HostClosed",
+                        ("the host of this component is closed",),
+                    )),
+                },
                 Target::Method(name) => {
                     let mut args = args.into_iter();
                     match args.next() {
@@ -294,12 +304,10 @@ fn import(f: &Arc<FuncTy>, target: Target, waits: bool, hub: Option<Arc<HubInner
             };
             match (out, hub.as_ref()) {
                 (Ok(awaitable), Some(hub)) if waits => {
-                    let answer = hub.ask(awaitable.unbind(), context);
+                    let answer = hub.ask(awaitable.unbind(), context, true);
                     let f = f.clone();
                     Outcome::Later(Box::pin(async move {
-                        let out = answer
-                            .await
-                            .unwrap_or_else(|_| Err(PyRuntimeError::new_err("the event loop has gone")));
+                        let out = answer.await;
                         Python::attach(|py| settle(py, &f, fallible, out.map(|v| v.into_bound(py))))
                     }))
                 }

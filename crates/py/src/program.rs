@@ -7,6 +7,7 @@ use loop_engine::{Caller, Home, Kind, NamedType, Neutral, StoreKind, convert};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::call::Call;
 use crate::classes;
@@ -14,6 +15,7 @@ use crate::domain::{Python_, failure};
 use crate::engine::check_fork;
 use crate::errors;
 use crate::hub::Hub;
+use crate::kept::Kept;
 use crate::link::Function;
 use crate::read::handle_of;
 use crate::values::Ok as OkValue;
@@ -32,12 +34,12 @@ pub struct Program {
     /// Paths by which exports are called, with the export each names.
     paths: HashMap<String, usize>,
     hub: Option<Py<Hub>>,
-    /// The components that serve imports of this one; closed with it at the earliest.
-    _providers: Vec<Py<Program>>,
+    /// Providers and resource classes; components that serve imports close with this one at the earliest.
+    kept: Arc<Kept>,
 }
 
 impl Program {
-    pub fn new(inner: Arc<loop_engine::Program>, hub: Option<Py<Hub>>, providers: Vec<Py<Program>>) -> Self {
+    pub fn new(inner: Arc<loop_engine::Program>, hub: Option<Py<Hub>>, kept: Arc<Kept>) -> Self {
         let mut paths = HashMap::new();
         let mut bare: HashMap<&str, usize> = HashMap::new();
         for (i, e) in inner.exports.iter().enumerate() {
@@ -66,7 +68,7 @@ impl Program {
             shell: Arc::new(Shell { inner, fallible }),
             paths,
             hub,
-            _providers: providers,
+            kept,
         }
     }
 
@@ -155,11 +157,12 @@ impl Program {
     }
 
     /// Sets the class that wraps handles of the exported resource.
-    fn set_resource_class(&self, py: Python<'_>, interface: &str, name: &str, class_: Py<PyAny>) {
-        for r in self.shell.inner.resources() {
-            if &*r.interface == interface && &*r.name == name {
-                let _ = r.ext.set(Box::new(class_.clone_ref(py)));
-            }
+    fn set_resource_class(&self, interface: &str, name: &str, class_: Py<PyAny>) {
+        let class = self.kept.keep(class_);
+        let found = self.shell.inner.resources().iter();
+        let mut found = found.filter(|r| &*r.interface == interface && &*r.name == name);
+        if let Some(r) = found.next() {
+            let _ = r.ext.set(Box::new(class));
         }
     }
 
@@ -191,15 +194,16 @@ impl Program {
 
     /// An awaitable of a call of the export named `path`.
     #[pyo3(signature = (path, *args))]
-    fn start(&self, py: Python<'_>, path: &Bound<'_, PyString>, args: &Bound<'_, PyTuple>) -> PyResult<Call> {
-        self.start_index(py, self.index(py, path)?, args)
+    fn start(slf: &Bound<'_, Self>, path: &Bound<'_, PyString>, args: &Bound<'_, PyTuple>) -> PyResult<Call> {
+        Self::start_index(slf, slf.get().index(slf.py(), path)?, args)
     }
 
     /// An awaitable of a call of the export numbered `index`.
     #[pyo3(signature = (index, *args))]
-    fn start_index(&self, py: Python<'_>, index: usize, args: &Bound<'_, PyTuple>) -> PyResult<Call> {
-        self.check_open(py)?;
-        let Some(hub) = &self.hub else {
+    fn start_index(slf: &Bound<'_, Self>, index: usize, args: &Bound<'_, PyTuple>) -> PyResult<Call> {
+        let this = slf.get();
+        this.check_open(slf.py())?;
+        let Some(hub) = &this.hub else {
             return Err(PyRuntimeError::new_err(
                 "this component was loaded by a host without an event loop",
             ));
@@ -207,7 +211,7 @@ impl Program {
         let values: Vec<Py<PyAny>> = args.iter().map(Bound::unbind).collect();
         let hub = hub.get();
         Ok(Call::new(
-            self.shell.clone(),
+            slf.clone().unbind(),
             index,
             values,
             hub.inner.clone(),
@@ -247,9 +251,18 @@ impl Program {
             .map_err(|e| PyValueError::new_err(format!("{e:#}")))
     }
 
-    /// Drops idle instances and keeps none from now on.
+    /// Drops idle instances and keeps none from now on; lets go of providers.
     fn close(&self) {
         self.shell.inner.close();
+        self.kept.clear();
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.kept.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.kept.clear();
     }
 }
 

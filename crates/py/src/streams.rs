@@ -1,29 +1,27 @@
-//! Streams and futures: guests' as Python objects, Python's for guests.
+//! Guests' streams and futures as Python objects.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use loop_engine::{Chunk, Domain, Feed, Home, Kind, Num, Polled, Reader, Settle, Source, TyRef};
+use loop_engine::{Chunk, Home, Kind, Num, Polled, Reader, TyRef};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyIterator, PyList, PyType};
-use tokio::sync::oneshot;
+use pyo3::types::{PyBytes, PyList, PyType};
 use wasmtime::component::{FutureAny, StreamAny};
 use wasmtime::{Result, format_err};
 
-use crate::domain::{PyFailure, Python_, failure};
+use crate::domain::{Python_, failure};
 use crate::errors;
-use crate::hub::{Answer, CallWake, HubInner, current, lock, polling};
+use crate::hub::{HubInner, current, lock, polling};
 use crate::read::numbers;
+use crate::wake::CallWake;
 
 /// How many values one read of `async for` takes at most.
 const CHUNK: usize = 64 * 1024;
 
 /// Where a guest's stream or future stands.
-enum End<A> {
+pub enum End<A> {
     Fresh(A),
     Reading(Reader<Python_>),
     Moved,
@@ -33,24 +31,28 @@ enum End<A> {
 /// A stream that a guest writes: an async iterator.
 #[pyclass(frozen, module = "loop_kit._core")]
 pub struct Stream {
-    end: Mutex<End<StreamAny>>,
+    pub end: Mutex<End<StreamAny>>,
     buffered: Mutex<VecDeque<Py<PyAny>>>,
     payload: Option<TyRef>,
-    home: Arc<Home>,
+    pub home: Arc<Home>,
     hub: Arc<HubInner>,
 }
 
 /// A future that a guest settles: an awaitable.
 #[pyclass(frozen, module = "loop_kit._core")]
 pub struct Future {
-    end: Mutex<End<FutureAny>>,
+    pub end: Mutex<End<FutureAny>>,
     payload: Option<TyRef>,
-    home: Arc<Home>,
+    pub home: Arc<Home>,
     hub: Arc<HubInner>,
     value: Mutex<Option<Py<PyAny>>>,
 }
 
-fn lifted() -> Result<(Arc<Home>, Arc<HubInner>)> {
+pub fn moved(what: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("this {what} was handed on to a component"))
+}
+
+pub fn lifted() -> Result<(Arc<Home>, Arc<HubInner>)> {
     match (loop_engine::current_home(), current()) {
         (Some(home), Some(hub)) => Ok((home, hub)),
         _ => Err(format_err!("streams and futures need an asynchronous host")),
@@ -96,9 +98,7 @@ impl Stream {
         }
         match &*end {
             End::Reading(reader) => Ok(reader.poll_next(cx, max)),
-            End::Moved => Err(PyRuntimeError::new_err(
-                "this stream was handed on to a component",
-            )),
+            End::Moved => Err(moved("stream")),
             _ => Ok(Poll::Ready(None)),
         }
     }
@@ -196,9 +196,7 @@ impl Future {
         }
         match &*end {
             End::Reading(reader) => Ok(reader.poll_next(cx, 1)),
-            End::Moved => Err(PyRuntimeError::new_err(
-                "this future was handed on to a component",
-            )),
+            End::Moved => Err(moved("future")),
             _ => Ok(Poll::Ready(None)),
         }
     }
@@ -254,6 +252,20 @@ impl Read {
         }
     }
 
+    fn with_reader<R>(&self, f: impl FnOnce(&Reader<Python_>) -> R) -> Option<R> {
+        fn of<A, R>(end: &Mutex<End<A>>, f: impl FnOnce(&Reader<Python_>) -> R) -> Option<R> {
+            match &*lock(end) {
+                End::Reading(reader) => Some(f(reader)),
+                _ => None,
+            }
+        }
+        match &self.target {
+            Target::Next(s) | Target::Chunk(s, _) => of(&s.get().end, f),
+            Target::Value(future) => of(&future.get().end, f),
+            _ => None,
+        }
+    }
+
     /// What is there without asking the guest.
     fn at_hand(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match &self.target {
@@ -273,6 +285,9 @@ impl Read {
     fn advance(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         if let Some(v) = self.at_hand(py) {
             return Err(PyStopIteration::new_err((v,)));
+        }
+        if self.hub.is_closed() {
+            return Err(errors::raise(py, "HostClosed", ("this host was closed",)));
         }
         self.wake.reset();
         let waker = Waker::from(self.wake.clone());
@@ -343,6 +358,9 @@ impl Read {
     /// The end, or the reason for it.
     fn ended(&self, py: Python<'_>) -> PyErr {
         if let Some(e) = self.home().and_then(|h| h.ended()) {
+            return errors::of_ended(py, "stream", &e);
+        }
+        if let Some(e) = self.with_reader(|r| r.take_error()).flatten() {
             return errors::of_call(py, "stream", &e);
         }
         match &self.target {
@@ -383,6 +401,7 @@ impl Read {
         value: Option<Bound<'_, PyAny>>,
         _trace: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
+        self.with_reader(|r| r.forget(&Waker::from(self.wake.clone())));
         let error = match value {
             Some(v) if !v.is_none() => v,
             _ if kind.is_instance_of::<PyType>() => kind.call0()?,
@@ -391,185 +410,4 @@ impl Read {
         Err(PyErr::from_value(error))
     }
     fn close(&self) {}
-}
-
-// ---- Python's, for guests ------------------------------------------------------------------------------------------
-
-enum Items {
-    Sync(Py<PyIterator>),
-    Async(Py<PyAny>),
-    /// One buffer, as a whole.
-    Once(Option<Py<PyAny>>),
-}
-
-/// A Python iterable that feeds a guest's stream.
-struct Iterable {
-    items: Items,
-    payload: Option<TyRef>,
-    hub: Arc<HubInner>,
-    asked: Option<oneshot::Receiver<Answer>>,
-}
-
-/// What a Python value is as a stream.
-pub fn feed(v: &Bound<'_, PyAny>, payload: Option<&TyRef>) -> Result<Feed<Python_>> {
-    let py = v.py();
-    let (home, hub) = lifted()?;
-    if let Ok(s) = v.cast::<Stream>()
-        && Arc::ptr_eq(&s.get().home, &home)
-    {
-        let mut end = lock(&s.get().end);
-        if let End::Fresh(_) = &*end {
-            let End::Fresh(any) = std::mem::replace(&mut *end, End::Moved) else {
-                return Err(format_err!("the stream is gone"));
-            };
-            return Ok(Feed::Same(any));
-        }
-    }
-    let numeric = matches!(payload.map(|t| &t.kind), Some(Kind::Num(_)));
-    let items = if let Some(aiter) = v.getattr_opt(intern!(py, "__aiter__")).map_err(failure)? {
-        Items::Async(aiter.call0().map_err(failure)?.unbind())
-    } else if numeric && is_block(v) {
-        Items::Once(Some(v.clone().unbind()))
-    } else {
-        match v.try_iter() {
-            Ok(iter) => Items::Sync(iter.unbind()),
-            Err(_) => return Err(loop_engine::Mismatch::new("", crate::domain::got(v)).into()),
-        }
-    };
-    Ok(Feed::Source(Box::new(Iterable {
-        items,
-        payload: payload.cloned(),
-        hub,
-        asked: None,
-    })))
-}
-
-/// Whether a value is a block of numbers rather than one number.
-fn is_block(v: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: only asks whether the type has the buffer protocol.
-    v.is_instance_of::<PyBytes>() || unsafe { pyo3::ffi::PyObject_CheckBuffer(v.as_ptr()) } == 1
-}
-
-impl Iterable {
-    /// One value of the iterable as a chunk.
-    fn chunk(&self, py: Python<'_>, v: &Bound<'_, PyAny>) -> Result<Chunk<Python_>> {
-        match self.payload.as_ref().map(|t| &t.kind) {
-            None => Ok(Chunk::Units(1)),
-            Some(Kind::Num(n)) => {
-                if *n == Num::U8
-                    && let Ok(b) = v.cast::<PyBytes>()
-                {
-                    return Ok(Chunk::Raw(Box::new(Held(b.clone().unbind()))));
-                }
-                if is_block(v) || v.is_instance_of::<PyList>() {
-                    return Python_::with_nums(v, *n, |raw| Ok(Chunk::Raw(Box::new(raw.to_vec()))));
-                }
-                let bits = Python_::to_num(v, *n)?;
-                Ok(Chunk::Raw(Box::new(bits.to_le_bytes()[..n.size()].to_vec())))
-            }
-            Some(_) => {
-                let _ = py;
-                Ok(Chunk::Values(vec![v.clone().unbind()]))
-            }
-        }
-    }
-
-    fn given(&self, answer: Answer) -> Result<Option<Chunk<Python_>>> {
-        Python::attach(|py| match answer {
-            Ok(v) => self.chunk(py, v.bind(py)).map(Some).map_err(|e| {
-                match e.downcast::<loop_engine::Mismatch>() {
-                    Ok(mut m) => {
-                        if m.expected.is_empty() {
-                            m.expected = self.payload.as_ref().map_or_else(String::new, |t| t.wit());
-                        }
-                        m.into()
-                    }
-                    Err(e) => e,
-                }
-            }),
-            Err(e) if e.is_instance_of::<PyStopAsyncIteration>(py) => Ok(None),
-            Err(e) => Err(wasmtime::Error::new(PyFailure(errors::provider(
-                py, "", "stream", e,
-            )))),
-        })
-    }
-}
-
-/// Bytes that a Python object keeps.
-struct Held(Py<PyBytes>);
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        Python::attach(|py| {
-            let bytes = self.0.bind(py).as_bytes();
-            // SAFETY: `bytes` never change or move, and live as long as this reference to them.
-            unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
-        })
-    }
-}
-
-impl Source<Python_> for Iterable {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<Python_>>>> {
-        if let Some(asked) = &mut self.asked {
-            let answer = std::task::ready!(Pin::new(asked).poll(cx));
-            self.asked = None;
-            let answer = answer.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the event loop has gone")));
-            return Poll::Ready(self.given(answer));
-        }
-        let next = Python::attach(|py| match &mut self.items {
-            Items::Once(v) => Ok(v.take()),
-            Items::Sync(iter) => iter
-                .clone_ref(py)
-                .into_bound(py)
-                .next()
-                .transpose()
-                .map(|v| v.map(Bound::unbind)),
-            Items::Async(iter) => {
-                let awaitable = iter.call_method0(py, intern!(py, "__anext__"))?;
-                self.asked = Some(self.hub.ask(awaitable, None));
-                Ok(None)
-            }
-        });
-        if self.asked.is_some() {
-            return self.poll_next(cx);
-        }
-        match next {
-            Ok(None) => Poll::Ready(Ok(None)),
-            Ok(Some(v)) => Poll::Ready(self.given(Ok(v))),
-            Err(e) => Poll::Ready(self.given(Err(e))),
-        }
-    }
-}
-
-/// What a Python value is as a future: any awaitable.
-pub fn settle(v: &Bound<'_, PyAny>) -> Result<Settle<Python_>> {
-    let py = v.py();
-    let (home, hub) = lifted()?;
-    if let Ok(f) = v.cast::<Future>()
-        && Arc::ptr_eq(&f.get().home, &home)
-    {
-        let mut end = lock(&f.get().end);
-        if let End::Fresh(_) = &*end {
-            let End::Fresh(any) = std::mem::replace(&mut *end, End::Moved) else {
-                return Err(format_err!("the future is gone"));
-            };
-            return Ok(Settle::Same(any));
-        }
-    }
-    if v.getattr_opt(intern!(py, "__await__"))
-        .map_err(failure)?
-        .is_none()
-    {
-        return Err(loop_engine::Mismatch::new("", crate::domain::got(v)).into());
-    }
-    let answer = hub.ask(v.clone().unbind(), None);
-    Ok(Settle::Value(Box::pin(async move {
-        match answer.await {
-            Ok(Ok(v)) => Ok(v),
-            Ok(Err(e)) => Err(Python::attach(|py| {
-                wasmtime::Error::new(PyFailure(errors::provider(py, "", "future", e)))
-            })),
-            Err(_) => Err(format_err!("the event loop has gone")),
-        }
-    })))
 }

@@ -1,0 +1,93 @@
+//! Awaitables that guests wait for.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
+
+use loop_engine::CallContext;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use tokio::sync::oneshot;
+
+use crate::hub::{HubInner, lock};
+
+/// What an awaitable came to.
+pub type Answer = PyResult<Py<PyAny>>;
+
+/// An awaitable that a guest waits for.
+pub struct Request {
+    pub awaitable: Py<PyAny>,
+    pub reply: oneshot::Sender<Answer>,
+    /// It may run within its caller's own task.
+    pub inline: bool,
+    pub context: Option<CallContext>,
+    /// On whose behalf: the address of the call's context; 0: of no call.
+    pub key: usize,
+    pub task: Slot,
+}
+
+/// Where a request's task is found once it has one.
+pub type Slot = Arc<OnceLock<Py<PyAny>>>;
+
+/// The answer to a request, for the guest that waits for it. Dropped before it came, it cancels the task.
+pub struct Asked {
+    answer: oneshot::Receiver<Answer>,
+    task: Slot,
+    hub: Arc<HubInner>,
+    answered: bool,
+}
+
+impl Asked {
+    pub fn new(answer: oneshot::Receiver<Answer>, task: Slot, hub: Arc<HubInner>) -> Self {
+        Asked {
+            answer,
+            task,
+            hub,
+            answered: false,
+        }
+    }
+
+    /// The task that has still to be cancelled, by the caller instead of by dropping this.
+    pub fn into_task(mut self) -> Slot {
+        self.answered = true;
+        self.task.clone()
+    }
+}
+
+impl Future for Asked {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let answer = std::task::ready!(Pin::new(&mut self.answer).poll(cx));
+        self.answered = true;
+        Poll::Ready(answer.unwrap_or_else(|_| Err(PyRuntimeError::new_err("the event loop has gone"))))
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.hub.unasked(self.task.clone());
+        }
+    }
+}
+
+/// Gives a task's outcome to the guest that waits for it.
+#[pyclass(frozen)]
+pub struct Done {
+    pub reply: Mutex<Option<oneshot::Sender<Answer>>>,
+    pub hub: Arc<HubInner>,
+    pub key: usize,
+}
+
+#[pymethods]
+impl Done {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let answer = task.call_method0(intern!(task.py(), "result")).map(Bound::unbind);
+        self.hub.forget(self.key, task);
+        if let Some(reply) = lock(&self.reply).take() {
+            let _ = reply.send(answer);
+        }
+    }
+}
