@@ -21,7 +21,7 @@ use wasmtime::{Error, Result, format_err};
 use super::ServeOptions;
 use super::batch;
 use super::body::{Inbound, Outbound};
-use super::exchange::{App, Exchange};
+use super::exchange::{App, Exchange, Refusal};
 use super::page::{page, status_of};
 use super::server::Tally;
 use crate::timed::Timed;
@@ -126,6 +126,14 @@ impl Guest {
             .report(&format!("{} {}", self.method, self.uri.path()), e);
     }
 
+    /// What the client gets for an error that the guest answered with; the host hears of the server's own.
+    fn refused(&self, refusal: &Refusal) -> Response<Outbound> {
+        if let Some(reason) = &refusal.reason {
+            self.report(&Error::msg(reason.clone()));
+        }
+        page(refusal.status)
+    }
+
     fn detach(mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
@@ -184,13 +192,15 @@ impl Future for Responding {
                 guest.report(&format_err!("the handler returned without a response"));
                 page(StatusCode::INTERNAL_SERVER_ERROR)
             }
-            (Poll::Ready(Ok(())), Some(Err(status))) => page(status),
+            (Poll::Ready(Ok(())), Some(Err(refusal))) => guest.refused(&refusal),
             (Poll::Pending, answer) => {
+                let refused = answer.as_ref().and_then(|a| a.as_ref().err());
+                let refused = refused.map(|refusal| guest.refused(refusal));
                 guest.detach();
-                match answer {
-                    Some(Ok(r)) => r.map(|body| Outbound::streaming(body, &exchange)),
-                    Some(Err(status)) => page(status),
-                    None => page(StatusCode::INTERNAL_SERVER_ERROR),
+                match (answer, refused) {
+                    (Some(Ok(r)), _) => r.map(|body| Outbound::streaming(body, &exchange)),
+                    (_, Some(page)) => page,
+                    _ => page(StatusCode::INTERNAL_SERVER_ERROR),
                 }
             }
         };

@@ -72,8 +72,26 @@ pub(super) struct Exchange {
 const OVER: u8 = 1;
 const FAILED: u8 = 2;
 
-/// The response, or the status of the error that the guest answered with.
-pub(super) type Answer = Result<Response<WasiBody>, StatusCode>;
+/// The response, or the error that the guest answered with.
+pub(super) type Answer = Result<Response<WasiBody>, Refusal>;
+
+/// An `error-code` instead of a response.
+pub(super) struct Refusal {
+    /// What the client is told.
+    pub status: StatusCode,
+    /// What the host is told, where the fault is the server's.
+    pub reason: Option<String>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &dyn std::fmt::Debug) -> Self {
+        let reason = || format!("the handler answered with the error {code:?}");
+        Refusal {
+            status,
+            reason: status.is_server_error().then(reason),
+        }
+    }
+}
 
 impl Exchange {
     pub fn take(&self) -> Option<Answer> {
@@ -249,7 +267,7 @@ async fn call2(
     let request = http.new_incoming_request(Scheme2::Http, request)?;
     let answered = exchange.clone();
     let out = http.new_response_outparam_from_callback(move |r| {
-        answered.answer(r.map_err(|e| page::status_of_p2(&e)))
+        answered.answer(r.map_err(|e| Refusal::new(page::status_of_p2(&e), &e)))
     })?;
     proxy
         .wasi_http_incoming_handler()
@@ -307,7 +325,7 @@ pub(super) async fn answer3(
 ) -> Result<()> {
     let answer = match service.handle(accessor, request).await? {
         Ok(response) => Ok(accessor.with(|store| response.into_http(store, sent))?),
-        Err(code) => Err(page::status_of_p3(&code)),
+        Err(code) => Err(Refusal::new(page::status_of_p3(&code), &code)),
     };
     exchange.answer(answer);
     Ok(())
