@@ -84,6 +84,9 @@ def test_linked_imports() -> None:
     )
     log = items["loop:core/log@0.1.0-dev"]
     assert (log.provider, log.placement, log.trusted, log.place) == ("mine", "python", True, "loop.toml:26")
+    shipped = SITE.replace("python:acme.log:Log", "python:loop_kit.capabilities.core:Core")
+    log = explained(shipped, *IMPORTS["site.wasm"])["loop:core/log@0.1.0-dev"]
+    assert (log.placement, log.trusted) == ("python", False)
     store = items["acme:kv/store@1.0.0"]
     assert (store.placement, store.trusted, store.answered) == ("component", False, True)
 

@@ -256,6 +256,7 @@ FSX = '[providers.files]\nuse = "builtin:fsx"\n[links]\n'
             "loop.toml:2:7: providers.f: runs inside the host with all its rights, so it must be tru",
         ),
         (USE + '"python:a:B"\ntrusted = false', "so it must be trusted"),
+        (USE + '"python:loop_kit.capabilities_too:B"', "so it must be trusted"),
         ("[workspace]\nname = 'a/b'", "workspace.name: expected a name"),
         (
             "[links]\nloop:fsx = {}",
@@ -269,6 +270,11 @@ FSX = '[providers.files]\nuse = "builtin:fsx"\n[links]\n'
 )
 def test_what_is_refused(text: str, expected: str) -> None:
     assert expected in "\n".join(problems(text))
+
+
+def test_what_ships_with_loop_kit_needs_no_trust_of_its_own() -> None:
+    (provider,) = read(USE + '"python:loop_kit.capabilities.fsx:Files"').providers.values()
+    assert (provider.shipped, provider.sandboxed, provider.trusted) == (True, False, False)
 
 
 def test_every_problem_is_reported_in_the_order_of_the_file() -> None:

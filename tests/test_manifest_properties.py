@@ -57,6 +57,7 @@ limits = table(
     instances=st.sampled_from(["per-call", "shared"]) | st.integers(1, 100),
     cancel_grace=durations,
 )
+SHIPPED = "python:loop_kit.capabilities.core:Core"
 import_keys = st.sampled_from(
     ["acme:kv", "acme:kv/store", "acme:kv/store@1.0.0", "acme:kv@2.1.0-rc.1", "log"]
 )
@@ -84,10 +85,10 @@ def directories(draw: st.DrawFn) -> list[dict[str, Any]]:
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     component_names = draw(st.lists(names, max_size=3, unique=True))
     # Only files: which component may provide for which is for the tests of references.
-    uses = st.sampled_from(["builtin:fsx", "builtin:core", "component:x.wasm", "component:a/b"])
-    sandboxed = table({"use": uses}, config=frees, trusted=st.booleans())
+    uses = st.sampled_from(["builtin:fsx", "builtin:core", "component:x.wasm", "component:a/b", SHIPPED])
+    untrusted = table({"use": uses}, config=frees, trusted=st.booleans())
     python = table({"use": st.just("python:a_b.c:D.E"), "trusted": st.just(True)}, config=frees)
-    providers = draw(st.dictionaries(names, sandboxed | python, max_size=3))
+    providers = draw(st.dictionaries(names, untrusted | python, max_size=3))
     text_or_secret = texts | secrets
     component = table(
         {"path": filled},
@@ -211,7 +212,7 @@ def spots(value: Any) -> list[tuple[Any, Any]]:
 # lets pass in the validator.
 json_values = st.sampled_from([
     True, False, -1, 0, 1, 70_000, 2.5, -0.5, "", "x", "ro", "0s", "5ms", "1MiB", "a:1", "a:99999", "\0",
-    "a b", "python:a:B", "python:a", "builtin:x", "remote:x", "component:\0", [], [1], ["x"], {},
+    "a b", "python:a:B", "python:a", SHIPPED, "builtin:x", "remote:x", "component:\0", [], [1], ["x"], {},
     {"env": "X"}, {"file": "\0"}, {"env": "a", "file": "b"}, {"env": "="}, {"provider": "x"}, {"path": "x"},
     {"grant": {}, "provider": "p"}, {"use": "builtin:fsx"}, {"roots": {"a b": {"path": "x"}}},
     {"roots": {"a": {"path": "x", "mode": "rw"}}},

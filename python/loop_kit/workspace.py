@@ -107,7 +107,8 @@ class Workspace:
             case "python":
                 key = f"{provider.name} {grant!r}"
                 if key not in self._python:
-                    folder = self.manifest.folder
+                    # code that needs no trust must not bring modules of the workspace in
+                    folder = None if provider.shipped else self.manifest.folder
                     self._python[key] = python(provider.target, config=config, grant=grant, folder=folder)
                 return self._python[key]
             case "component" if provider.path is None:

@@ -125,9 +125,9 @@ def _rows(item: ExplainedImport) -> list[tuple[str, str]]:
 def _placement(item: ExplainedImport) -> str:
     if item.trusted:
         return warn("TRUSTED: in this process, with all the rights of the host")
-    if item.placement == "builtin":
-        return "in this process, as part of loop-kit"
-    return good("sandboxed, as a component")
+    if item.placement == "component":
+        return good("sandboxed, as a component")
+    return "in this process, as part of loop-kit"
 
 
 def _grant(grant: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,9 +200,13 @@ COMPONENT = Table(
 )
 
 
+# Code of the user's own, in the host's process: what ships with loop-kit is trusted with it.
+_NEEDS_TRUST = rf"^python:(?!{re.escape(model.SHIPPED)})"
+
+
 def _trust(raw: Mapping[str, Any], at: Cursor) -> None:
     use = raw.get("use")
-    if isinstance(use, str) and use.startswith("python:") and raw.get("trusted") is not True:
+    if isinstance(use, str) and re.match(_NEEDS_TRUST, use) and raw.get("trusted") is not True:
         remedy = "add `trusted = true` if you trust this code, or sandbox it as a component"
         at.problem("runs inside the host with all its rights, so it must be trusted", remedy, child="use")
 
@@ -223,14 +228,15 @@ PROVIDER = Table(
         ),
         "trusted": Field(
             Bool(),
-            "Whether this code may run inside the host, with all the host's rights. Required for `python:`.",
+            "Whether this code may run inside the host, with all the host's rights. Required for `python:` "
+            "unless it ships with loop-kit.",
             default=False,
         ),
     },
     named=True,
     verify=_trust,
     also={
-        "if": {"properties": {"use": {"type": "string", "pattern": "^python:"}}, "required": ["use"]},
+        "if": {"properties": {"use": {"type": "string", "pattern": _NEEDS_TRUST}}, "required": ["use"]},
         "then": {"properties": {"trusted": {"const": True}}, "required": ["trusted"]},
     },
 )

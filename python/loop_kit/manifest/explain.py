@@ -134,7 +134,7 @@ def _import(manifest: Manifest, component: Component, name: str) -> ExplainedImp
             provider=link.provider,
             use=provider.use,
             placement=provider.placement,
-            trusted=provider.placement == "python",
+            trusted=not (provider.shipped or provider.sandboxed),
             grant=link.grant,
             reason=link.reason,
             place=_place(manifest, link.keys),

@@ -30,6 +30,9 @@ __all__ = [
 
 Placement = Literal["builtin", "python", "component"]
 
+SHIPPED = "loop_kit.capabilities."
+"""How the modules of Python providers that ship with loop-kit begin."""
+
 
 @dataclass(frozen=True)
 class Secret:
@@ -150,6 +153,11 @@ class Provider:
     def sandboxed(self) -> bool:
         """Whether it runs as a component. Anything else has all the rights of the host process."""
         return self.placement == "component"
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is loop-kit's own code, which needs no trust of its own."""
+        return self.placement == "builtin" or (self.placement == "python" and self.target.startswith(SHIPPED))
 
 
 @dataclass(frozen=True)

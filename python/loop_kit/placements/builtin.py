@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from loop_kit import _core
+from loop_kit._records import emit
 from loop_kit.errors import LoadError
 
 __all__ = ["Builtin", "builtin"]
-
-# TRACE has no number of its own in `logging`; 5 is what others use.
-_LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ class Builtin:
         """
         try:
             config, grant = (json.dumps(_plain(value)) for value in (self.config, self.grant))
-            return _core.Native(engine, self.name, config, grant, _log, payload)
+            return _core.Native(engine, self.name, config, grant, emit, payload)
         except (ValueError, TypeError) as e:
             raise LoadError(f"builtin:{self.name}: {e}") from None
 
@@ -62,11 +59,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _log(level: int, target: str, message: str, fields: list[tuple[str, str]]) -> None:
-    """A component's log record as one of Python's, with its fields as `record.fields`."""
-    logger = logging.getLogger(f"loop_kit.guest.{target}" if target else "loop_kit.guest")
-    if logger.isEnabledFor(_LEVELS[level]):
-        text = " ".join([message, *(f"{key}={value}" for key, value in fields)])
-        logger.log(_LEVELS[level], "%s", text, extra={"fields": fields})

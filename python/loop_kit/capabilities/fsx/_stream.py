@@ -1,0 +1,64 @@
+"""A file as a stream of bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import Any
+
+from loop_kit._types import Err, Ok
+from loop_kit.capabilities.fsx._beneath import Handle, code_of
+
+__all__ = ["Reading"]
+
+# Bytes read at once.
+_CHUNK = 256 << 10
+
+
+class Reading:
+    """The bytes of a file from where it stands: an async iterator. Each read waits on a thread, not on the loop.
+
+    Args:
+        file: The file; None gives no bytes.
+
+    Attributes:
+        ended: Settled once nothing more will be read: by the end, by an error, or as nobody reads any more.
+    """
+
+    def __init__(self, file: Handle | None) -> None:
+        self._file = file
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Any] = self._loop.create_future()
+
+    def __aiter__(self) -> Reading:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = b""
+        end: Any = Ok(None)
+        if self._file is not None:
+            try:
+                # the thread has the file, which stays open until it is done
+                chunk = await asyncio.to_thread(_read, self._file)
+            except OSError as e:
+                end = code_of(e)
+        if not chunk:
+            self._file = None
+            _settle(self.ended, end)
+            raise StopAsyncIteration
+        return chunk
+
+    def __del__(self) -> None:
+        # A dropped stream lets go of its source, on whatever thread that happens; a closed loop has no use for it.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_settle, self.ended, Ok(None))
+
+
+def _read(file: Handle) -> bytes:
+    return os.read(file.fd, _CHUNK)
+
+
+def _settle(ended: asyncio.Future[Any], end: Ok[None] | Err[Any]) -> None:
+    if not ended.done():
+        ended.set_result(end)

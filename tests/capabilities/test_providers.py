@@ -1,0 +1,116 @@
+"""How providers are made: by a manifest, and not from a grant that does not do."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import loop_kit as loop
+from loop_kit.capabilities.fsx import Files
+from loop_kit.errors import LoadError
+from loop_kit.inspect import inspect
+from loop_kit.manifest import load
+from loop_kit.workspace import Workspace
+from tests.capabilities.serving import PROVIDERS, Serving, guest
+from tests.checkout import ROOT
+
+GUESTS = {"core": ["core"], "fsx": ["files", "streaming"]}
+
+
+@pytest.mark.parametrize("capability", GUESTS)
+def test_the_guests_ask_for_all_that_the_wit_has(capability: str) -> None:
+    wit = (ROOT / f"python/loop_kit/capabilities/{capability}/wit/{capability}.wit").read_text()
+    declared = re.findall(r"^ *%?([a-z0-9-]+): (?:async )?func\(|^ *(constructor)\(", wit, re.MULTILINE)
+    asked = {
+        name for g in GUESTS[capability] for item in inspect(guest(g)).imports for name in item.functions
+    }
+    # `[method]dir.list` is `list` in the WIT
+    short = {"constructor" if "constructor" in name else re.split(r"[].]", name)[-1] for name in asked}
+    assert short == {function or constructor for function, constructor in declared}
+
+
+@pytest.mark.parametrize(
+    ("capability", "grant", "key"),
+    [
+        ("core", {"logs": {}}, "logs"),
+        ("core", {"log": 1}, "grant.log"),
+        ("core", {"log": {"level": "loud"}}, "grant.log.level"),
+        ("core", {"log": {"levels": "info"}}, "levels"),
+        ("core", {"log": {"targets": "site"}}, "grant.log.targets"),
+        ("core", {"log": {"targets": [1]}}, "grant.log.targets"),
+        ("core", {"log": {"max-record": 0}}, "grant.log.max-record"),
+        ("fsx", {"root": {}}, "root"),
+        ("fsx", {"roots": []}, "grant.roots"),
+        ("fsx", {"roots": {"a": "/"}}, "grant.roots.a"),
+        ("fsx", {"roots": {"a": {}}}, "grant.roots.a"),
+        ("fsx", {"roots": {"a": {"path": "/", "mode": "rw"}}}, "grant.roots.a.mode"),
+        ("fsx", {"roots": {"a": {"path": "/", "modes": "ro"}}}, "modes"),
+        ("fsx", {"roots": {"a": {"path": "."}}}, "grant.roots.a.path: `.` is relative"),
+        ("fsx", {"roots": {"a": {"path": "/no/such"}}}, "grant.roots.a.path: `/no/such` cannot be opened"),
+        ("fsx", {"max-read": "16MiB"}, "grant.max-read"),
+        ("fsx", {"max-read": -1}, "grant.max-read"),
+        ("fsx", {"max-entries": 0}, "grant.max-entries"),
+    ],
+)
+def test_what_a_grant_may_not_say_is_named(
+    serve: Serving, capability: str, grant: dict[str, Any], key: str
+) -> None:
+    with pytest.raises((LoadError, ValueError), match=re.escape(key)):
+        serve(GUESTS[capability][0], capability, grant)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_there_is_nothing_to_configure(provider: str) -> None:
+    configured: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "builtin": lambda config: loop.builtin("fsx", config=config),
+        "python": lambda config: Files(config=config),
+    }
+    with pytest.raises((LoadError, ValueError), match="config"), loop.blocking.Host(cache=None) as host:
+        host.load(guest("files"), {"loop:fsx": configured[provider]({"a": 1})})
+
+
+MANIFEST = """
+[components.site]
+path = "site.wasm"
+imports."loop:fsx" = { provider = "files", grant = { roots = { docs = { path = "." } } } }
+
+[components.plain]
+path = "plain.wasm"
+imports."loop:core" = { provider = "core" }
+
+[providers.files]
+use = "%s"
+
+[providers.core]
+use = "%s"
+"""
+USES = {
+    "builtin": ("builtin:fsx", "builtin:core"),
+    "python": ("python:loop_kit.capabilities.fsx:Files", "python:loop_kit.capabilities.core:Core"),
+}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_manifest_names_them(provider: str, tmp_path: Path) -> None:
+    """And they serve every interface of their package."""
+    (tmp_path / "loop.toml").write_text(MANIFEST % USES[provider])
+    (tmp_path / "site.wasm").write_bytes(guest("streaming"))
+    (tmp_path / "plain.wasm").write_bytes(guest("core"))
+    before = list(sys.path)
+    async with loop.Host(cache=None) as host:
+        workspace = Workspace(host, load(tmp_path))
+        site, plain = await workspace.load("site"), await workspace.load("plain")
+        text, _ = await site.call("stream", "docs", "loop.toml", 0, 100, 1 << 16)
+        assert text.decode() == MANIFEST % USES[provider]
+        assert await plain.call("count", 8) == 8
+    assert sys.path == before  # code that no manifest trusts must not import from a workspace
+
+
+def test_what_is_not_used_is_not_imported() -> None:
+    code = "import sys, loop_kit; loop_kit.Host, loop_kit.builtin; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert not [name for name in loaded.split() if name.startswith("loop_kit.capabilities")]
