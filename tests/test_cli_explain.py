@@ -20,7 +20,7 @@ path = "site.wasm"
 build = "npm run build"
 
 [components.site.imports]
-"loop:fsx" = { provider = "files", grant = { roots = { docs = { path = "docs" } } } }
+"loop:fsx" = { provider = "files", grant = { roots = { docs = { path = "docs" } }, max-read = "1MiB" } }
 "acme:kv" = { provider = "kv" }
 
 [components.site.wasi]
@@ -40,7 +40,7 @@ use = "python:acme.log:Log"
 trusted = true
 
 [links]
-"loop:core" = { provider = "mine" }
+"loop:core" = { provider = "mine", grant.log = { level = "info", targets = ["site", "db.pool"] } }
 """
 IMPORTS = {
     "site.wasm": [
@@ -78,7 +78,7 @@ def test_linked_imports() -> None:
         provider="files",
         use="builtin:fsx",
         placement="builtin",
-        grant={"roots": {"docs": {"mode": "ro", "path": Path("/ws/docs")}}},
+        grant={"roots": {"docs": {"mode": "ro", "path": Path("/ws/docs")}}, "max-read": 1 << 20},
         reason='"loop:fsx" in [components.site.imports] matches its package, in any version',
         place="loop.toml:6",
     )
@@ -217,13 +217,13 @@ site  {ws}/site.wasm
   loop:fsx/files@0.1.0-dev
     provider   files, builtin:fsx
     runs       in this process, as part of loop-kit
-    grant      {{ roots = {{ docs = {{ mode = "ro", path = "{ws}/docs" }} }} }}
+    grant      {{ roots = {{ docs = {{ mode = "ro", path = "{ws}/docs" }} }}, max-read = 1048576 }}
     because    "loop:fsx" in [components.site.imports] matches its package, in any version (loop.toml:6)
 
   loop:core/log@0.1.0-dev
     provider   mine, python:acme.log:Log
     runs       TRUSTED: in this process, with all the rights of the host
-    grant      nothing
+    grant      {{ log = {{ level = "info", targets = ["site", "db.pool"] }} }}
     because    "loop:core" in [links] matches its package, in any version (loop.toml:26)
 
   acme:kv/store@1.0.0
@@ -277,7 +277,10 @@ def test_the_json(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site: dict[str, Any] = report["components"][0]
     assert (site["name"], site["answered"], site["unread"]) == ("site", True, None)
     assert [item["name"] for item in site["imports"] if item["trusted"]] == ["loop:core/log@0.1.0-dev"]
-    assert site["imports"][0]["grant"] == {"roots": {"docs": {"mode": "ro", "path": str(workspace / "docs")}}}
+    assert site["imports"][0]["grant"] == {
+        "roots": {"docs": {"mode": "ro", "path": str(workspace / "docs")}},
+        "max-read": 1 << 20,
+    }
 
 
 def test_names_and_manifests_that_do_not_exist(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

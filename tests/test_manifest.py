@@ -39,7 +39,7 @@ args = ["-v", { env = "TOKEN" }]
 env = { MODE = "dev", KEY = { file = "secret/key" } }
 
 [components.site.imports]
-"loop:fsx" = { provider = "files", grant = { roots = { docs = { path = "../docs" } } } }
+"loop:fsx" = { provider = "files", grant = { roots = { docs = { path = "../docs" } }, max-read = "1MiB" } }
 "acme:kv/store@1.0.0" = { provider = "cache" }
 
 [components.site.wasi]
@@ -67,7 +67,8 @@ config = { password = { env = "PW" }, retry = [1, { file = "p" }], log = { file 
 use = "component:vendor/x.wasm"
 
 [links]
-"loop:core" = { provider = "mine", grant = { anything = [1, 2.5, { a = true }] } }
+"loop:core" = { provider = "mine", grant.log = { level = "info", targets = ["site"], max-record = "1kB" } }
+"acme:any" = { provider = "mine", grant = { anything = [1, 2.5, { a = true }] } }
 
 [limits]
 memory = "1GB"
@@ -105,7 +106,10 @@ def test_everything_it_may_say() -> None:
                     "loop:fsx": Link(
                         "loop:fsx",
                         "files",
-                        {"roots": {"docs": {"mode": "ro", "path": Path("/team/docs")}}},
+                        {
+                            "roots": {"docs": {"mode": "ro", "path": Path("/team/docs")}},
+                            "max-read": 1 << 20,
+                        },
                         ("components", "site", "imports", "loop:fsx"),
                     ),
                     "acme:kv/store@1.0.0": Link(
@@ -148,7 +152,15 @@ def test_everything_it_may_say() -> None:
                 "vendored", "component:vendor/x.wasm", "component", "vendor/x.wasm", ws / "vendor/x.wasm"
             ),
         },
-        {"loop:core": Link("loop:core", "mine", {"anything": [1, 2.5, {"a": True}]}, ("links", "loop:core"))},
+        {
+            "loop:core": Link(
+                "loop:core",
+                "mine",
+                {"log": {"level": "info", "targets": ("site",), "max-record": 1000}},
+                ("links", "loop:core"),
+            ),
+            "acme:any": Link("acme:any", "mine", {"anything": [1, 2.5, {"a": True}]}, ("links", "acme:any")),
+        },
         Limits(memory=10**9, cpu=1.5, concurrent_calls=64),
     )
 
@@ -235,6 +247,26 @@ FSX = '[providers.files]\nuse = "builtin:fsx"\n[links]\n'
         (
             FSX + '"loop:fsx".grant.rots = {}',
             'links."loop:fsx".grant: unknown key "rots" (did you mean "roots"?)',
+        ),
+        (FSX + '"loop:fsx".grant.max-read = 0', 'links."loop:fsx".grant.max-read: a size must be from 1'),
+        (
+            FSX + '"loop:fsx".grant.max-entries = "9"',
+            ".grant.max-entries: expected an integer, got the string",
+        ),
+        (FSX + '"loop:fsx".grant.max_read = 1', '.grant: unknown key "max_read" (did you mean "max-read"?)'),
+        (FSX + '"loop:core".grant.level = "info"', 'links."loop:core".grant: unknown key "level"'),
+        (FSX + '"loop:core".grant.log.level = "wran"', '.grant.log.level: expected "trace", "debug", "info"'),
+        (
+            FSX + '"loop:core/log".grant.log.targets = "a"',
+            ".grant.log.targets: expected an array, got the st",
+        ),
+        (
+            FSX + '"loop:core".grant.log.targets = [1]',
+            ".grant.log.targets[0]: expected a string, got the int",
+        ),
+        (
+            FSX + '"loop:core".grant.log.max-record = "1"',
+            '.grant.log.max-record: expected a size such as "64',
         ),
         (USE + '"builtin:fxs"', 'there is no builtin "fxs" (did you mean "fsx"?)'),
         (USE + '"fsx"', '(did you mean "builtin:fsx"?)'),

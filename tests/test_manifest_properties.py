@@ -62,7 +62,13 @@ import_keys = st.sampled_from(
     ["acme:kv", "acme:kv/store", "acme:kv/store@1.0.0", "acme:kv@2.1.0-rc.1", "log"]
 )
 fsx_keys = st.sampled_from(["loop:fsx", "loop:fsx/files", "loop:fsx/files@0.1.0-dev"])
+core_keys = st.sampled_from(["loop:core", "loop:core/log", "loop:core@0.1.0-dev"])
 roots = st.dictionaries(names, table({"path": filled}, mode=st.just("ro")), max_size=2)
+fsx_grant = table({}, **{"roots": roots, "max-read": sizes, "max-entries": st.integers(1, 10**6)})
+levels = st.sampled_from(["trace", "debug", "info", "warn", "error"])
+core_grant = table(
+    log=table({}, **{"level": levels, "targets": st.lists(texts, max_size=2), "max-record": sizes})
+)
 
 
 @st.composite
@@ -71,8 +77,9 @@ def links(draw: st.DrawFn, providers: list[str]) -> dict[str, Any]:
         return {}
     provider = {"provider": st.sampled_from(providers)}
     plain = draw(st.dictionaries(import_keys, table(provider, grant=frees), max_size=3))
-    fsx = draw(st.dictionaries(fsx_keys, table(provider, grant=table(roots=roots)), max_size=2))
-    return plain | fsx
+    fsx = draw(st.dictionaries(fsx_keys, table(provider, grant=fsx_grant), max_size=2))
+    core = draw(st.dictionaries(core_keys, table(provider, grant=core_grant), max_size=2))
+    return plain | fsx | core
 
 
 @st.composite
@@ -219,6 +226,7 @@ json_values = st.sampled_from([
 ])  # fmt: skip
 new_keys = st.sampled_from([
     "x", "", "a b", "path", "oci", "env", "grant", "loop:fsx", "a:b/c", "A=", "trusted", "mode",
+    "log", "level", "max-read", "max-entries",
 ])  # fmt: skip
 
 

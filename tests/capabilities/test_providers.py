@@ -76,11 +76,11 @@ def test_there_is_nothing_to_configure(provider: str) -> None:
 MANIFEST = """
 [components.site]
 path = "site.wasm"
-imports."loop:fsx" = { provider = "files", grant = { roots = { docs = { path = "." } } } }
+imports."loop:fsx" = { provider = "files", grant = { roots.docs = { path = "." }, max-read = "1MiB", max-entries = 9 } }
 
 [components.plain]
 path = "plain.wasm"
-imports."loop:core" = { provider = "core" }
+imports."loop:core" = { provider = "core", grant.log = { level = "info", targets = ["a"], max-record = "20B" } }
 
 [providers.files]
 use = "%s"
@@ -95,7 +95,7 @@ USES = {
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_a_manifest_names_them(provider: str, tmp_path: Path) -> None:
+async def test_a_manifest_names_them(provider: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And they serve every interface of their package."""
     (tmp_path / "loop.toml").write_text(MANIFEST % USES[provider])
     (tmp_path / "site.wasm").write_bytes(guest("streaming"))
@@ -107,6 +107,10 @@ async def test_a_manifest_names_them(provider: str, tmp_path: Path) -> None:
         text, _ = await site.call("stream", "docs", "loop.toml", 0, 100, 1 << 16)
         assert text.decode() == MANIFEST % USES[provider]
         assert await plain.call("count", 8) == 8
+        with caplog.at_level(0, "loop_kit.guest"):
+            for target in ("a.b", "b"):
+                await plain.call("log", "warn", target, "long enough to be cut", [])
+        assert [record.getMessage() for record in caplog.records] == ["long enough to be"]
     assert sys.path == before  # code that no manifest trusts must not import from a workspace
 
 
