@@ -42,8 +42,10 @@ class Host(Protocol):
 class Blocking:
     """The blocking host."""
 
+    def __init__(self, cache: Path) -> None:
+        self._host = loop.blocking.Host(cache=cache)
+
     def __enter__(self) -> Blocking:
-        self._host = loop.blocking.Host(cache=None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,9 +58,11 @@ class Blocking:
 class Asynchronous:
     """The host of an event loop, which runs while a call does."""
 
-    def __enter__(self) -> Asynchronous:
+    def __init__(self, cache: Path) -> None:
         self._runner = asyncio.Runner()
-        self._host = loop.Host(cache=None)
+        self._host = loop.Host(cache=cache)
+
+    def __enter__(self) -> Asynchronous:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +78,8 @@ class Asynchronous:
         return lambda *args: self._runner.run(call(*args))
 
 
-HOSTS: dict[str, Callable[[], Host]] = {"asynchronous": Asynchronous, "blocking": Blocking}
+# How a host is made, by its name; compiled guests are kept in a folder.
+HOSTS: dict[str, Callable[[Path], Host]] = {"asynchronous": Asynchronous, "blocking": Blocking}
 
 
 @cache
