@@ -23,6 +23,8 @@ REGISTRY_HOSTS = [
 ]
 HOST = re.compile("|".join(rf"\b{re.escape('.'.join(host))}(?![\w-])" for host in REGISTRY_HOSTS).encode())
 # Compiled guests count too: a Rust panic carries the path of its source.
+# The folder of its attempts is called `root`.
+MACHINE_PATH_ALLOWED = {"tests/data/fs-escape.json"}
 MACHINE_PATH = re.compile(rb"/(?:root|home/[a-z]\w*|Users/[A-Za-z]\w*)/[\w.]|[.]cargo/registry")
 
 
@@ -35,10 +37,11 @@ def test_no_source_file_is_too_long() -> None:
 def test_no_registry_host_or_machine_path() -> None:
     found = []
     for path in files():
-        content = path.read_bytes()
-        for match in [*HOST.finditer(content), *MACHINE_PATH.finditer(content)]:
+        content, name = path.read_bytes(), path.relative_to(ROOT).as_posix()
+        machine = [] if name in MACHINE_PATH_ALLOWED else MACHINE_PATH.finditer(content)
+        for match in [*HOST.finditer(content), *machine]:
             line = content.count(b"\n", 0, match.start()) + 1
-            found.append(f"{path.relative_to(ROOT)}:{line}: {match.group().decode()}")
+            found.append(f"{name}:{line}: {match.group().decode()}")
     assert found == []
 
 
