@@ -51,8 +51,9 @@ class Reading:
 
     def __del__(self) -> None:
         # A dropped stream lets go of its source, on whatever thread that happens; a closed loop has no use for it.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(_settle, self.ended, Ok(None))
+        if not self.ended.done():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_settle, self.ended, Ok(None))
 
 
 def _read(file: Handle) -> bytes:
