@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Sequence
 
 __all__ = ["emit"]
@@ -21,6 +22,12 @@ def emit(level: int, target: str, message: str, fields: Sequence[tuple[str, str]
         fields: For machines.
     """
     logger = logging.getLogger(f"loop_kit.guest.{target}" if target else "loop_kit.guest")
-    if logger.isEnabledFor(_LEVELS[level]):
-        text = " ".join([message, *(f"{key}={value}" for key, value in fields)])
+    if not logger.isEnabledFor(_LEVELS[level]):
+        return
+    text = " ".join([message, *(f"{key}={value}" for key, value in fields)])
+    try:
         logger.log(_LEVELS[level], "%s", text, extra={"fields": fields})
+    except Exception:
+        # Logging never fails for a component; what a filter of the host raised is told as a handler's errors are.
+        if logging.raiseExceptions:
+            traceback.print_exc()

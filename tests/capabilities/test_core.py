@@ -112,6 +112,21 @@ def test_what_the_host_does_not_log_is_dropped(serve: Serving, caplog: pytest.Lo
     assert [r.getMessage() for r in caplog.records] == ["2", "4"]
 
 
+def test_what_goes_wrong_in_the_host_is_not_the_guests(
+    serve: Serving, logs: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError("in a filter")
+
+    logger = logging.getLogger("loop_kit.guest.bad")
+    logger.addFilter(fail)
+    try:
+        assert serve("core", "core")("log", "info", "bad", "m", []) is None
+    finally:
+        logger.removeFilter(fail)
+    assert (logs.records, "in a filter" in capsys.readouterr().err) == ([], True)
+
+
 # ---- clock
 
 
