@@ -1,5 +1,6 @@
 """How providers are made: by a manifest, and not from a grant that does not do."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from loop_kit.errors import LoadError
 from loop_kit.inspect import inspect
 from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
-from tests.capabilities.serving import PROVIDERS, Serving, guest
+from tests.capabilities.serving import Serving, guest
 from tests.checkout import ROOT
 
 GUESTS = {"core": ["core"], "fsx": ["files", "streaming"]}
@@ -63,14 +64,22 @@ def test_what_a_grant_may_not_say_is_named(
         serve(GUESTS[capability][0], capability, grant)
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+CONFIGURED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "builtin": lambda config: loop.builtin("fsx", config=config),
+    "python": lambda config: Files(config=config),
+}
+
+
+@pytest.mark.parametrize("provider", CONFIGURED)
 def test_there_is_nothing_to_configure(provider: str) -> None:
-    configured: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "builtin": lambda config: loop.builtin("fsx", config=config),
-        "python": lambda config: Files(config=config),
-    }
     with pytest.raises((LoadError, ValueError), match="config"), loop.blocking.Host(cache=None) as host:
-        host.load(guest("files"), {"loop:fsx": configured[provider]({"a": 1})})
+        host.load(guest("files"), {"loop:fsx": CONFIGURED[provider]({"a": 1})})
+
+
+def test_a_system_that_cannot_keep_to_a_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "supports_dir_fd", set())
+    with pytest.raises(NotImplementedError, match="use `builtin:fsx` here"):
+        Files(grant={"roots": {"r": {"path": "/"}}})
 
 
 MANIFEST = """
@@ -94,7 +103,7 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", USES)
 async def test_a_manifest_names_them(provider: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And they serve every interface of their package."""
     (tmp_path / "loop.toml").write_text(MANIFEST % USES[provider])
