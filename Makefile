@@ -30,8 +30,9 @@ run: setup ## Build examples/site, serve it and print its URL (SITE=folder serve
 	$(BIN)/loop run $(SITE)
 
 test: setup own-target ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
+	tools/system_packages chromium
 	cargo test --release --locked -p loop-engine -p loop-native
-	node --test --test-reporter=spec examples/site/test/*.test.js
+	node --test --test-reporter=spec examples/site/test/*.test.js tests/browser/*.test.mjs
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 # Clippy has the dev profile to itself: in the release profile it and maturin would rebuild pyo3 in turns.
