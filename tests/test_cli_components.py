@@ -1,22 +1,15 @@
 """`loop call`, `inspect`, `run`, `serve` and `explain` on components, through the installed command."""
 
 import json
-import re
 import shutil
-import signal
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import wasmtime
 
 from tests.checkout import ROOT
-
-LOOP = str(Path(sys.executable).with_name("loop"))
+from tests.cli import LOOP, loop, serving
 
 # A preview-1 command: writes what it is told to, and exits with 0 or by a trap.
 COMMAND = """
@@ -61,10 +54,6 @@ COMMANDS = """
 """
 
 
-def loop(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([LOOP, *args], cwd=cwd, capture_output=True, text=True, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("cli")
@@ -75,28 +64,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "http.wasm").write_bytes(wasmtime.wat2wasm(http))
     (made / "data").mkdir()
     return made
-
-
-@contextmanager
-def serving(*args: str, cwd: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A server, and the URL that it printed; stopped by Ctrl-C, which must end it with 0."""
-    server = subprocess.Popen(
-        [LOOP, *args], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert server.stdout is not None
-    try:
-        for line in server.stdout:
-            if found := re.search(r"http://\S+", line):
-                yield found.group(), server
-                break
-        else:
-            pytest.fail("the server ended without printing a URL")
-        server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=10) == 0
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
 
 
 def get(url: str) -> tuple[int, str]:
@@ -180,10 +147,8 @@ def test_run_refuses_grants_it_cannot_read(folder: Path, wrong: tuple[str, str])
 
 @pytest.mark.parametrize("instances", ["per-call", "4"])
 def test_serve(folder: Path, instances: str) -> None:
-    with serving("serve", "http.wasm", "--addr", "127.0.0.1:0", "--instances", instances, cwd=folder) as (
-        url,
-        _,
-    ):
+    command = [LOOP, "serve", "http.wasm", "--addr", "127.0.0.1:0", "--instances", instances]
+    with serving(command, folder) as (url, _):
         for _ in range(20):
             assert get(url)[0] == 200
 
@@ -203,7 +168,7 @@ def test_the_site(tmp_path: Path) -> None:
     manifest = site / "loop.toml"
     manifest.write_text(manifest.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))
     explained = json.loads(loop("explain", "-m", str(site), "--json").stdout or "{}")
-    with serving("run", str(site), cwd=tmp_path) as (url, _):
+    with serving([LOOP, "run", str(site)], tmp_path) as (url, _):
         status, page = get(url)
         assert status == 200
         assert "<title>" in page

@@ -66,7 +66,7 @@ def run(
         limits = loop.Limits(memory=memory, deadline=deadline, cpu=None, instances="per-call")
         wasi = Wasi(
             args=(path.name, *(args[1:] if args[:1] == ("--",) else args)),
-            env=dict(_variable(text) for text in env),
+            env=variables(env),
             dirs=tuple(_dir(text) for text in dirs),
             net=rules(net),
             http=rules(net),
@@ -106,11 +106,18 @@ def _dir(text: str) -> Dir:
     return Dir(host, guest, not read_only)
 
 
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name:
-        raise ValueError(f"expected --env NAME=VALUE, got {text!r}")
-    return name, value if equals else os.environ.get(name, "")
+def variables(env: tuple[str, ...]) -> dict[str, str]:
+    """What `--env` sets; a name alone that the host has no value for stays unset."""
+    found: dict[str, str] = {}
+    for text in env:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise ValueError(f"expected --env NAME=VALUE, got {text!r}")
+        if equals:
+            found[name] = value
+        elif name in os.environ:
+            found[name] = os.environ[name]
+    return found
 
 
 def _workspace(path: Path) -> None:

@@ -52,7 +52,7 @@ def serve(
     instance unless --instances says otherwise. Ctrl-C lets requests in flight end and exits with 0.
     """
     import loop_kit as loop
-    from loop_kit.cli.run import _dir, _variable, rules
+    from loop_kit.cli.run import _dir, rules, variables
     from loop_kit.wasi import Wasi
 
     stream: Literal["inherit"] | None = None if quiet else "inherit"
@@ -65,7 +65,7 @@ def serve(
             instances=policy,
         )
         wasi = Wasi(
-            env=dict(_variable(text) for text in env),
+            env=variables(env),
             dirs=tuple(_dir(text) for text in dirs),
             net=rules(net),
             http=rules(net),
