@@ -1,7 +1,6 @@
 """`loop call`, `inspect`, `run`, `serve` and `explain` on components, through the installed command."""
 
 import json
-import shutil
 import urllib.request
 from pathlib import Path
 
@@ -157,26 +156,3 @@ def test_serve_refuses_what_serves_no_http(folder: Path) -> None:
     done = loop("serve", "values.wasm", "--addr", "127.0.0.1:0", cwd=folder)
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
-
-
-def test_the_site(tmp_path: Path) -> None:
-    """The JavaScript example: pages, search, an error page, and nothing outside its root."""
-    site = tmp_path / "examples" / "site"
-    shutil.copytree(ROOT / "examples" / "site", site, ignore=shutil.ignore_patterns("build"))
-    for name in ("docs", "node_modules", "wit", "python"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    manifest = site / "loop.toml"
-    manifest.write_text(manifest.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))
-    explained = json.loads(loop("explain", "-m", str(site), "--json").stdout or "{}")
-    with serving([LOOP, "run", str(site)], tmp_path) as (url, _):
-        status, page = get(url)
-        assert status == 200
-        assert "<title>" in page
-        assert get(url + "values")[0] == 200
-        status, found = get(url + "search?q=cancellation")
-        assert status == 200
-        assert "hosting" in found
-        assert get(url + "no-such-page")[0] == 404
-        assert get(url + "..%2f..%2fCargo")[0] == 404
-    explained = json.loads(loop("explain", "-m", str(site), "--json").stdout)
-    assert explained["components"][0]["name"] == "site"

@@ -170,6 +170,10 @@ class LinkError(LoadError):
         self.problems = tuple(problems)
         lines = "\n".join(f"  {p}" for p in self.problems)
         super().__init__(f"the component's imports are not satisfied:\n{lines}")
+        if not any(p.offered for p in self.problems):
+            self.hint = (
+                "link them in a loop.toml (`loop explain` says what to add), or `load(…, imports={…})`"
+            )
 
 
 class NoSuchExport(LoopError, LookupError):

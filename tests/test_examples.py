@@ -1,0 +1,110 @@
+"""The examples as their readers run them: served, and shown by `loop inspect`, `explain` and `call`."""
+
+import http.client
+import json
+import re
+import shutil
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.checkout import ROOT
+from tests.cli import LOOP, loop, serving
+
+# Of each site: its build, the requests that it gets, and the status and words that they come back with.
+SITES = {
+    "site": (
+        "node build.mjs",
+        {
+            "GET /": (200, "<title>"),
+            "GET /values": (200, 'aria-current="page">'),
+            "HEAD /values": (200, ""),
+            "GET /search?q=cancellation": (200, 'href="/hosting'),
+            "GET /no-such-page": (404, "There is no such page"),
+            "GET /..%2f..%2fCargo": (404, "There is no such page"),
+            "POST /": (405, "GET and HEAD"),
+        },
+    ),
+    "site-python": (
+        "python build.py",
+        {
+            "GET /": (200, 'href="/values"'),
+            "GET /values": (200, "<table>"),
+            "HEAD /values": (200, ""),
+            "GET /no-such-page": (404, "There is no such page"),
+            "GET /..%2f..%2fCargo": (404, "There is no such page"),
+            "POST /": (405, "GET, HEAD"),
+        },
+    ),
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with all that an example's build looks for beside it."""
+    for name in ("docs", "node_modules", "wit", "python"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+@pytest.mark.timeout(300)  # the Python one has all of CPython to build in and to compile
+@pytest.mark.parametrize("name", SITES)
+def test_a_site(name: str, checkout: Path) -> None:
+    site = checkout / "examples" / name
+    shutil.copytree(ROOT / "examples" / name, site, ignore=shutil.ignore_patterns("build"))
+    manifest = site / "loop.toml"
+    manifest.write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:0", manifest.read_text()))
+    build, requests = SITES[name]
+
+    before = loop("explain", cwd=site)
+    assert before.returncode == 4
+    assert f"cannot be read: not built yet: {build}" in before.stdout
+
+    with serving([LOOP, "run", f"examples/{name}"], checkout) as (url, _):
+        for request, (status, words) in requests.items():
+            assert words in fetch(url, request, status), request
+
+    shows_what_it_is(site / "build" / "site.wasm", {"loop:fsx/files@0.1.0-dev", "loop:core/log@0.1.0-dev"})
+    text = loop("explain", cwd=site).stdout
+    assert f'grant      {{ roots = {{ docs = {{ mode = "ro", path = "{checkout}/docs" }} }} }}' in text
+    explained = loop("explain", "--json", cwd=site)
+    assert explained.returncode == 0
+    (component,) = json.loads(explained.stdout)["components"]
+    linked = {item["name"]: item["provider"] for item in component["imports"] if item["status"] == "linked"}
+    assert linked == {"loop:fsx/files@0.1.0-dev": "files", "loop:core/log@0.1.0-dev": "core"}
+    assert all(item["answered"] for item in component["imports"])
+
+
+def fetch(url: str, request: str, status: int) -> str:
+    """The body of an answer, which must have this status."""
+    method, target = request.split()
+    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
+        connection.request(method, target)
+        answer = connection.getresponse()
+        body = answer.read().decode()
+    assert answer.status == status, f"{request}: {body}"
+    return body
+
+
+def test_the_plugin() -> None:
+    shows_what_it_is(ROOT / "examples" / "plugin.wasm", {"acme:plugin/host"})
+
+
+def shows_what_it_is(wasm: Path, needs: set[str]) -> None:
+    """What can be learnt of a component alone, whose imports but those of WASI are given."""
+    found = json.loads(loop("inspect", str(wasm), "--json").stdout)
+    assert {item["name"] for item in found["imports"] if not item["name"].startswith("wasi:")} == needs
+    exports = {item["name"] for item in found["exports"]}
+    assert exports
+    text, wit = loop("inspect", str(wasm)).stdout, loop("inspect", str(wasm), "--wit").stdout
+    assert f"component, {wasm.stat().st_size:,} bytes" in text
+    for name in needs | exports:
+        assert f"\n  {name}\n" in text
+        assert re.search(rf"^  (import|export) {re.escape(name)}[:;]", wit, re.MULTILINE)
+    for arguments in ([], ["--json"], ["handle()"]):
+        done = loop("call", str(wasm), *arguments)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert all(f"  {name}: no provider" in done.stderr for name in needs)
+        assert "hint: link them in a loop.toml" in done.stderr
