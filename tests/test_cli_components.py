@@ -119,6 +119,13 @@ def test_inspect(folder: Path) -> None:
     assert (done.returncode, done.stdout) == (4, "")
 
 
+def test_inspect_a_component_that_exports_a_type(folder: Path) -> None:
+    done = loop("inspect", "values.wasm", "--json", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    exports = {item["name"]: item["functions"] for item in json.loads(done.stdout)["exports"]}
+    assert exports == {"colour": [], "add": ["add"], "div": ["div"], "paint": ["paint"]}
+
+
 def test_run_a_preview_1_command(folder: Path) -> None:
     done = loop("run", "hello.wasm", "--", "a", "b", cwd=folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")

@@ -64,8 +64,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     PROGRAM,
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 manifest, 4 not loadable, 5 denied, 124 deadline, 130"
-    " interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 manifest, 4 not loadable, 124 deadline, 130 interrupted.",
 )
 @click.option(
     "--version",

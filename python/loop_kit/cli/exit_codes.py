@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "BROKEN_PIPE", "CONFIG", "DEADLINE", "DENIED", "FAILED", "INTERRUPTED", "LOAD", "OK", "USAGE", "of",
+    "BROKEN_PIPE", "CONFIG", "DEADLINE", "FAILED", "INTERRUPTED", "LOAD", "OK", "USAGE", "of",
 ]  # fmt: skip
 
 OK: Final = 0
@@ -20,8 +20,6 @@ CONFIG: Final = 3
 """The manifest, or another configuration, is wrong."""
 LOAD: Final = 4
 """A component could not be loaded or linked."""
-DENIED: Final = 5
-"""A grant does not allow it."""
 DEADLINE: Final = 124
 """A deadline passed; as with `timeout`."""
 INTERRUPTED: Final = 130
