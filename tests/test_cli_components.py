@@ -142,6 +142,15 @@ def test_run_takes_the_newest_command(tmp_path: Path, new: str, code: int) -> No
     assert loop("run", "command.wasm", cwd=tmp_path).returncode == code
 
 
+def test_limits_are_numbers_or_have_a_unit(folder: Path) -> None:
+    for deadline in ("30", "2.5", "9000ms"):
+        assert loop("call", "values.wasm", "add(1, 2)", "--deadline", deadline, cwd=folder).stdout == "3\n"
+    for command in (("call", "values.wasm", "add(1, 2)"), ("run", "hello.wasm"), ("serve", "http.wasm")):
+        done = loop(*command[:1], "--deadline", "soon", *command[1:], cwd=folder)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "expected a duration" in done.stderr
+
+
 @pytest.mark.parametrize(
     "wrong", [("--dir", "data"), ("--dir", "::/data"), ("--env", "=x"), ("--memory", "much")]
 )

@@ -34,9 +34,14 @@ def call(component: str, call: str | None, deadline: str, as_json: bool) -> None
     nothing: one that imports more than WASI belongs in a workspace.
     """
     import loop_kit as loop
+    from loop_kit.cli.run import duration
 
+    try:
+        limits = loop.Limits(deadline=duration(deadline))
+    except ValueError as e:
+        raise click.UsageError(str(e)) from None
     with loop.blocking.Host() as host:
-        app = host.load(component, limits=loop.Limits(deadline=deadline))
+        app = host.load(component, limits=limits)
         if call is None:
             _list(app, as_json)
             return

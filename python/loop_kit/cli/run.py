@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -63,7 +64,12 @@ def run(
     from loop_kit.wasi import Wasi
 
     try:
-        limits = loop.Limits(memory=memory, deadline=deadline, cpu=None, instances="per-call")
+        limits = loop.Limits(
+            memory=size(memory),
+            deadline=None if deadline is None else duration(deadline),
+            cpu=None,
+            instances="per-call",
+        )
         wasi = Wasi(
             args=(path.name, *(args[1:] if args[:1] == ("--",) else args)),
             env=variables(env),
@@ -93,6 +99,18 @@ def _command(program: Any) -> int:
 def rules(net: tuple[str, ...]) -> tuple[str, ...]:
     """`*` alone stands for every address."""
     return tuple("*:*" if rule == "*" else rule for rule in net)
+
+
+def size(text: str) -> int | str:
+    """A number alone is one of bytes."""
+    return int(text) if text.isdecimal() else text
+
+
+def duration(text: str) -> float | str:
+    """A number alone is one of seconds."""
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return text
 
 
 def _dir(text: str) -> Dir:

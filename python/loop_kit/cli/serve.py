@@ -52,15 +52,15 @@ def serve(
     instance unless --instances says otherwise. Ctrl-C lets requests in flight end and exits with 0.
     """
     import loop_kit as loop
-    from loop_kit.cli.run import _dir, rules, variables
+    from loop_kit.cli.run import _dir, duration, rules, size, variables
     from loop_kit.wasi import Wasi
 
     stream: Literal["inherit"] | None = None if quiet else "inherit"
     policy: Any = int(instances) if instances.isdigit() else instances
     try:
         limits = loop.Limits(
-            memory=memory,
-            deadline=deadline,
+            memory=size(memory),
+            deadline=duration(deadline),
             concurrent_calls=10_000,
             instances=policy,
         )
