@@ -34,7 +34,8 @@ VALUES = """
   (export $colour "colour" (type $c))
   (func (export "add") (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
   (func (export "div") (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "div")))
-  (func (export "paint") (param "c" $colour) (result $colour) (canon lift (core func $i "id"))))
+  (func (export "paint") (param "c" $colour) (result $colour) (canon lift (core func $i "id")))
+  (func (export "one") (param "v" (list u32 1)) (result (list u32 1)) (canon lift (core func $i "id"))))
 """
 
 # A command of WASI 0.2 that fails, and one of 0.3 that succeeds; {new} exports the latter.
@@ -76,6 +77,7 @@ def get(url: str) -> tuple[int, str]:
 def test_call_takes_and_gives_wave(folder: Path) -> None:
     assert loop("call", "values.wasm", "add(1, 2)", cwd=folder).stdout == "3\n"
     assert loop("call", "values.wasm", "paint(dark-blue)", cwd=folder).stdout == "dark-blue\n"
+    assert loop("call", "values.wasm", "one([7])", cwd=folder).stdout == "[7]\n"
     done = loop("call", "values.wasm", "paint(red)", "--json", cwd=folder)
     assert json.loads(done.stdout) == {"result": "red"}
 
@@ -92,6 +94,7 @@ def test_call_lists_what_can_be_called(folder: Path) -> None:
         ("ad(1, 2)", 2, "did you mean 'add'"),
         ("add(1)", 2, "func(a: u32, b: u32) -> u32"),
         ('add(1, "x")', 2, "invalid value type"),
+        ("one([1, 2])", 2, "list<u32, 1> with 2 items"),
         ("add", 2, "expected a call such as"),
         ("div(1, 0)", 1, "integer divide by zero"),
     ],

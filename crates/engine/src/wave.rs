@@ -1,13 +1,16 @@
 //! Values as WAVE text (WebAssembly Value Encoding), by the wasm-wave crate.
 
+use std::borrow::Cow;
+
 use wasm_wave::untyped::{UntypedFuncCall, UntypedValue};
-use wasmtime::component::Val;
-use wasmtime::component::types::Type;
+use wasm_wave::value::{Type, Value as Text};
+use wasm_wave::wasm::WasmValue;
+use wasmtime::component::{Val, types};
 use wasmtime::{Result, format_err};
 
 use crate::convert::each_number;
 use crate::program::Export;
-use crate::types::{Kind, Num, Ty};
+use crate::types::{Kind, Num, Ty, TyRef};
 use crate::value::Value;
 
 impl Export {
@@ -15,15 +18,17 @@ impl Export {
     ///
     /// Errors with the parser's words when the text is no WAVE or does not fit the parameters.
     pub fn parse_args(&self, text: &str) -> Result<Vec<Value>> {
-        let types: Vec<Type> = self.func.params().map(|(_, t)| t).collect();
+        let types = self.ty.params.iter().map(|(_, ty)| readable(ty));
+        let types: Vec<Type> = types.collect::<Result<_>>()?;
         let source = format!("f({text})");
         let call = UntypedFuncCall::parse(&source).map_err(|e| format_err!("{e}"))?;
-        let vals = call
-            .to_wasm_params::<Val>(&types)
+        let values = call
+            .to_wasm_params::<Text>(&types)
             .map_err(|e| format_err!("{e}"))?;
-        vals.iter()
+        values
+            .iter()
             .zip(&self.ty.params)
-            .map(|(v, (_, ty))| from_val(v, ty))
+            .map(|(v, (_, ty))| from_text(v, ty))
             .collect()
     }
 
@@ -40,7 +45,7 @@ impl Export {
     }
 }
 
-fn describe(t: &Type) -> String {
+fn describe(t: &types::Type) -> String {
     format!("{t:?}")
         .split('(')
         .next()
@@ -53,74 +58,127 @@ pub fn is_value(text: &str) -> bool {
     UntypedValue::parse(text).is_ok()
 }
 
-fn from_val(v: &Val, ty: &Ty) -> Result<Value> {
+/// The type as wasm-wave reads it, to which lists of fixed length are lists as any other.
+fn readable(ty: &Ty) -> Result<Type> {
+    let all =
+        |types: &mut dyn Iterator<Item = &TyRef>| types.map(|t| readable(t)).collect::<Result<Vec<_>>>();
+    let maybe = |t: &Option<TyRef>| t.as_ref().map(|t| readable(t)).transpose();
+    let made = match &ty.kind {
+        Kind::Bool => Some(Type::BOOL),
+        Kind::Num(Num::U8) => Some(Type::U8),
+        Kind::Num(Num::S8) => Some(Type::S8),
+        Kind::Num(Num::U16) => Some(Type::U16),
+        Kind::Num(Num::S16) => Some(Type::S16),
+        Kind::Num(Num::U32) => Some(Type::U32),
+        Kind::Num(Num::S32) => Some(Type::S32),
+        Kind::Num(Num::U64) => Some(Type::U64),
+        Kind::Num(Num::S64) => Some(Type::S64),
+        Kind::Num(Num::F32) => Some(Type::F32),
+        Kind::Num(Num::F64) => Some(Type::F64),
+        Kind::Char => Some(Type::CHAR),
+        Kind::String => Some(Type::STRING),
+        Kind::List(t) | Kind::FixedList(t, _) => Some(Type::list(readable(t)?)),
+        Kind::Record(fields) => {
+            let types = all(&mut fields.iter().map(|f| &f.ty))?;
+            Type::record(fields.iter().map(|f| &*f.name).zip(types))
+        }
+        Kind::Tuple(slots) => Type::tuple(all(&mut slots.iter().map(|s| &s.ty))?),
+        Kind::Variant { cases, .. } => {
+            let types = cases.iter().map(|c| maybe(&c.ty)).collect::<Result<Vec<_>>>()?;
+            Type::variant(cases.iter().map(|c| &*c.name).zip(types))
+        }
+        Kind::Enum { names, .. } => Type::enum_ty(names.iter().map(|n| &**n)),
+        Kind::Option { some, .. } => Some(Type::option(readable(some)?)),
+        Kind::Result { ok, err, .. } => Some(Type::result(maybe(ok)?, maybe(err)?)),
+        Kind::Flags(names) => Type::flags(names.iter().map(|n| &**n)),
+        Kind::Own(_) | Kind::Borrow(_) | Kind::Stream(_) | Kind::Future(_) | Kind::ErrorContext => None,
+    };
+    made.ok_or_else(|| format_err!("{} cannot be written as text", ty.wit()))
+}
+
+/// What was read as `readable(ty)`.
+fn from_text(v: &Text, ty: &Ty) -> Result<Value> {
     let index_of = |mut names: &mut dyn Iterator<Item = &str>, wanted: &str| {
         (&mut names)
             .position(|n| n == wanted)
             .ok_or_else(|| format_err!("no case {wanted}"))
     };
-    let payload = |v: &Option<Box<Val>>, ty: &Ty, index: usize| -> Result<Option<Box<Value>>> {
-        match (v, ty.case(index).flatten()) {
-            (Some(v), Some(t)) => Ok(Some(Box::new(from_val(v, t)?))),
-            _ => Ok(None),
-        }
+    let case = |index: usize, payload: Option<Cow<'_, Text>>| -> Result<Value> {
+        let payload = match (payload, ty.case(index).flatten()) {
+            (Some(v), Some(t)) => Some(Box::new(from_text(&v, t)?)),
+            _ => None,
+        };
+        Ok(Value::Case(index, payload))
     };
-    Ok(match (&ty.kind, v) {
-        (_, Val::Bool(b)) => Value::Bool(*b),
-        (_, Val::S8(n)) => Value::Num(Num::S8, *n as i64 as u64),
-        (_, Val::U8(n)) => Value::Num(Num::U8, (*n).into()),
-        (_, Val::S16(n)) => Value::Num(Num::S16, *n as i64 as u64),
-        (_, Val::U16(n)) => Value::Num(Num::U16, (*n).into()),
-        (_, Val::S32(n)) => Value::Num(Num::S32, *n as i64 as u64),
-        (_, Val::U32(n)) => Value::Num(Num::U32, (*n).into()),
-        (_, Val::S64(n)) => Value::Num(Num::S64, *n as u64),
-        (_, Val::U64(n)) => Value::Num(Num::U64, *n),
-        (_, Val::Float32(n)) => Value::Num(Num::F32, n.to_bits().into()),
-        (_, Val::Float64(n)) => Value::Num(Num::F64, n.to_bits()),
-        (_, Val::Char(c)) => Value::Char(*c),
-        (_, Val::String(s)) => Value::String(s.to_string()),
-        (Kind::List(t), Val::List(items)) => {
-            let items: Vec<Value> = items.iter().map(|v| from_val(v, t)).collect::<Result<_>>()?;
-            match t.kind {
-                Kind::Num(n) => Value::Nums(n, items.iter().flat_map(|v| bytes(v, n)).collect()),
-                _ => Value::List(items),
+    let items = |t: &Ty| {
+        v.unwrap_list()
+            .map(|v| from_text(&v, t))
+            .collect::<Result<Vec<_>>>()
+    };
+    Ok(match &ty.kind {
+        Kind::Bool => Value::Bool(v.unwrap_bool()),
+        Kind::Num(n) => Value::Num(
+            *n,
+            match n {
+                Num::U8 => v.unwrap_u8().into(),
+                Num::S8 => v.unwrap_s8() as i64 as u64,
+                Num::U16 => v.unwrap_u16().into(),
+                Num::S16 => v.unwrap_s16() as i64 as u64,
+                Num::U32 => v.unwrap_u32().into(),
+                Num::S32 => v.unwrap_s32() as i64 as u64,
+                Num::U64 => v.unwrap_u64(),
+                Num::S64 => v.unwrap_s64() as u64,
+                Num::F32 => v.unwrap_f32().to_bits().into(),
+                Num::F64 => v.unwrap_f64().to_bits(),
+            },
+        ),
+        Kind::Char => Value::Char(v.unwrap_char()),
+        Kind::String => Value::String(v.unwrap_string().into_owned()),
+        Kind::List(t) => match t.kind {
+            Kind::Num(n) => Value::Nums(n, items(t)?.iter().flat_map(|v| bytes(v, n)).collect()),
+            _ => Value::List(items(t)?),
+        },
+        Kind::FixedList(t, n) => {
+            let items = items(t)?;
+            if items.len() != *n {
+                return Err(format_err!("{} with {} items", ty.wit(), items.len()));
             }
+            Value::List(items)
         }
-        (Kind::FixedList(t, _), Val::FixedLengthList(items) | Val::List(items)) => {
-            Value::List(items.iter().map(|v| from_val(v, t)).collect::<Result<_>>()?)
+        Kind::Tuple(slots) => {
+            let items = v.unwrap_tuple().zip(slots).map(|(v, s)| from_text(&v, &s.ty));
+            Value::Fields(items.collect::<Result<_>>()?)
         }
-        (Kind::Tuple(slots), Val::Tuple(items)) => Value::Fields(
-            items
-                .iter()
-                .zip(slots)
-                .map(|(v, s)| from_val(v, &s.ty))
-                .collect::<Result<_>>()?,
-        ),
-        (Kind::Record(fields), Val::Record(items)) => Value::Fields(
-            items
-                .iter()
+        Kind::Record(fields) => {
+            let items = v
+                .unwrap_record()
                 .zip(fields)
-                .map(|((_, v), f)| from_val(v, &f.ty))
-                .collect::<Result<_>>()?,
-        ),
-        (Kind::Variant { cases, .. }, Val::Variant(name, v)) => {
-            let index = index_of(&mut cases.iter().map(|c| &*c.name), name)?;
-            Value::Case(index, payload(v, ty, index)?)
+                .map(|((_, v), f)| from_text(&v, &f.ty));
+            Value::Fields(items.collect::<Result<_>>()?)
         }
-        (Kind::Enum { names, .. }, Val::Enum(name)) => {
-            Value::Case(index_of(&mut names.iter().map(|n| &**n), name)?, None)
+        Kind::Variant { cases, .. } => {
+            let (name, payload) = v.unwrap_variant();
+            case(index_of(&mut cases.iter().map(|c| &*c.name), &name)?, payload)?
         }
-        (Kind::Option { .. }, Val::Option(v)) => Value::Case(v.is_some().into(), payload(v, ty, 1)?),
-        (Kind::Result { .. }, Val::Result(Ok(v))) => Value::Case(0, payload(v, ty, 0)?),
-        (Kind::Result { .. }, Val::Result(Err(v))) => Value::Case(1, payload(v, ty, 1)?),
-        (Kind::Flags(names), Val::Flags(set)) => {
+        Kind::Enum { names, .. } => case(index_of(&mut names.iter().map(|n| &**n), &v.unwrap_enum())?, None)?,
+        Kind::Option { .. } => match v.unwrap_option() {
+            None => case(0, None)?,
+            some => case(1, some)?,
+        },
+        Kind::Result { .. } => match v.unwrap_result() {
+            Ok(payload) => case(0, payload)?,
+            Err(payload) => case(1, payload)?,
+        },
+        Kind::Flags(names) => {
             let mut bits = 0;
-            for name in set {
-                bits |= 1 << index_of(&mut names.iter().map(|n| &**n), name)?;
+            for name in v.unwrap_flags() {
+                bits |= 1 << index_of(&mut names.iter().map(|n| &**n), &name)?;
             }
             Value::Flags(bits)
         }
-        _ => return Err(format_err!("{} cannot be written as text", ty.wit())),
+        Kind::Own(_) | Kind::Borrow(_) | Kind::Stream(_) | Kind::Future(_) | Kind::ErrorContext => {
+            return Err(format_err!("{} cannot be written as text", ty.wit()));
+        }
     })
 }
 

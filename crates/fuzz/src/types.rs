@@ -149,21 +149,6 @@ impl Type {
         }
     }
 
-    /// Whether `test` holds for this type or any below it.
-    pub fn any(&self, test: &dyn Fn(&Type) -> bool) -> bool {
-        let below = match self {
-            Type::List(t) => t.any(test),
-            _ => {
-                let cases = self.cases().unwrap_or_default();
-                self.members()
-                    .into_iter()
-                    .chain(cases.into_iter().flatten())
-                    .any(|t| t.any(test))
-            }
-        };
-        below || test(self)
-    }
-
     /// Bytes of the discriminant, and the offset of the payload.
     pub fn tag(&self) -> (usize, usize) {
         let cases = self.cases().unwrap_or_default();
