@@ -17,9 +17,9 @@ export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME
 
 # What the wheel is built from.
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
-	-type f -not -path '*/tests/*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
+	-type f -not -path '*/tests/*' -not -path 'crates/fuzz/*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
 
-.PHONY: help setup run test lint format bench conformance wheel wit lock clean own-target FORCE
+.PHONY: help setup run test lint format bench conformance fuzz wheel wit lock clean own-target FORCE
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -31,7 +31,7 @@ run: setup ## Build examples/site, serve it and print its URL (SITE=folder serve
 
 test: setup own-target ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
 	tools/system_packages chromium
-	cargo test --release --locked -p loop-engine -p loop-native
+	cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native
 	node --test --test-reporter=spec examples/site/test/*.test.js tests/browser/*.test.mjs
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
@@ -43,12 +43,15 @@ lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of 
 	$(BIN)/python -m mypy.stubtest loop_kit._core
 	tools/vendor_wit.py --check
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo metadata --quiet --locked --format-version=1 --manifest-path fuzz/Cargo.toml > /dev/null
 	cargo clippy --all-targets --locked -- -D warnings
 
 format: setup ## Format the code of both languages and mend what ruff can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 # -P keeps bench/http.py from standing in for the standard library's http.
 bench: setup .venv/.peers ## Measure hosting and HTTP against the peers, in one run
@@ -59,6 +62,9 @@ bench: setup .venv/.peers ## Measure hosting and HTTP against the peers, in one 
 conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
 	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }
 	$(BIN)/python tests/conformance/run.py "$(SUITES)" $(ARGS)
+
+fuzz: ## Fuzz the engine against wasmtime's own values (TIME=seconds for each target, ARGS= names targets)
+	tools/fuzz.py --seconds=$(or $(TIME),300) $(ARGS)
 
 wheel: dist/.built ## Build the wheel into dist/
 
@@ -108,7 +114,7 @@ own-target:
 	@mkdir -p $(CARGO_TARGET_DIR); owner=$(CARGO_TARGET_DIR)/checkout; \
 	if [ "$$(cat "$$owner" 2>/dev/null)" != '$(CURDIR)' ]; then \
 	  for profile in dev release; do \
-	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-native -p loop-py; \
+	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-fuzz -p loop-native -p loop-py; \
 	  done; \
 	  echo '$(CURDIR)' > "$$owner"; \
 	fi
