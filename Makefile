@@ -19,7 +19,7 @@ export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
 	-type f -not -path '*/tests/*' -not -path 'crates/fuzz/*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
 
-.PHONY: help setup run test lint format bench conformance fuzz wheel wit lock clean own-target FORCE
+.PHONY: help setup run test lint format bench conformance fuzz soak wheel wit lock clean own-target FORCE
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and pr
 
 fuzz: ## Fuzz the engine against wasmtime's own values (TIME=seconds for each target, ARGS= names targets)
 	tools/fuzz.py --seconds=$(or $(TIME),300) $(ARGS)
+
+soak: setup own-target ## Fuzz for long and repeat tests thousands of times (TIME=seconds for each oracle, ARGS= goes to pytest)
+	$(BIN)/python -m tests.soak --seconds=$(or $(TIME),1800) -- $(ARGS)
 
 wheel: dist/.built ## Build the wheel into dist/
 

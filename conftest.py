@@ -1,18 +1,35 @@
 """Plumbing of every test, those beside the capabilities included: what is tested is the installed package."""
 
 import importlib.util
+import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
+from tests.soaking import Soak, results
 
 SOURCES = Path(__file__).resolve().parent / "python"
 
 settings.register_profile("loop-kit", deadline=None)
+settings.register_profile("soak", deadline=None, max_examples=2_000)
 if "CI" not in os.environ:  # there hypothesis has a profile of its own, which repeats the same examples
     settings.load_profile("loop-kit")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak",
+        type=Path,
+        metavar="FILE",
+        help="run only the tests that repeat things, at full length, and write what came of it to FILE",
+    )
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest) -> Soak:
+    return Soak(request.node, request.config.getoption("--soak") is not None)
 
 
 def pytest_configure() -> None:
@@ -31,9 +48,23 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     return pytest.Dir.from_parent(parent, path=path) if path.is_relative_to(SOURCES) else None
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps a soak to the tests that can be made longer."""
+    if config.getoption("--soak") is not None:
+        items[:] = [
+            item
+            for item in items
+            if isinstance(item, pytest.Function)
+            and ("soak" in item.fixturenames or is_hypothesis_test(item.obj))
+        ]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     # Reports carry these from xdist's workers too.
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    soak = terminalreporter.config.getoption("--soak")
+    if soak is not None:
+        soak.write_text(json.dumps(results(reports), indent=1) + "\n")
     not_run = [text for report in reports for name, text in report.user_properties if name == "not run"]
     if not_run:
         terminalreporter.section(f"snippets of the docs that are marked as not run: {len(not_run)}")

@@ -18,6 +18,7 @@ import loop_kit as loop
 from loop_kit.errors import DeadlineExceeded, HostClosed, LoopError
 from tests.async_guests import asking, plain
 from tests.guests import HOST
+from tests.soaking import Soak
 from tests.stream_guests import pumping
 from tests.wit_types import U8
 
@@ -153,7 +154,7 @@ def test_hosts_come_and_go(factory: Factory, kind: str) -> None:
 @each_loop
 @each_kind
 @each_instance
-def test_a_host_closed_with_calls_in_flight(factory: Factory, kind: str, instances: Any) -> None:
+def test_a_host_closed_with_calls_in_flight(factory: Factory, kind: str, instances: Any, soak: Soak) -> None:
     """Every call ends, by an error of ours; every provider is cancelled."""
     began, ended = 0, 0
 
@@ -180,7 +181,11 @@ def test_a_host_closed_with_calls_in_flight(factory: Factory, kind: str, instanc
             assert isinstance(call.exception(), LoopError)
         assert began == ended
 
-    run(factory, case())
+    times = soak(1, 200)
+    soak.note(hosts=times)
+    for _ in range(times):
+        began = ended = 0
+        run(factory, case())
 
 
 @each_kind

@@ -10,23 +10,38 @@ import pytest
 
 from tests.counters import counter, run
 from tests.guests import API, HOST, Guest
+from tests.soaking import Soak
 from tests.stream_guests import pumping
 from tests.test_resources import things
 from tests.wit_types import U8, U32
 
 INSTANCES = ["'per-call'", "'shared'", "2"]
 N = Guest().exports("n", [], U32, "(i32.const 5)")
+# Defines `resident()`: bytes of memory.
+RESIDENT = """
+import gc
+def resident():
+    gc.collect()
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+"""
 
 
 @pytest.mark.parametrize("instances", INSTANCES)
-def test_instances_go_with_their_app(tmp_path: Path, instances: str) -> None:
-    body = f"""
+def test_instances_go_with_their_app(tmp_path: Path, instances: str, soak: Soak) -> None:
+    loads = soak(1_100, 10_000)
+    body = f"""{RESIDENT}
 with loop.blocking.Host(cache=None) as host:
-    for _ in range(1100):
+    for n in range({loads}):
+        if n == 1_000:
+            before = resident()
         assert host.load(wasm, limits=loop.Limits(instances={instances})).call("n") == 5
+print(before, resident())
 """
-    done = run(tmp_path, body, N)
+    done = run(tmp_path, body, N, timeout=soak.timeout)
     assert (done.stderr, done.returncode) == ("", 0)
+    before, after = map(int, done.stdout.split())
+    soak.note(loads=loads, rss_before=before, rss_after=after)
+    assert after - before < 2 << 20
 
 
 @pytest.mark.parametrize("instances", INSTANCES)
@@ -69,27 +84,28 @@ with loop.blocking.Host(cache=None) as host:
     assert (done.stderr, done.returncode) == ("", 0)
 
 
-def test_calls_keep_memory_flat(tmp_path: Path) -> None:
-    body = """
-import gc
-def resident():
-    gc.collect()
-    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def test_calls_keep_memory_flat(tmp_path: Path, soak: Soak) -> None:
+    rounds = soak(50_000, 500_000)
+    body = f"""{RESIDENT}
 provider = SimpleNamespace(ask=lambda: 1, name=lambda: 1)
 with loop.blocking.Host(cache=None) as host:
     for instances in ("per-call", "shared", 2):
-        app = host.load(wasm, {HOST: provider}, limits=loop.Limits(instances=instances))
+        app = host.load(wasm, {{HOST: provider}}, limits=loop.Limits(instances=instances))
         def rounds(count):
             for _ in range(count):
                 app.call("ask")
                 app.call("next")
         rounds(2_000)
         before = resident()
-        rounds(50_000)
-        assert resident() - before < 2 << 20, (instances, resident() - before)
+        rounds({rounds})
+        print(instances, before, resident())
 """
-    done = run(tmp_path, body, counter())
+    done = run(tmp_path, body, counter(), timeout=soak.timeout)
     assert (done.stderr, done.returncode) == ("", 0)
+    for line in done.stdout.splitlines():
+        instances, before, after = line.split()
+        soak.note(instances=instances, calls=2 * rounds, rss_before=int(before), rss_after=int(after))
+        assert int(after) - int(before) < 2 << 20, line
 
 
 KNOWS_ITS_APP = """

@@ -17,6 +17,7 @@ from loop_kit.errors import (
 )
 from tests.counters import SPIN, UNLIMITED, asking, counter, run, start
 from tests.guests import HOST, Guest
+from tests.soaking import Soak
 from tests.wit_types import U32
 
 
@@ -214,10 +215,13 @@ begun.wait()
     ids=["a guest spins", "a provider waits"],
 )
 def test_the_process_ends_with_a_call_in_flight(
-    tmp_path: Path, provider: str, export: str, ending: str
+    tmp_path: Path, provider: str, export: str, ending: str, soak: Soak
 ) -> None:
-    done = run(tmp_path, FLIGHT % (provider, export, ending), SPINS, timeout=30)
-    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    times = soak(1, 50)
+    soak.note(processes=times)
+    for _ in range(times):
+        done = run(tmp_path, FLIGHT % (provider, export, ending), SPINS, timeout=30)
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
 def test_an_interrupted_process_ends(tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 """Values of random types, through generated components, in loop-kit and in another host.
 
 The other host is wasmtime-py, whose dynamic `Val` shares no code with loop-kit's walker but the rules that
-both must follow. `LOOP_FUZZ=20` runs twenty times as many examples.
+both must follow. With `--hypothesis-profile=soak` there are twenty times as many examples.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +18,11 @@ from tests.guests import API, HEAP, HOST, SCRATCH, Guest
 from tests.wit_types import MAX_FLAT, U8, U64, List, Result, Type, params_flat
 from tests.wit_values import Unjudged, from_loop, same, same_judged, to_judge, to_loop, types, values
 
-FUZZ = int(os.environ.get("LOOP_FUZZ", "1"))
-
 
 def examples(count: int) -> settings:
+    """So many examples, or as many times more as the profile has more than 100."""
     return settings(
-        max_examples=count * FUZZ,
+        max_examples=count * settings().max_examples // 100,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
 

@@ -1,7 +1,8 @@
-//! Every oracle on a fixed stream of random inputs, for a few seconds each.
+//! Every oracle on a fixed stream of random inputs, for a few seconds each; with `LOOP_FUZZ_SECONDS` for so long, on
+//! other inputs each time.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use loop_fuzz::ORACLES;
 
@@ -44,10 +45,17 @@ fn run(name: &str) {
         "the input at work is in {0}; to repeat it:\n  LOOP_FUZZ_INPUT={0} cargo test --release -p loop-fuzz {name}",
         kept.display()
     );
-    let mut random = Random(0x6c6f_6f70_2d6b_6974);
+    let (count, time, mut random) = match std::env::var("LOOP_FUZZ_SECONDS") {
+        Ok(seconds) => {
+            let now = SystemTime::UNIX_EPOCH.elapsed().expect("a time after 1970");
+            let time = Duration::from_secs(seconds.parse().expect("seconds"));
+            (u64::MAX, time, Random(now.as_nanos() as u64))
+        }
+        Err(_) => (COUNT, TIME, Random(0x6c6f_6f70_2d6b_6974)),
+    };
     let start = Instant::now();
     let mut done = 0;
-    while done < COUNT && start.elapsed() < TIME {
+    while done < count && start.elapsed() < time {
         let input = random.bytes();
         std::fs::write(&kept, &input).expect("a file for the input");
         oracle(&input);
