@@ -126,7 +126,9 @@ def test_inspect_a_component_that_exports_a_type(folder: Path) -> None:
     done = loop("inspect", "values.wasm", "--json", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     exports = {item["name"]: item["functions"] for item in json.loads(done.stdout)["exports"]}
-    assert exports == {"colour": [], "add": ["add"], "div": ["div"], "paint": ["paint"]}
+    assert exports.pop("colour") == []
+    assert exports == {name: [name] for name in exports}
+    assert {"add", "div", "paint"} <= set(exports)
 
 
 def test_run_a_preview_1_command(folder: Path) -> None:

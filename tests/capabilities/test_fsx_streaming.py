@@ -35,7 +35,9 @@ def test_one_byte_at_a_time(serve: Serving, tmp_path: Path) -> None:
     assert call("stream", "f", 0, 1, ALL) == (DATA[:1000], loop.Ok(None))
 
 
-@pytest.mark.parametrize("offset", [1, len(DATA) - 3, len(DATA), len(DATA) + 1, 1 << 32, (1 << 64) - 1])
+@pytest.mark.parametrize(
+    "offset", [1, len(DATA) - 3, len(DATA), len(DATA) + 1, 1 << 32, 1 << 62, (1 << 64) - 1]
+)
 def test_a_stream_starts_at_its_offset(serve: Serving, tmp_path: Path, offset: int) -> None:
     data, end = load(serve, tmp_path, {"f": DATA})("stream", "f", offset, 1 << 16, ALL)
     assert (data == DATA[offset:], end) == (True, loop.Ok(None))

@@ -39,6 +39,7 @@ def test_the_guests_ask_for_all_that_the_wit_has(capability: str) -> None:
     [
         ("core", {"logs": {}}, "logs"),
         ("core", {"log": 1}, "grant.log"),
+        ("core", {"log": ["error", ["x"], 10]}, "grant.log"),
         ("core", {"log": {"level": "loud"}}, "grant.log.level"),
         ("core", {"log": {"levels": "info"}}, "levels"),
         ("core", {"log": {"targets": "site"}}, "grant.log.targets"),
@@ -47,6 +48,7 @@ def test_the_guests_ask_for_all_that_the_wit_has(capability: str) -> None:
         ("fsx", {"root": {}}, "root"),
         ("fsx", {"roots": []}, "grant.roots"),
         ("fsx", {"roots": {"a": "/"}}, "grant.roots.a"),
+        ("fsx", {"roots": {"a": ["/"]}}, "grant.roots.a"),
         ("fsx", {"roots": {"a": {}}}, "grant.roots.a"),
         ("fsx", {"roots": {"a": {"path": "/", "mode": "rw"}}}, "grant.roots.a.mode"),
         ("fsx", {"roots": {"a": {"path": "/", "modes": "ro"}}}, "modes"),

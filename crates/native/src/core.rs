@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 pub use self::log::{Level, Record};
-use crate::error::{NoConfig, settings};
+use crate::error::{NoConfig, Table, settings};
 use crate::value::{args, instant};
 use crate::{Capability, HostServices, Provider, ProviderError};
 
@@ -33,7 +33,7 @@ const RESOLUTION: u64 = if cfg!(windows) { 100 } else { 1 };
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Grant {
-    log: log::Grant,
+    log: Table<log::Grant>,
 }
 
 fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, ProviderError> {
@@ -44,7 +44,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
     } = host;
     let started = Instant::now();
     let functions = [
-        ("log#log", log::import(grant.log, sink)),
+        ("log#log", log::import(grant.log.0, sink)),
         ("clock#now", Import::now(|_| Ok(Some(instant(SystemTime::now()))))),
         (
             "clock#monotonic-now",

@@ -1,9 +1,11 @@
 //! Why a provider could not be made.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
 /// A key of a provider's config or grant that does not do.
@@ -49,6 +51,30 @@ pub(crate) fn settings<T: DeserializeOwned>(what: &str, value: &Json) -> Result<
         };
         ProviderError::new(key, e.into_inner().to_string())
     })
+}
+
+/// A table within a config or grant: serde would take an array for the values of its keys, in order.
+#[derive(Default)]
+pub(crate) struct Table<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Keys<T> {
+            type Value = Table<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with keys")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Table)
+            }
+        }
+
+        deserializer.deserialize_map(Keys(PhantomData))
+    }
 }
 
 /// The config of a provider that has nothing to configure.

@@ -20,7 +20,7 @@ use serde_json::Value as Json;
 
 use self::code::ErrorCode;
 use self::root::{Entry, Root};
-use crate::error::{NoConfig, settings};
+use crate::error::{NoConfig, Table, settings};
 use crate::value::{args, instant, option, string};
 use crate::{Capability, HostServices, Provider, ProviderError};
 
@@ -35,7 +35,7 @@ pub(crate) const CAPABILITY: Capability = Capability {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct Grant {
     /// Directories by the name that the component knows them by. Default: none.
-    roots: BTreeMap<String, RootGrant>,
+    roots: BTreeMap<String, Table<RootGrant>>,
     /// Bytes that `read` and `read-range` return at most. Default: 16 MiB.
     max_read: NonZeroUsize,
     /// Entries or paths that `list` and `glob` return at most. Default: 100,000.
@@ -74,7 +74,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
     let NoConfig {} = settings("config", config)?;
     let grant: Grant = settings("grant", grant)?;
     let mut roots = BTreeMap::new();
-    for (name, RootGrant { path, .. }) in grant.roots {
+    for (name, Table(RootGrant { path, .. })) in grant.roots {
         let refuse = |problem: String| ProviderError::new(format!("grant.roots.{name}.path"), problem);
         if !path.is_absolute() {
             return Err(refuse(format!(

@@ -11,9 +11,9 @@ use pyo3::{ffi, intern};
 use tokio::sync::oneshot;
 
 use crate::domain::Python_;
-use crate::hub::{HubInner, Started, key_of, polling};
+use crate::hub::{HubInner, Started, key_of, polling, within_poll};
 use crate::program::{Program, Shell};
-use crate::request::{Answer, Request, Slot};
+use crate::request::{Answer, Request, Slot, Work};
 use crate::wake::CallWake;
 
 /// How a task resumes what it awaits.
@@ -77,6 +77,19 @@ struct Guest {
     task: Slot,
     /// What it waits for, where the task waits for something of ours instead.
     waiting: Option<Py<PyAny>>,
+}
+
+impl From<Guest> for Request {
+    fn from(guest: Guest) -> Request {
+        Request {
+            work: Work::Started(guest.iterator, guest.waiting),
+            reply: guest.reply,
+            inline: false,
+            context: None,
+            key: 0,
+            task: guest.task,
+        }
+    }
 }
 
 /// What the task drives.
@@ -149,6 +162,12 @@ impl Call {
     }
 
     fn advance(&mut self, py: Python<'_>, resume: Resume) -> PyResult<Py<PyAny>> {
+        // a provider that takes its first step within a poll may call, but only once that poll is over
+        if within_poll()
+            && let Resume::Send(_) = resume
+        {
+            return Ok(self.pass(py));
+        }
         if let State::Fresh { .. } = self.state {
             if let Resume::Throw(e) = resume {
                 self.state = State::Over;
@@ -203,27 +222,31 @@ impl Call {
         self.step_guest(py, guest, resume)
     }
 
-    fn step_guest(&mut self, py: Python<'_>, mut guest: Guest, resume: Resume) -> PyResult<bool> {
+    fn step_guest(&mut self, py: Python<'_>, guest: Guest, resume: Resume) -> PyResult<bool> {
         match step(py, &guest.iterator, resume) {
             Step::Done(answer) => {
                 let _ = guest.reply.send(answer);
                 Ok(false)
             }
             Step::Yield(y) => {
-                // The call may end before what its coroutine waits for, at its deadline say: the task must wait for
-                // both, so it waits for a future of ours.
-                if !y.is_none(py) {
-                    y.setattr(py, intern!(py, "_asyncio_future_blocking"), false)?;
-                    let waker = Py::new(py, Nudge(self.wake.clone()))?;
-                    y.call_method1(py, intern!(py, "add_done_callback"), (waker,))?;
-                    guest.waiting = Some(y);
-                    self.guest = Some(guest);
-                    return Ok(false);
-                }
-                self.guest = Some(guest);
-                Ok(true)
+                let waiting = Some(y).filter(|y| !y.is_none(py));
+                self.keep_guest(py, Guest { waiting, ..guest })
             }
         }
+    }
+
+    /// Waits for what the provider's coroutine waits for; true: it wants its next turn, others first.
+    fn keep_guest(&mut self, py: Python<'_>, guest: Guest) -> PyResult<bool> {
+        // The call may end before what its coroutine waits for, at its deadline say: the task must wait for both, so
+        // it waits for a future of ours.
+        if let Some(y) = &guest.waiting {
+            y.setattr(py, intern!(py, "_asyncio_future_blocking"), false)?;
+            let waker = Py::new(py, Nudge(self.wake.clone()))?;
+            y.call_method1(py, intern!(py, "add_done_callback"), (waker,))?;
+        }
+        let turn = guest.waiting.is_none();
+        self.guest = Some(guest);
+        Ok(turn)
     }
 
     fn drive(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -256,27 +279,31 @@ impl Call {
                     continue;
                 }
                 let Request {
-                    awaitable,
+                    work, reply, task, ..
+                } = request;
+                let (iterator, waiting, started) = match work {
+                    Work::Started(iterator, waiting) => (iterator, waiting, true),
+                    Work::Awaitable(awaitable) => match iterator(py, &awaitable) {
+                        Ok(iterator) => (iterator, None, false),
+                        Err(e) => {
+                            let _ = reply.send(Err(e));
+                            progress = true;
+                            continue;
+                        }
+                    },
+                };
+                let guest = Guest {
+                    iterator,
                     reply,
                     task,
-                    ..
-                } = request;
-                match iterator(py, &awaitable) {
-                    Ok(iterator) => {
-                        let guest = Guest {
-                            iterator,
-                            reply,
-                            task,
-                            waiting: None,
-                        };
-                        yielded = self.step_guest(py, guest, Resume::Send(py.None()))?;
-                        progress |= self.guest.is_none();
-                    }
-                    Err(e) => {
-                        let _ = reply.send(Err(e));
-                        progress = true;
-                    }
-                }
+                    waiting,
+                };
+                yielded = if started {
+                    self.keep_guest(py, guest)?
+                } else {
+                    self.step_guest(py, guest, Resume::Send(py.None()))?
+                };
+                progress |= self.guest.is_none();
             }
             if progress {
                 continue;
@@ -314,7 +341,8 @@ impl Call {
         } else {
             0
         };
-        polling(|| {
+        let inline = self.guest.is_none() && self.is_alone();
+        polling(inline, || {
             loop_engine::with_poller(poller, || match &mut self.state {
                 State::Alone(future) => (future.as_mut().poll(cx), false),
                 State::Within(call) => {
@@ -335,8 +363,7 @@ impl Call {
             Ok(v) => {
                 // an `async func` may answer and go on, and what it asked for goes on with it
                 if let Some(guest) = self.guest.take_if(|g| !g.reply.is_closed()) {
-                    self.hub
-                        .adopt(py, guest.iterator, guest.waiting, guest.reply, guest.task);
+                    self.hub.spawn(py, guest.into());
                 }
                 self.drop_guest(py);
                 self.shell.unwrap(py, self.index, v)?

@@ -167,7 +167,7 @@ impl Source<Python_> for Iterable {
                 .map(|v| v.map(Bound::unbind)),
             Items::Async(iter) => {
                 let awaitable = iter.call_method0(py, intern!(py, "__anext__"))?;
-                self.asked = Some(self.hub.ask(awaitable, None, false));
+                self.asked = Some(self.hub.ask(awaitable));
                 Ok(None)
             }
         });
@@ -213,7 +213,7 @@ pub fn settle(v: &Bound<'_, PyAny>) -> Result<Settle<Python_>> {
     {
         return Err(loop_engine::Mismatch::new("", crate::domain::got(v)).into());
     }
-    let answer = hub.ask(v.clone().unbind(), None, false);
+    let answer = hub.ask(v.clone().unbind());
     Ok(Settle::Value(Box::pin(async move {
         answer.await.map_err(|e| {
             Python::attach(|py| wasmtime::Error::new(PyFailure(errors::provider(py, "", "future", e))))

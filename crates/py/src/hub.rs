@@ -21,22 +21,36 @@ use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use tokio::sync::oneshot;
 
+use crate::call::{Resume, Step, iterator, step};
 use crate::domain::Python_;
 use crate::engine::Engine;
-use crate::request::{Answer, Asked, Done, Request, Slot};
+use crate::request::{Answer, Asked, Begun, Done, Request, Slot, Work};
 use crate::wake::CallWake;
 
 thread_local! {
-    /// Requests made by the poll that runs on this thread, and taken by whoever polls.
-    static REQUESTS: RefCell<Option<Vec<Request>>> = const { RefCell::new(None) };
+    /// What the poll that runs on this thread makes, to be taken by whoever polls.
+    static MADE: RefCell<Option<Made>> = const { RefCell::new(None) };
+}
+
+#[derive(Default)]
+struct Made {
+    requests: Vec<Request>,
+    /// The next provider may begin at once: the task that polls is its caller's, and runs no other.
+    inline: bool,
 }
 
 /// Runs a poll on the loop's thread; returns what it gave and the requests it made.
-pub fn polling<R>(f: impl FnOnce() -> R) -> (R, Vec<Request>) {
-    let outer = REQUESTS.replace(Some(vec![]));
+pub fn polling<R>(inline: bool, f: impl FnOnce() -> R) -> (R, Vec<Request>) {
+    let requests = vec![];
+    let outer = MADE.replace(Some(Made { requests, inline }));
     let r = f();
-    let made = REQUESTS.replace(outer).unwrap_or_default();
-    (r, made)
+    let made = MADE.replace(outer).unwrap_or_default();
+    (r, made.requests)
+}
+
+/// Whether a Store is being polled on this thread: another cannot be, for wasmtime does not nest them.
+pub fn within_poll() -> bool {
+    MADE.with_borrow(Option::is_some)
 }
 
 pub fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,22 +115,60 @@ impl HubInner {
         let _ = (&self.pipe).write(&[1]);
     }
 
-    /// Lets a guest wait for an awaitable; `inline`: for an import, which may run in its caller's task.
-    pub fn ask(self: &Arc<Self>, awaitable: Py<PyAny>, context: Option<CallContext>, inline: bool) -> Asked {
+    /// Lets a guest wait for what its import gave. In its caller's task the provider takes its first step at once, as
+    /// a plain function would: most never have to wait.
+    pub fn begin(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        awaitable: Py<PyAny>,
+        context: Option<CallContext>,
+    ) -> Begun {
+        let at_once =
+            MADE.with_borrow_mut(|made| made.as_mut().is_some_and(|m| std::mem::take(&mut m.inline)));
+        if !at_once {
+            return Begun::Asked(self.ask_for(Work::Awaitable(awaitable), context, true));
+        }
+        let iterator = match iterator(py, &awaitable) {
+            Ok(iterator) => iterator,
+            Err(e) => return Begun::Done(Err(e)),
+        };
+        match step(py, &iterator, Resume::Send(py.None())) {
+            Step::Done(answer) => {
+                MADE.with_borrow_mut(|made| {
+                    if let Some(made) = made {
+                        made.inline = true;
+                    }
+                });
+                Begun::Done(answer)
+            }
+            Step::Yield(y) => {
+                let waiting = Some(y).filter(|y| !y.is_none(py));
+                Begun::Asked(self.ask_for(Work::Started(iterator, waiting), context, true))
+            }
+        }
+    }
+
+    /// Lets a guest wait for an awaitable that feeds it.
+    pub fn ask(self: &Arc<Self>, awaitable: Py<PyAny>) -> Asked {
+        self.ask_for(Work::Awaitable(awaitable), None, false)
+    }
+
+    /// `inline`: it may run in its caller's task.
+    fn ask_for(self: &Arc<Self>, work: Work, context: Option<CallContext>, inline: bool) -> Asked {
         let (reply, answer) = oneshot::channel();
         let key = context.as_ref().map_or(0, key_of);
         let task = Slot::default();
         let request = Request {
-            awaitable,
+            work,
             reply,
             inline,
             context,
             key,
             task: task.clone(),
         };
-        let left = REQUESTS.with_borrow_mut(|r| match r {
-            Some(requests) => {
-                requests.push(request);
+        let left = MADE.with_borrow_mut(|made| match made {
+            Some(made) => {
+                made.requests.push(request);
                 None
             }
             None => Some(request), // polled by another thread
@@ -168,7 +220,7 @@ impl HubInner {
     /// Runs an awaitable as a task of its own, in its caller's context.
     pub fn spawn(self: &Arc<Self>, py: Python<'_>, request: Request) {
         let Request {
-            awaitable,
+            work,
             reply,
             context,
             key,
@@ -177,10 +229,20 @@ impl HubInner {
         } = request;
         let made = (|| {
             let helper = py.import(intern!(py, "loop_kit._loop"))?;
-            if reply.is_closed() {
-                helper.call_method1(intern!(py, "discard"), (awaitable,))?;
-                return Ok(None);
-            }
+            let awaitable = match work {
+                Work::Awaitable(awaitable) if reply.is_closed() => {
+                    helper.call_method1(intern!(py, "discard"), (awaitable,))?;
+                    return Ok(None);
+                }
+                Work::Started(iterator, waiting) if reply.is_closed() => {
+                    self.abandon(py, &iterator, waiting.as_ref());
+                    return Ok(None);
+                }
+                Work::Awaitable(awaitable) => awaitable.into_bound(py),
+                Work::Started(iterator, waiting) => {
+                    helper.call_method1(intern!(py, "resume"), (iterator, waiting))?
+                }
+            };
             let kwargs = PyDict::new(py);
             if let Some(context) = context.as_ref().and_then(|c| c.downcast_ref::<Py<PyAny>>()) {
                 kwargs.set_item(intern!(py, "context"), context)?;
@@ -249,37 +311,6 @@ impl HubInner {
         }
     }
 
-    /// Lets a coroutine that ran in its caller's task run on in one of its own.
-    pub fn adopt(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        iterator: Py<PyAny>,
-        waiting: Option<Py<PyAny>>,
-        reply: oneshot::Sender<Answer>,
-        task: Slot,
-    ) {
-        let resumed = (|| {
-            let helper = py.import(intern!(py, "loop_kit._loop"))?;
-            helper.call_method1(intern!(py, "resume"), (iterator, waiting))
-        })();
-        match resumed {
-            Ok(awaitable) => self.spawn(
-                py,
-                Request {
-                    awaitable: awaitable.unbind(),
-                    reply,
-                    inline: false,
-                    context: None,
-                    key: 0,
-                    task,
-                },
-            ),
-            Err(e) => {
-                let _ = reply.send(Err(e));
-            }
-        }
-    }
-
     pub fn is_closed(&self) -> bool {
         self.closed.load(SeqCst)
     }
@@ -306,7 +337,7 @@ impl HubInner {
 
     /// Polls an instance from the loop, outside any task.
     pub fn poll_home(self: &Arc<Self>, py: Python<'_>, home: &Arc<Home>) {
-        let (polled, requests) = polling(|| home.poll());
+        let (polled, requests) = polling(false, || home.poll());
         for request in requests {
             self.spawn(py, request);
         }

@@ -16,6 +16,7 @@ use crate::hub::{Hub, HubInner};
 use crate::kept::{Anchor, Kept};
 use crate::native::Native;
 use crate::program::Program;
+use crate::request::Begun;
 use crate::values::Ok as OkValue;
 use crate::wasi;
 
@@ -304,7 +305,12 @@ fn import(f: &Arc<FuncTy>, target: Target, waits: bool, hub: Option<Arc<HubInner
             };
             match (out, hub.as_ref()) {
                 (Ok(awaitable), Some(hub)) if waits => {
-                    let answer = hub.ask(awaitable.unbind(), context, true);
+                    let answer = match hub.begin(py, awaitable.unbind(), context) {
+                        Begun::Done(out) => {
+                            return Outcome::Ready(settle(py, &f, fallible, out.map(|v| v.into_bound(py))));
+                        }
+                        Begun::Asked(answer) => answer,
+                    };
                     let f = f.clone();
                     Outcome::Later(Box::pin(async move {
                         let out = answer.await;

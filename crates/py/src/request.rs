@@ -17,7 +17,7 @@ pub type Answer = PyResult<Py<PyAny>>;
 
 /// An awaitable that a guest waits for.
 pub struct Request {
-    pub awaitable: Py<PyAny>,
+    pub work: Work,
     pub reply: oneshot::Sender<Answer>,
     /// It may run within its caller's own task.
     pub inline: bool,
@@ -25,6 +25,20 @@ pub struct Request {
     /// On whose behalf: the address of the call's context; 0: of no call.
     pub key: usize,
     pub task: Slot,
+}
+
+/// What gives a request its answer.
+pub enum Work {
+    Awaitable(Py<PyAny>),
+    /// A coroutine after its first step, and the future that it waits for; without one it wants its next turn.
+    Started(Py<PyAny>, Option<Py<PyAny>>),
+}
+
+/// What came of asking.
+pub enum Begun {
+    /// The provider never had to wait.
+    Done(Answer),
+    Asked(Asked),
 }
 
 /// Where a request's task is found once it has one.

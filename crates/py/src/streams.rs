@@ -13,7 +13,7 @@ use wasmtime::{Result, format_err};
 
 use crate::domain::{Python_, failure};
 use crate::errors;
-use crate::hub::{HubInner, current, lock, polling};
+use crate::hub::{HubInner, current, lock, polling, within_poll};
 use crate::read::numbers;
 use crate::wake::CallWake;
 
@@ -289,6 +289,9 @@ impl Read {
         if self.hub.is_closed() {
             return Err(errors::raise(py, "HostClosed", ("this host was closed",)));
         }
+        if within_poll() {
+            return Ok(py.None()); // its turn comes once that poll is over
+        }
         self.wake.reset();
         let waker = Waker::from(self.wake.clone());
         let cx = &mut Context::from_waker(&waker);
@@ -296,7 +299,7 @@ impl Read {
         if polled.is_pending()
             && let Some(home) = self.home()
         {
-            let (p, requests) = polling(|| home.poll());
+            let (p, requests) = polling(false, || home.poll());
             for request in requests {
                 self.hub.spawn(py, request);
             }
