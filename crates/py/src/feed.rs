@@ -14,7 +14,7 @@ use wasmtime::Result;
 use crate::domain::{PyFailure, Python_, failure};
 use crate::errors;
 use crate::hub::{HubInner, lock};
-use crate::request::{Answer, Asked};
+use crate::request::{Answer, Asked, Begun};
 use crate::streams::{End, Future, Stream, lifted, moved};
 
 enum Items {
@@ -167,18 +167,25 @@ impl Source<Python_> for Iterable {
                 .map(|v| v.map(Bound::unbind)),
             Items::Async(iter) => {
                 let awaitable = iter.call_method0(py, intern!(py, "__anext__"))?;
-                self.asked = Some(self.hub.ask(awaitable));
-                Ok(None)
+                match self.hub.begin(py, awaitable, None) {
+                    Begun::Done(answer) => answer.map(Some),
+                    Begun::Asked(asked) => {
+                        self.asked = Some(asked);
+                        Ok(None)
+                    }
+                }
             }
         });
         if self.asked.is_some() {
             return self.poll_next(cx);
         }
-        match next {
-            Ok(None) => Poll::Ready(Ok(None)),
-            Ok(Some(v)) => Poll::Ready(self.given(Ok(v))),
-            Err(e) => Poll::Ready(self.given(Err(e))),
-        }
+        let given = match next {
+            Ok(None) => Ok(None),
+            Ok(Some(v)) => self.given(Ok(v)),
+            Err(e) => self.given(Err(e)),
+        };
+        self.ended = !matches!(given, Ok(Some(_)));
+        Poll::Ready(given)
     }
 }
 

@@ -115,8 +115,8 @@ impl HubInner {
         let _ = (&self.pipe).write(&[1]);
     }
 
-    /// Lets a guest wait for what its import gave. In its caller's task the provider takes its first step at once, as
-    /// a plain function would: most never have to wait.
+    /// Lets a guest wait for what its import, or a stream's source, gave. In its caller's task the provider takes its
+    /// first step at once, as a plain function would: most never have to wait.
     pub fn begin(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -148,7 +148,7 @@ impl HubInner {
         }
     }
 
-    /// Lets a guest wait for an awaitable that feeds it.
+    /// Lets a guest wait for an awaitable that settles its future: in a task of its own, for the guest may answer first.
     pub fn ask(self: &Arc<Self>, awaitable: Py<PyAny>) -> Asked {
         self.ask_for(Work::Awaitable(awaitable), None, false)
     }
