@@ -1,6 +1,5 @@
 //! A Store with one component instance in it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -67,8 +66,10 @@ pub struct Home {
     pub(crate) actor: OnceLock<Actor>,
     /// The wasmtime instance, for whoever runs jobs.
     pub(crate) instance: OnceLock<Instance>,
-    /// The calls in flight.
-    pub(crate) callers: Mutex<HashMap<GuestTaskId, Ticket>>,
+    /// The exported functions that were called before.
+    funcs: Box<[OnceLock<Func>]>,
+    /// The calls in flight: few, so that a list is the fastest map.
+    pub(crate) callers: Mutex<Vec<(GuestTaskId, Ticket)>>,
     /// Guest resources whose handles died, to be dropped when the instance runs next.
     dropped: Mutex<Vec<ResourceAny>>,
 }
@@ -77,7 +78,6 @@ pub struct Home {
 pub(crate) struct Core {
     pub store: Store<State>,
     instance: Instance,
-    funcs: Box<[Option<Func>]>,
 }
 
 /// An instance that can run. Parked it is without its home, which then owns it.
@@ -96,6 +96,7 @@ impl Home {
             parked: Mutex::default(),
             actor: OnceLock::new(),
             instance: OnceLock::new(),
+            funcs: program.exports.iter().map(|_| OnceLock::new()).collect(),
             callers: Mutex::default(),
             dropped: Mutex::default(),
         })
@@ -113,17 +114,28 @@ impl Home {
         }
     }
 
+    /// The function of export `index` in this very instance.
+    pub(crate) fn func(&self, store: impl AsContextMut, instance: &Instance, index: usize) -> Result<Func> {
+        if let Some(f) = self.funcs[index].get() {
+            return Ok(*f);
+        }
+        let export = &self.program.exports[index];
+        let found = instance.get_func(store, export.index);
+        let f = found.ok_or_else(|| wasmtime::format_err!("{} is not a function", export.ty.path()))?;
+        Ok(*self.funcs[index].get_or_init(|| f))
+    }
+
     /// Whether a call that its caller gave up runs on for longer than it may.
     fn is_overstayed(&self, now: u64) -> bool {
         lock(&self.callers)
-            .values()
-            .any(|ticket| ticket.leave_by.load(Relaxed) <= now)
+            .iter()
+            .any(|(_, ticket)| ticket.leave_by.load(Relaxed) <= now)
     }
 
     /// Whether the one call that may use the idle instance waits for what nobody will do. WASI's doings are not known.
     pub(crate) fn is_stuck(&self) -> bool {
         let callers = lock(&self.callers);
-        let alone = callers.len() == 1 && callers.values().all(|ticket| ticket.exclusive);
+        let alone = matches!(callers[..], [(_, Ticket { exclusive: true, .. })]);
         alone && self.program.wasi.is_none() && !self.shared.is_busy()
     }
 
@@ -177,13 +189,8 @@ impl Live {
     }
 
     pub fn new(store: Store<State>, instance: Instance, home: Arc<Home>) -> Self {
-        let funcs = vec![None; home.program.exports.len()].into();
         Live {
-            core: Box::new(Core {
-                store,
-                instance,
-                funcs,
-            }),
+            core: Box::new(Core { store, instance }),
             home,
         }
     }
@@ -197,15 +204,7 @@ impl Live {
     /// The export's function in this instance.
     pub fn func(&mut self, index: usize) -> Result<Func> {
         let core = &mut *self.core;
-        if let Some(f) = core.funcs[index] {
-            return Ok(f);
-        }
-        let found = core
-            .instance
-            .get_func(&mut core.store, self.home.program.exports[index].index);
-        let f = found.ok_or_else(|| wasmtime::format_err!("export {index} is not a function"))?;
-        core.funcs[index] = Some(f);
-        Ok(f)
+        self.home.func(&mut core.store, &core.instance, index)
     }
 
     /// Sets what the next call may use.

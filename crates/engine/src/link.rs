@@ -421,9 +421,9 @@ fn caller(store: &mut StoreContextMut<'_, State>) -> Option<CallContext> {
     let home = state.shared.home().upgrade()?;
     home.actor.get()?;
     let task = store.async_call_stack().ok()?.last()?;
-    lock(&home.callers)
-        .get(&task)
-        .map(|ticket| ticket.context.clone())
+    let callers = lock(&home.callers);
+    let (_, ticket) = callers.iter().find(|(of, _)| *of == task)?;
+    Some(ticket.context.clone())
 }
 
 /// The provider's answer as what the guest expects; whether the value fits shows when it is lowered.

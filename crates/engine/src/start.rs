@@ -314,6 +314,7 @@ impl Home {
                 if tx.is_closed() {
                     return; // given up before it began
                 }
+                let exclusive = ticket.exclusive;
                 let shared = home.shared.clone();
                 let (program, f) = (home.program.clone(), home.program.exports[index].ty.clone());
                 let lent: Option<Arc<std::sync::Mutex<Vec<u32>>>> = f.lends.then(Arc::default);
@@ -327,14 +328,12 @@ impl Home {
                     let others = !lock(&home.callers).is_empty();
                     arm(&mut store, &program, None, others)?;
                     let instance = home.instance.get().ok_or_else(|| format_err!("no instance"))?;
-                    let func = instance
-                        .get_func(&mut store, program.exports[index].index)
-                        .ok_or_else(|| format_err!("{} is not a function", f.path()))?;
+                    let func = home.func(&mut store, instance, index)?;
                     // SAFETY: the counts of the table in `shim`. A function lifted synchronously with more than one
                     // flat result gives a pointer, which `Dyn` takes as well.
                     let typed = unsafe { TypedFunc::<Dyn<D, 16>, Dyn<D, R>>::new_unchecked(func) };
                     let call = typed.start_call_concurrent(&mut store, args)?;
-                    lock(&home.callers).insert(call.task(), ticket);
+                    lock(&home.callers).push((call.task(), ticket));
                     Ok::<_, Error>((typed, call))
                 });
                 drop(home); // the call must not keep alive what it runs in
@@ -345,13 +344,13 @@ impl Home {
                     Ok((typed, call)) => {
                         let task = call.task();
                         let finish = Box::pin(typed.finish_call_concurrent(accessor, call));
-                        if !deliver(finish, tx, &program.limits).await
+                        if !deliver(finish, tx, exclusive, &program.limits).await
                             && let Some(home) = weak.upgrade()
                         {
                             home.stop(Fault::Gone("a call ran on after its end".into()).into());
                         }
                         if let Some(home) = weak.upgrade() {
-                            lock(&home.callers).remove(&task);
+                            lock(&home.callers).retain(|(of, _)| *of != task);
                         }
                     }
                 }
@@ -368,12 +367,18 @@ impl Home {
 async fn deliver<D: Domain, const R: usize>(
     mut finish: Pin<Box<impl Future<Output = Result<Dyn<D, R>>>>>,
     mut tx: oneshot::Sender<Result<Option<D::Value>>>,
+    exclusive: bool,
     limits: &Limits,
 ) -> bool {
-    let result = tokio::select! {
-        biased;
-        r = Timed::new(limits.deadline, finish.as_mut()) => Some(r),
-        () = tx.closed() => None,
+    let finished = Timed::new(limits.deadline, finish.as_mut());
+    let result = if exclusive {
+        Some(finished.await) // its caller drops the instance, and this with it
+    } else {
+        tokio::select! {
+            biased;
+            r = finished => Some(r),
+            () = tx.closed() => None,
+        }
     };
     match result {
         Some(Err(e)) if matches!(e.downcast_ref(), Some(Fault::Deadline { .. })) => {

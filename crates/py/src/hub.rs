@@ -1,8 +1,8 @@
 //! The event loop's side: wakes from any thread, awaitables that guests wait for, instances that want to be polled.
 //!
 //! A foreign wake is put in a queue and announced by one byte on a socket pair that the loop's selector watches, so
-//! that a waker needs no GIL. Python code of providers runs in callbacks of the loop or in the caller's own task,
-//! never within a poll of a Store.
+//! that a waker needs no GIL. A provider's coroutine runs in its caller's own task, or in a task of its own; within a
+//! poll of a Store it takes its first step at most.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
