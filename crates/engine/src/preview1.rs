@@ -20,13 +20,13 @@ pub(crate) fn componentize(wasm: &[u8]) -> Result<Cow<'_, [u8]>> {
         adapters::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER
     };
     let redirected = preview1_exit::redirect(wasm)?;
-    let exits = preview1_exit::adapter()?;
+    let exits = redirected.is_some().then(preview1_exit::adapter).transpose()?;
     let encode = || {
         let mut encoder = wit_component::ComponentEncoder::default()
             .validate(true)
             .module(redirected.as_deref().unwrap_or(wasm))?;
-        if redirected.is_some() {
-            encoder = encoder.adapter(preview1_exit::NAME, &exits)?;
+        if let Some(exits) = &exits {
+            encoder = encoder.adapter(preview1_exit::NAME, exits)?;
         }
         encoder
             .adapter(adapters::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter)?

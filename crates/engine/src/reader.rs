@@ -154,7 +154,7 @@ impl<D: Domain> Drop for Reader<D> {
     }
 }
 
-/// The consumer's side of a [`Reader`].
+/// The consumer's side of a [`Reader`]; the second field only counts, for as long as it is there.
 struct Writer<D: Domain>(Arc<Mutex<Mailbox<D>>>, #[allow(dead_code)] Busy);
 
 impl<D: Domain> Writer<D> {

@@ -1,9 +1,8 @@
 //! What wasmtime does not tell of the types that a world itself imports and exports.
 //!
-//! A world may define types (`world w { record point { … } }`).
-//! Such a type is an import of the component's binary that no host has to serve, so wasmtime drops it with its name.
-//! The name is read from the binary here, and the plan of a type finds it by structure: the component model knows
-//! no other identity of these types.
+//! A world may define types (`world w { record point { … } }`). Such a type is an import of the component's binary that
+//! no host has to serve, so wasmtime drops it with its name. The name is read from the binary here, and the plan of a
+//! type finds it by structure: the component model knows no other identity of these types.
 
 use wasmparser::component_types::{
     ComponentAnyTypeId, ComponentDefinedType, ComponentEntityType, ComponentValType,

@@ -86,7 +86,6 @@ impl From<Guest> for Request {
             reply: guest.reply,
             inline: false,
             context: None,
-            key: 0,
             task: guest.task,
         }
     }
@@ -183,7 +182,7 @@ impl Call {
             self.abandon(py);
             return Err(match resume {
                 Resume::Throw(e) => PyErr::from_value(e.into_bound(py)),
-                Resume::Send(_) => crate::errors::raise(py, "HostClosed", ("this host was closed",)),
+                Resume::Send(_) => crate::errors::host_closed(py),
             });
         }
         match self.guest.take() {

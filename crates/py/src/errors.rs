@@ -21,6 +21,16 @@ pub fn raise<'py>(py: Python<'py>, name: &str, args: impl PyCallArgs<'py>) -> Py
     }
 }
 
+/// For what waits for a host that closes meanwhile.
+pub fn host_closed(py: Python<'_>) -> PyErr {
+    raise(py, "HostClosed", ("this host was closed",))
+}
+
+/// For what is asked of a component whose host has closed.
+pub fn component_closed(py: Python<'_>) -> PyErr {
+    raise(py, "HostClosed", ("the host of this component is closed",))
+}
+
 /// What the failure of a call is in Python. `path` names the export.
 pub fn of_call(py: Python<'_>, path: &str, e: &Error) -> PyErr {
     if let Some(Within { path, error }) = e.downcast_ref() {

@@ -15,7 +15,7 @@ use crate::domain::{PyFailure, Python_, failure};
 use crate::errors;
 use crate::hub::{HubInner, lock};
 use crate::request::{Answer, Asked, Begun};
-use crate::streams::{End, Future, Stream, lifted, moved};
+use crate::streams::{Future, Stream, lifted};
 
 enum Items {
     Sync(Py<PyIterator>),
@@ -36,16 +36,11 @@ struct Iterable {
 
 /// Errors where a value is a stream or future that was handed on already.
 pub fn check(v: &Bound<'_, PyAny>) -> Result<()> {
-    let handed = |what: &str| Err(failure(moved(what)));
-    if let Ok(s) = v.cast::<Stream>()
-        && let End::Moved = &*lock(&s.get().end)
-    {
-        return handed("stream");
+    if let Ok(s) = v.cast::<Stream>() {
+        lock(&s.get().end).check("stream").map_err(failure)?;
     }
-    if let Ok(f) = v.cast::<Future>()
-        && let End::Moved = &*lock(&f.get().end)
-    {
-        return handed("future");
+    if let Ok(f) = v.cast::<Future>() {
+        lock(&f.get().end).check("future").map_err(failure)?;
     }
     Ok(())
 }
@@ -56,13 +51,9 @@ pub fn feed(v: &Bound<'_, PyAny>, payload: Option<&TyRef>) -> Result<Feed<Python
     let (home, hub) = lifted()?;
     if let Ok(s) = v.cast::<Stream>()
         && Arc::ptr_eq(&s.get().home, &home)
+        && let Some(any) = lock(&s.get().end).hand_on("stream").map_err(failure)?
     {
-        let mut end = lock(&s.get().end);
-        match std::mem::replace(&mut *end, End::Moved) {
-            End::Fresh(any) => return Ok(Feed::Same(any)),
-            End::Moved => return Err(failure(moved("stream"))),
-            other => *end = other,
-        }
+        return Ok(Feed::Same(any));
     }
     let numeric = matches!(payload.map(|t| &t.kind), Some(Kind::Num(_)));
     let items = if let Some(aiter) = v.getattr_opt(intern!(py, "__aiter__")).map_err(failure)? {
@@ -206,13 +197,9 @@ pub fn settle(v: &Bound<'_, PyAny>) -> Result<Settle<Python_>> {
     let (home, hub) = lifted()?;
     if let Ok(f) = v.cast::<Future>()
         && Arc::ptr_eq(&f.get().home, &home)
+        && let Some(any) = lock(&f.get().end).hand_on("future").map_err(failure)?
     {
-        let mut end = lock(&f.get().end);
-        match std::mem::replace(&mut *end, End::Moved) {
-            End::Fresh(any) => return Ok(Settle::Same(any)),
-            End::Moved => return Err(failure(moved("future"))),
-            other => *end = other,
-        }
+        return Ok(Settle::Same(any));
     }
     if v.getattr_opt(intern!(py, "__await__"))
         .map_err(failure)?

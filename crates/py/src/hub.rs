@@ -156,14 +156,12 @@ impl HubInner {
     /// `inline`: it may run in its caller's task.
     fn ask_for(self: &Arc<Self>, work: Work, context: Option<CallContext>, inline: bool) -> Asked {
         let (reply, answer) = oneshot::channel();
-        let key = context.as_ref().map_or(0, key_of);
         let task = Slot::default();
         let request = Request {
             work,
             reply,
             inline,
             context,
-            key,
             task: task.clone(),
         };
         let left = MADE.with_borrow_mut(|made| match made {
@@ -223,10 +221,11 @@ impl HubInner {
             work,
             reply,
             context,
-            key,
             task: slot,
             inline: _,
         } = request;
+        // 0: for no call
+        let key = context.as_ref().map_or(0, key_of);
         let made = (|| {
             let helper = py.import(intern!(py, "loop_kit._loop"))?;
             let awaitable = match work {
@@ -499,7 +498,7 @@ impl Hub {
             if let Some(future) = future
                 && !future.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
             {
-                let closed = crate::errors::raise(py, "HostClosed", ("this host was closed",));
+                let closed = crate::errors::host_closed(py);
                 future.call_method1(py, intern!(py, "set_exception"), (closed.into_value(py),))?;
             }
         }

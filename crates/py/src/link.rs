@@ -288,11 +288,7 @@ fn import(f: &Arc<FuncTy>, target: Target, waits: bool, hub: Option<Arc<HubInner
             let out = match &target {
                 Target::Callable(c) => match c.get(py) {
                     Some(c) => PyTuple::new(py, args).and_then(|args| c.bind(py).call1(args)),
-                    None => Err(errors::raise(
-                        py,
-                        "HostClosed",
-                        ("the host of this component is closed",),
-                    )),
+                    None => Err(errors::component_closed(py)),
                 },
                 Target::Method(name) => {
                     let mut args = args.into_iter();

@@ -75,11 +75,7 @@ impl Program {
     pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         check_fork()?;
         if self.shell.inner.is_closed() {
-            return Err(errors::raise(
-                py,
-                "HostClosed",
-                ("the host of this component is closed",),
-            ));
+            return Err(errors::component_closed(py));
         }
         Ok(())
     }

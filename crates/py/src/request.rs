@@ -21,9 +21,8 @@ pub struct Request {
     pub reply: oneshot::Sender<Answer>,
     /// It may run within its caller's own task.
     pub inline: bool,
+    /// That of the call on whose behalf it is, if any.
     pub context: Option<CallContext>,
-    /// On whose behalf: the address of the call's context; 0: of no call.
-    pub key: usize,
     pub task: Slot,
 }
 

@@ -28,6 +28,29 @@ pub enum End<A> {
     Closed,
 }
 
+impl<A> End<A> {
+    /// Gives the end away, unless somebody reads it. `what` it is of.
+    ///
+    /// Raises where it was given away before.
+    pub fn hand_on(&mut self, what: &str) -> PyResult<Option<A>> {
+        self.check(what)?;
+        match std::mem::replace(self, End::Moved) {
+            End::Fresh(any) => Ok(Some(any)),
+            other => {
+                *self = other;
+                Ok(None)
+            }
+        }
+    }
+
+    pub fn check(&self, what: &str) -> PyResult<()> {
+        match self {
+            End::Moved => Err(moved(what)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A stream that a guest writes: an async iterator.
 #[pyclass(frozen, module = "loop_kit._core")]
 pub struct Stream {
@@ -48,7 +71,7 @@ pub struct Future {
     value: Mutex<Option<Py<PyAny>>>,
 }
 
-pub fn moved(what: &str) -> PyErr {
+fn moved(what: &str) -> PyErr {
     PyRuntimeError::new_err(format!("this {what} was handed on to a component"))
 }
 
@@ -287,7 +310,7 @@ impl Read {
             return Err(PyStopIteration::new_err((v,)));
         }
         if self.hub.is_closed() {
-            return Err(errors::raise(py, "HostClosed", ("this host was closed",)));
+            return Err(errors::host_closed(py));
         }
         if within_poll() {
             return Ok(py.None()); // its turn comes once that poll is over
