@@ -1,0 +1,9 @@
+//! How calls travel between processes.
+//!
+//! `docs/wire.md` is the specification: the encoding of values, wRPC's framing for any peer, and sessions between
+//! loop-kit peers. Nothing here knows wasmtime or Python.
+
+pub mod codec;
+mod failure;
+
+pub use failure::{Code, Failure};
