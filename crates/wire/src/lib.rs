@@ -5,5 +5,9 @@
 
 pub mod codec;
 mod failure;
+pub mod frame;
+mod hello;
+pub mod session;
 
 pub use failure::{Code, Failure};
+pub use hello::{Hello, Interface, Limits, Link, PROTOCOL, serves};

@@ -1,0 +1,243 @@
+//! The records of the handshake and of links.
+
+use crate::codec::{Cursor, Decode, Encode, Invalid};
+use crate::failure::{Code, Failure};
+
+/// The version of the session protocol.
+pub const PROTOCOL: u32 = 1;
+
+/// A struct that is a WIT record with the same fields.
+macro_rules! record {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
+
+        impl Encode for $name {
+            fn encode(&self, out: &mut Vec<u8>) {
+                $(self.$field.encode(out);)*
+            }
+        }
+
+        impl Decode for $name {
+            const LEAST: usize = 0 $(+ <$ty as Decode>::LEAST)*;
+            fn decode(from: &mut Cursor<'_>) -> Result<Self, Invalid> {
+                Ok($name { $($field: Decode::decode(from)?,)* })
+            }
+        }
+    };
+}
+
+record! {
+    /// What each side says of itself when a session begins.
+    pub struct Hello {
+        pub protocol: u32,
+        /// `loop-kit/0.1.0`.
+        pub software: String,
+        /// Who this peer says it is.
+        pub identity: String,
+        /// Proof for the acceptor; empty: none.
+        pub token: Vec<u8>,
+        /// This run of the peer.
+        pub instance: String,
+        /// Of the provider; goes up with every swap.
+        pub generation: u64,
+        /// What may be called here.
+        pub exports: Vec<Interface>,
+        /// What this peer means to call there.
+        pub imports: Vec<Interface>,
+        pub limits: Limits,
+        /// JSON Schema of what a link may configure; empty: there is none.
+        pub config_schema: String,
+        /// Further ways to reach this peer, as addresses.
+        pub transports: Vec<String>,
+        pub resume: Vec<u8>,
+    }
+}
+
+record! {
+    /// An interface as a peer offers or wants it.
+    pub struct Interface {
+        /// `acme:kv/store@0.1.0`.
+        pub name: String,
+        /// SHA-256 of its canonical text; empty: not known.
+        pub digest: Vec<u8>,
+        pub functions: Vec<String>,
+        pub resources: Vec<String>,
+    }
+}
+
+record! {
+    /// What a peer is willing to take.
+    pub struct Limits {
+        /// Bytes of one message.
+        pub message: u64,
+        /// Calls at once.
+        pub calls: u32,
+        /// Streams and futures of one call.
+        pub channels: u32,
+        /// Bytes of credit that a channel begins with.
+        pub window: u32,
+        /// Bytes of credit that the connection begins with.
+        pub connection: u32,
+        /// Milliseconds without a frame after which the connection is given up.
+        pub idle: u32,
+    }
+}
+
+record! {
+    /// One component's import of one interface, with its grant.
+    pub struct Link {
+        pub number: u32,
+        /// `component/interface`, for messages.
+        pub name: String,
+        /// JSON.
+        pub grant: String,
+        /// JSON.
+        pub config: String,
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            message: (64 << 20) + (64 << 10),
+            calls: 1024,
+            channels: 256,
+            window: 1 << 20,
+            connection: 16 << 20,
+            idle: 30_000,
+        }
+    }
+}
+
+impl Default for Hello {
+    fn default() -> Self {
+        Hello {
+            protocol: PROTOCOL,
+            software: concat!("loop-kit/", env!("CARGO_PKG_VERSION")).into(),
+            identity: String::new(),
+            token: vec![],
+            instance: String::new(),
+            generation: 0,
+            exports: vec![],
+            imports: vec![],
+            limits: Limits::default(),
+            config_schema: String::new(),
+            transports: vec![],
+            resume: vec![],
+        }
+    }
+}
+
+impl Hello {
+    /// Whether `theirs` offers all that this side means to call, in versions and with contracts that fit.
+    pub fn satisfied_by(&self, theirs: &Hello) -> Result<(), Failure> {
+        if self.protocol != theirs.protocol {
+            return Err(
+                Failure::new(Code::VersionMismatch, "the peers speak other versions of the session protocol")
+                    .with("ours", self.protocol)
+                    .with("theirs", theirs.protocol),
+            );
+        }
+        self.imports.iter().try_for_each(|wanted| theirs.offers(wanted).map(drop))
+    }
+
+    /// The number of the first function of the exported interface that serves `wanted`, and that interface.
+    pub fn offers(&self, wanted: &Interface) -> Result<(u32, &Interface), Failure> {
+        let mut first = 0;
+        let mut near = None;
+        for offered in &self.exports {
+            let fits = serves(&offered.name, &wanted.name);
+            let known = !offered.digest.is_empty() && !wanted.digest.is_empty();
+            if fits && (!known || offered.digest == wanted.digest) {
+                return Ok((first, offered));
+            }
+            if fits || bare(&offered.name) == bare(&wanted.name) {
+                near = Some((offered, fits));
+            }
+            first += offered.functions.len() as u32;
+        }
+        let Some((offered, fits)) = near else {
+            let offered: Vec<_> = self.exports.iter().map(|i| i.name.as_str()).collect();
+            let message = format!("{} is not offered by {}", wanted.name, self.named());
+            let failure = Failure::new(Code::NoSuchInterface, message).with("interface", &wanted.name);
+            return Err(failure.with("offered", offered.join(", ")));
+        };
+        let message = match fits {
+            true => format!("{} is not the same contract on both sides: their WIT differs", wanted.name),
+            false => format!("{} is wanted, {} is offered", wanted.name, offered.name),
+        };
+        let said = |i: &Interface| match fits {
+            true => i.digest.iter().map(|b| format!("{b:02x}")).collect(),
+            false => i.name.clone(),
+        };
+        Err(Failure::new(Code::VersionMismatch, message)
+            .with("interface", &wanted.name)
+            .with("ours", said(wanted))
+            .with("theirs", said(offered)))
+    }
+
+    fn named(&self) -> &str {
+        match self.identity.as_str() {
+            "" => "the peer",
+            identity => identity,
+        }
+    }
+}
+
+fn bare(name: &str) -> &str {
+    name.split('@').next().unwrap_or(name)
+}
+
+/// Whether an interface offered as `offered` serves one wanted as `wanted`: a name without version fits any, and
+/// versions fit as semver says.
+pub fn serves(offered: &str, wanted: &str) -> bool {
+    if bare(offered) != bare(wanted) {
+        return false;
+    }
+    let (Some((_, offered)), Some((_, wanted))) = (offered.split_once('@'), wanted.split_once('@')) else {
+        return true;
+    };
+    if offered == wanted {
+        return true;
+    }
+    let parts = |v: &str| -> Option<[u64; 3]> {
+        // a pre-release fits itself alone
+        let v = v.split('+').next()?;
+        let mut numbers = v.split('.').map(|n| n.parse().ok());
+        let parts = [numbers.next()??, numbers.next()??, numbers.next()??];
+        numbers.next().is_none().then_some(parts)
+    };
+    match (parts(offered), parts(wanted)) {
+        (Some(o), Some(w)) => {
+            let fixed = w.iter().position(|n| *n > 0).unwrap_or(2);
+            o[..=fixed] == w[..=fixed] && o[fixed + 1..] >= w[fixed + 1..]
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_fit_as_semver_says() {
+        for (offered, wanted, fits) in [
+            ("a:b/c@0.1.2", "a:b/c@0.1.0", true),
+            ("a:b/c@0.1.0", "a:b/c@0.1.2", false),
+            ("a:b/c@0.2.0", "a:b/c@0.1.0", false),
+            ("a:b/c@1.2.0", "a:b/c@1.0.5", true),
+            ("a:b/c@2.0.0", "a:b/c@1.0.0", false),
+            ("a:b/c@0.0.2", "a:b/c@0.0.1", false),
+            ("a:b/c", "a:b/c@0.0.1", true),
+            ("a:b/c@0.1.0", "a:b/c", true),
+            ("a:b/d@0.1.0", "a:b/c@0.1.0", false),
+            ("a:b/c@0.1.0-dev", "a:b/c@0.1.0-dev", true),
+            ("a:b/c@0.1.0-dev", "a:b/c@0.1.0", false),
+        ] {
+            assert_eq!(serves(offered, wanted), fits, "{offered} for {wanted}");
+        }
+    }
+}

@@ -1,0 +1,735 @@
+//! A session on tokio: one task reads and writes its connection, any number of tasks call.
+
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::Sleep;
+
+use super::core::{Called, Core, Event, IdMap, Meta, Times};
+use super::inbox::Inbox;
+use crate::failure::{Code, Failure};
+use crate::frame::Out;
+use crate::hello::{Hello, Link};
+
+/// Time for the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes that the peer leaves unread before it is listened to no longer.
+const UNREAD: usize = 64 << 20;
+/// Turns of reading and writing before other tasks get theirs.
+const TURNS: usize = 16;
+
+/// A connection's two directions.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// What a call is answered with.
+pub enum Reply {
+    Now(Result<Bytes, Failure>),
+    Later(Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send>>),
+    /// It answers by [`Session::respond`] itself and ends by [`Session::close_call`].
+    Task(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+/// What a peer serves, and what it has to say.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers a call. Runs on the session's task: what takes time belongs into [`Reply::Later`].
+    fn call(&self, session: &Session, called: Called) -> Reply;
+
+    /// Whether `theirs` may have a session: who it is, and whether it proves it.
+    fn accept(&self, theirs: &Hello) -> Result<(), Failure> {
+        let _ = theirs;
+        Ok(())
+    }
+
+    /// Binds a link with its grant.
+    fn link(&self, link: Link) -> Result<(), Failure> {
+        Err(Failure::new(Code::NotGranted, "nothing here is served under a grant").with("link", link.name))
+    }
+
+    fn unlink(&self, number: u32) {
+        let _ = number;
+    }
+
+    /// The peer let go of a handle.
+    fn dropped(&self, link: u32, resource: u32, handle: &[u8]) {
+        let _ = (link, resource, handle);
+    }
+
+    /// Reads code or configuration anew.
+    fn reload(&self) -> Result<(), Failure> {
+        Err(Failure::new(Code::Provider, "this provider cannot reload"))
+    }
+
+    /// The session has ended.
+    fn closed(&self, why: &Failure) {
+        let _ = why;
+    }
+}
+
+/// Serves nothing: for peers that only call.
+pub struct Nothing;
+
+impl Handler for Nothing {
+    fn call(&self, _: &Session, called: Called) -> Reply {
+        let failure = Failure::new(Code::NoSuchFunction, "nothing is served here");
+        Reply::Now(Err(failure.with("function", called.function)))
+    }
+}
+
+/// The answer to a call.
+#[derive(Debug)]
+pub struct Answer {
+    pub times: Option<Times>,
+    /// The result's bytes.
+    pub root: Bytes,
+}
+
+type Slot = oneshot::Sender<Result<Answer, Failure>>;
+
+struct Inner {
+    core: Mutex<Core<Slot>>,
+    driver: AtomicWaker,
+    ours: Hello,
+    theirs: OnceLock<Hello>,
+    /// Why it is over.
+    dead: OnceLock<Failure>,
+    /// Those who wait for the handshake or the end.
+    watchers: Mutex<Vec<Waker>>,
+    links: Mutex<IdMap<oneshot::Sender<Option<Failure>>>>,
+    tasks: Mutex<IdMap<AbortHandle>>,
+    reloads: Mutex<(u32, IdMap<oneshot::Sender<Option<Failure>>>)>,
+    /// No new calls; the connection is closed when those on their way are over.
+    leaving: AtomicBool,
+    /// Closed as soon as what is to be written is.
+    closing: AtomicBool,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    // a panic elsewhere leaves these data consistent
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn core(&self) -> MutexGuard<'_, Core<Slot>> {
+        lock(&self.core)
+    }
+
+    fn watch(&self, cx: &mut Context<'_>) {
+        let mut watchers = lock(&self.watchers);
+        if !watchers.iter().any(|w| w.will_wake(cx.waker())) {
+            watchers.push(cx.waker().clone());
+        }
+    }
+
+    fn tell(&self) {
+        std::mem::take(&mut *lock(&self.watchers)).into_iter().for_each(Waker::wake);
+    }
+
+    fn gone(&self) -> Failure {
+        match self.dead.get() {
+            Some(why) if why.code == Code::ProviderGone => Failure { retryable: true, ..why.clone() },
+            Some(why) => Failure::gone(format!("the session is over: {why}"), true),
+            None => Failure::gone("the session is over", true),
+        }
+    }
+}
+
+/// Closes the connection when the last handle of the session is dropped.
+struct Guard(Arc<Inner>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.closing.store(true, Relaxed);
+        self.0.driver.wake();
+    }
+}
+
+/// A session; clones are the same one. Its connection is closed when the last is dropped.
+#[derive(Clone)]
+pub struct Session(Arc<Guard>);
+
+impl Session {
+    /// Begins a session on a connection that this side made. The [`Driver`] is to be spawned.
+    pub fn connect<S: Io>(io: S, ours: Hello, handler: Arc<dyn Handler>) -> (Session, Driver<S>) {
+        let core = Core::initiator(&ours);
+        Self::new(io, core, ours, handler, false)
+    }
+
+    /// The same on a connection that was made to this side.
+    pub fn accept<S: Io>(io: S, ours: Hello, handler: Arc<dyn Handler>) -> (Session, Driver<S>) {
+        let core = Core::acceptor(ours.limits.clone());
+        Self::new(io, core, ours, handler, true)
+    }
+
+    fn new<S: Io>(
+        io: S,
+        core: Core<Slot>,
+        ours: Hello,
+        handler: Arc<dyn Handler>,
+        preface: bool,
+    ) -> (Session, Driver<S>) {
+        let inbox = Inbox::new(ours.limits.message, preface);
+        let idle = Duration::from_millis(ours.limits.idle.max(3).into());
+        let inner = Arc::new(Inner {
+            core: Mutex::new(core),
+            driver: AtomicWaker::new(),
+            ours,
+            theirs: OnceLock::new(),
+            dead: OnceLock::new(),
+            watchers: Mutex::default(),
+            links: Mutex::default(),
+            tasks: Mutex::default(),
+            reloads: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        });
+        let session = Session(Arc::new(Guard(inner.clone())));
+        let driver = Driver {
+            io,
+            session: Arc::downgrade(&session.0),
+            inner,
+            handler,
+            inbox,
+            writing: Out::default(),
+            batch: vec![],
+            idle,
+            heard: Instant::now(),
+            pinged: false,
+            sleep: None,
+            ending: None,
+        };
+        (session, driver)
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.0.0
+    }
+
+    /// Waits for the handshake; what the peer said of itself.
+    ///
+    /// Errors with the peer's refusal, or ours of it.
+    pub async fn ready(&self) -> Result<&Hello, Failure> {
+        std::future::poll_fn(|cx| {
+            self.inner().watch(cx);
+            match (self.inner().theirs.get(), self.inner().dead.get()) {
+                (Some(theirs), _) => Poll::Ready(Ok(theirs)),
+                (None, Some(why)) => Poll::Ready(Err(why.clone())),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// What the peer said of itself, once the handshake is over.
+    pub fn theirs(&self) -> Option<&Hello> {
+        self.inner().theirs.get()
+    }
+
+    /// Waits for the session's end; why it ended.
+    pub async fn closed(&self) -> Failure {
+        std::future::poll_fn(|cx| {
+            self.inner().watch(cx);
+            self.inner().dead.get().map_or(Poll::Pending, |why| Poll::Ready(why.clone()))
+        })
+        .await
+    }
+
+    /// Why the session ended, if it has.
+    pub fn over(&self) -> Option<&Failure> {
+        self.inner().dead.get()
+    }
+
+    /// Calls a function of the peer by its number. `streaming`: its roots may hold streams or futures; then the call
+    /// stays open after the answer until [`Self::close_call`]. Dropping the [`Pending`] cancels the call.
+    pub fn call(&self, function: u32, link: u32, meta: Meta, root: Bytes, streaming: bool) -> Pending {
+        let (tx, rx) = oneshot::channel();
+        let inner = self.inner();
+        let mut core = inner.core();
+        if inner.dead.get().is_some() || inner.leaving.load(Relaxed) {
+            drop(core);
+            let _ = tx.send(Err(inner.gone()));
+            return Pending { session: self.clone(), stream: 0, answer: rx, done: false };
+        }
+        // the clock is read only where it is needed
+        let now = if meta.deadline.is_some() { Instant::now() } else { inner_epoch() };
+        let stream = core.call(now, function, link, meta, root, streaming, tx);
+        drop(core);
+        inner.driver.wake();
+        Pending { session: self.clone(), stream, answer: rx, done: false }
+    }
+
+    /// Answers a call of the peer's, for a [`Reply::Task`].
+    pub fn respond(&self, stream: u32, answer: Result<Bytes, Failure>, times: Option<&Times>, streaming: bool) {
+        self.change(|core| core.respond(stream, answer, times, streaming));
+    }
+
+    /// An invocation with streams or futures is over on this side.
+    pub fn close_call(&self, stream: u32) {
+        self.change(|core| core.close(stream));
+    }
+
+    fn change<R>(&self, f: impl FnOnce(&mut Core<Slot>) -> R) -> R {
+        let r = f(&mut self.inner().core());
+        self.inner().driver.wake();
+        r
+    }
+
+    /// The next chunk of a stream of that invocation, or a future's value.
+    pub fn poll_read(&self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
+        let polled = self.inner().core().poll_read(stream, path, cx);
+        if polled.is_ready() {
+            self.inner().driver.wake();
+        }
+        polled
+    }
+
+    /// The reader of a stream or future has gone.
+    pub fn stop(&self, stream: u32, path: &[u32]) {
+        self.change(|core| core.stop(stream, path));
+    }
+
+    /// Bytes that may be written to a stream or future now; `None`: nobody reads it.
+    pub fn poll_write(&self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        self.inner().core().poll_write(stream, path, cx)
+    }
+
+    /// Writes a chunk or a future's value, once [`Self::poll_write`] allows it.
+    pub fn write(&self, stream: u32, path: &[u32], chunk: Bytes) {
+        self.change(|core| core.write(stream, path, chunk));
+    }
+
+    /// A stream or future ends without its end.
+    pub fn lose(&self, stream: u32, path: &[u32], failure: &Failure) {
+        self.change(|core| core.lose(stream, path, failure));
+    }
+
+    /// Binds a link at the peer.
+    pub async fn link(&self, link: Link) -> Result<(), Failure> {
+        let (tx, rx) = oneshot::channel();
+        lock(&self.inner().links).insert(link.number, tx);
+        self.change(|core| core.link(&link))?;
+        self.told(rx).await
+    }
+
+    pub fn unlink(&self, number: u32) {
+        self.change(|core| core.unlink(number));
+    }
+
+    /// Lets go of a handle that the peer made.
+    pub fn drop_handle(&self, link: u32, resource: u32, handle: &[u8]) {
+        if self.over().is_none() {
+            self.change(|core| core.drop_handle(link, resource, handle));
+        }
+    }
+
+    /// Asks the peer to read its code anew.
+    pub async fn reload(&self) -> Result<(), Failure> {
+        let (tx, rx) = oneshot::channel();
+        let number = {
+            let mut reloads = lock(&self.inner().reloads);
+            reloads.0 += 1;
+            let number = reloads.0;
+            reloads.1.insert(number, tx);
+            number
+        };
+        self.change(|core| core.reload(number));
+        self.told(rx).await
+    }
+
+    async fn told(&self, rx: oneshot::Receiver<Option<Failure>>) -> Result<(), Failure> {
+        if self.over().is_some() {
+            return Err(self.inner().gone());
+        }
+        match rx.await {
+            Ok(None) => Ok(()),
+            Ok(Some(failure)) => Err(failure),
+            Err(_) => Err(self.inner().gone()),
+        }
+    }
+
+    /// Leaves: no new calls, those on their way end first. Returns when the connection is closed.
+    pub async fn leave(&self, why: &Failure) {
+        self.inner().leaving.store(true, Relaxed);
+        self.change(|core| core.go_away(why));
+        self.closed().await;
+    }
+
+    /// Closes the connection now; calls that wait fail with `provider-gone`.
+    pub fn close(&self) {
+        self.inner().closing.store(true, Relaxed);
+        self.inner().driver.wake();
+    }
+}
+
+/// Some moment; where no deadline is given, none is looked at.
+fn inner_epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+/// A call that is not answered yet. Dropping it cancels the call.
+pub struct Pending {
+    session: Session,
+    stream: u32,
+    answer: oneshot::Receiver<Result<Answer, Failure>>,
+    done: bool,
+}
+
+impl Pending {
+    /// Names the invocation, for its streams and futures.
+    pub fn stream(&self) -> u32 {
+        self.stream
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Answer, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.answer).poll(cx));
+        self.done = true;
+        Poll::Ready(answer.unwrap_or_else(|_| Err(self.session.inner().gone())))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.done && self.stream != 0 {
+            let user = self.session.change(|core| core.cancel(self.stream));
+            drop(user);
+        }
+    }
+}
+
+/// Reads and writes a session's connection until it ends; returns why it did.
+pub struct Driver<S> {
+    io: S,
+    session: Weak<Guard>,
+    inner: Arc<Inner>,
+    handler: Arc<dyn Handler>,
+    inbox: Inbox,
+    writing: Out,
+    batch: Vec<Event<Slot>>,
+    idle: Duration,
+    heard: Instant,
+    pinged: bool,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// It is over as soon as what is left is written.
+    ending: Option<Failure>,
+}
+
+impl<S: Io> Future for Driver<S> {
+    type Output = Failure;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
+        let me = &mut *self;
+        me.inner.driver.register(cx.waker());
+        let why = match me.turn(cx) {
+            Ok(Some(why)) => why,
+            Ok(None) => return Poll::Pending,
+            Err(e) => Failure::gone(format!("the connection broke: {e}"), false),
+        };
+        me.end(&why);
+        Poll::Ready(why)
+    }
+}
+
+impl<S: Io> Driver<S> {
+    fn turn(&mut self, cx: &mut Context<'_>) -> std::io::Result<Option<Failure>> {
+        for _ in 0..TURNS {
+            let read = self.ending.is_none() && self.read(cx)?;
+            if self.time(cx) {
+                continue;
+            }
+            if self.write(cx)? {
+                // everything is written
+                if let Some(why) = self.ending.take() {
+                    return Ok(Some(why));
+                }
+                if self.inner.closing.load(Relaxed) {
+                    return Ok(Some(Failure::gone("the session was closed", true)));
+                }
+                if self.inner.leaving.load(Relaxed) && self.inner.core().busy() == 0 {
+                    return Ok(Some(Failure::gone("the session was left", true)));
+                }
+            }
+            if !read {
+                return Ok(None);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(None)
+    }
+
+    /// Reads once and deals with what came; false where there is nothing.
+    fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        if self.writing.len() > UNREAD {
+            return Ok(false);
+        }
+        let mut buffer = ReadBuf::uninit(self.inbox.space());
+        match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(r) => r?,
+        }
+        let n = buffer.filled().len();
+        if n == 0 {
+            self.ending = Some(Failure::gone("the peer closed the connection", false));
+            return Ok(true);
+        }
+        // SAFETY: that many bytes were filled.
+        unsafe { self.inbox.filled(n) };
+        self.heard = Instant::now();
+        self.pinged = false;
+        let failed = {
+            let mut core = self.inner.core();
+            loop {
+                match core.event(&mut self.inbox) {
+                    Ok(Some(event)) => self.batch.push(event),
+                    Ok(None) => break None,
+                    Err(failure) => break Some(failure),
+                }
+            }
+        };
+        self.deal();
+        if let Some(failure) = failed {
+            let mut core = self.inner.core();
+            if core.is_open() {
+                core.go_away(&failure);
+            } else if self.inner.theirs.get().is_none() && failure.code == Code::Protocol {
+                core.refuse(&failure);
+            }
+            self.ending = Some(failure);
+        }
+        Ok(true)
+    }
+
+    /// Deals with the events of one read; answers that are there at once are written together.
+    fn deal(&mut self) {
+        let mut answers = vec![];
+        for event in std::mem::take(&mut self.batch) {
+            match event {
+                Event::Called(called) => self.called(called, &mut answers),
+                Event::Answered { user, times, root, .. } => {
+                    let _ = user.send(Ok(Answer { times, root }));
+                }
+                Event::Failed { user, failure } => {
+                    let _ = user.send(Err(failure));
+                }
+                Event::Cancelled { stream } => {
+                    if let Some(task) = lock(&self.inner.tasks).remove(&stream) {
+                        task.abort();
+                        let failure = Failure::new(Code::Cancelled, "the call was cancelled");
+                        answers.push((stream, Err(failure), None));
+                    }
+                }
+                Event::Hello(theirs) => self.greet(theirs),
+                Event::Welcome(theirs) => match self.inner.ours.satisfied_by(&theirs) {
+                    Ok(()) => {
+                        let _ = self.inner.theirs.set(theirs);
+                        self.inner.tell();
+                    }
+                    Err(failure) => {
+                        self.inner.core().go_away(&failure);
+                        self.ending = Some(failure);
+                    }
+                },
+                Event::Link(link) => {
+                    let number = link.number;
+                    let failure = self.handler.link(link).err();
+                    self.inner.core().linked(number, failure);
+                }
+                Event::Linked(number, failure) => {
+                    if let Some(tx) = lock(&self.inner.links).remove(&number) {
+                        let _ = tx.send(failure);
+                    }
+                }
+                Event::Unlink(number) => self.handler.unlink(number),
+                Event::Dropped(link, resource, handle) => self.handler.dropped(link, resource, &handle),
+                Event::Reload(number) => {
+                    let failure = self.handler.reload().err();
+                    self.inner.core().reloaded(number, failure);
+                }
+                Event::Reloaded(number, failure) => {
+                    if let Some(tx) = lock(&self.inner.reloads).1.remove(&number) {
+                        let _ = tx.send(failure);
+                    }
+                }
+                Event::GoingAway(_) => self.inner.leaving.store(true, Relaxed),
+            }
+        }
+        if !answers.is_empty() {
+            let mut core = self.inner.core();
+            for (stream, answer, times) in answers {
+                core.respond(stream, answer, times.as_ref(), false);
+            }
+        }
+    }
+
+    fn called(
+        &mut self,
+        called: Called,
+        answers: &mut Vec<(u32, Result<Bytes, Failure>, Option<Times>)>,
+    ) {
+        let Some(session) = self.session.upgrade().map(Session) else {
+            return;
+        };
+        let (stream, timed, at) = (called.stream, called.meta.timed, called.at);
+        let began = timed.then(Instant::now);
+        let spent = move || {
+            began.map(|began| Times {
+                queue: began.duration_since(at).as_nanos() as u64,
+                provider: began.elapsed().as_nanos() as u64,
+                ..Times::default()
+            })
+        };
+        match self.handler.call(&session, called) {
+            Reply::Now(answer) => answers.push((stream, answer, spent())),
+            Reply::Later(later) => self.spawn(stream, async move {
+                let answer = later.await;
+                session.respond(stream, answer, spent().as_ref(), false);
+            }),
+            Reply::Task(task) => self.spawn(stream, task),
+        }
+    }
+
+    fn spawn(&self, stream: u32, task: impl Future<Output = ()> + Send + 'static) {
+        let inner = Arc::downgrade(&self.inner);
+        let mut tasks = lock(&self.inner.tasks);
+        let task = tokio::spawn(async move {
+            task.await;
+            if let Some(inner) = inner.upgrade() {
+                lock(&inner.tasks).remove(&stream);
+            }
+        });
+        tasks.insert(stream, task.abort_handle());
+    }
+
+    /// Answers a HELLO.
+    fn greet(&mut self, theirs: Hello) {
+        let ours = &self.inner.ours;
+        let fits = if theirs.protocol != ours.protocol {
+            ours.satisfied_by(&theirs)
+        } else {
+            self.handler
+                .accept(&theirs)
+                .and_then(|()| theirs.satisfied_by(ours))
+                .and_then(|()| ours.satisfied_by(&theirs))
+        };
+        match fits {
+            Ok(()) => {
+                self.inner.core().welcome(ours, &theirs);
+                let _ = self.inner.theirs.set(theirs);
+                self.inner.tell();
+            }
+            Err(failure) => {
+                self.inner.core().refuse(&failure);
+                self.ending = Some(failure);
+            }
+        }
+    }
+
+    /// Writes what there is; true where all of it is written.
+    fn write(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        loop {
+            if self.writing.is_empty() {
+                self.inner.core().take(&mut self.writing);
+            }
+            if self.writing.is_empty() {
+                return match Pin::new(&mut self.io).poll_flush(cx) {
+                    Poll::Ready(r) => r.map(|()| true),
+                    Poll::Pending => Ok(false),
+                };
+            }
+            let mut slices = [IoSlice::new(&[]); 16];
+            let n = self.writing.slices(&mut slices);
+            match Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..n]) {
+                Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => self.writing.advance(n),
+                Poll::Ready(Err(e)) => return Err(e),
+                Poll::Pending => return Ok(false),
+            }
+        }
+    }
+
+    /// Ends what is late, and keeps the connection alive. True where there is something to deal with or to write.
+    fn time(&mut self, cx: &mut Context<'_>) -> bool {
+        let (deadline, open) = {
+            let core = self.inner.core();
+            (core.next_deadline(), core.is_open())
+        };
+        let alive = match (open, self.pinged) {
+            (false, _) => self.heard + HANDSHAKE,
+            (true, false) => self.heard + self.idle / 3,
+            (true, true) => self.heard + self.idle,
+        };
+        let next = deadline.map_or(alive, |d| d.min(alive));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next.into())));
+        if next < sleep.deadline().into_std() {
+            sleep.as_mut().reset(next.into());
+        }
+        if sleep.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        let now = Instant::now();
+        if now < next {
+            // it was set for what is over by now
+            sleep.as_mut().reset(next.into());
+            return sleep.as_mut().poll(cx).is_ready();
+        }
+        self.batch = self.inner.core().expire(now);
+        self.deal();
+        if now >= alive && self.ending.is_none() {
+            if !open {
+                self.ending = Some(Failure::gone("the peer did not begin a session in time", false));
+            } else if self.pinged {
+                self.ending = Some(Failure::gone(
+                    format!("nothing was heard of the peer for {} s", self.idle.as_secs_f64()),
+                    false,
+                ));
+            } else {
+                self.pinged = true;
+                self.inner.core().ping([0; 8]);
+            }
+        }
+        true
+    }
+
+    fn end(&mut self, why: &Failure) {
+        let _ = self.inner.dead.set(why.clone());
+        let waiting = self.inner.core().abandon();
+        for (user, sent) in waiting {
+            let failure = match why.code {
+                Code::ProviderGone => Failure { retryable: !sent, ..why.clone() },
+                _ => Failure::gone(format!("the session ended: {why}"), !sent),
+            };
+            let _ = user.send(Err(failure));
+        }
+        lock(&self.inner.tasks).drain().for_each(|(_, task)| task.abort());
+        lock(&self.inner.links).clear();
+        lock(&self.inner.reloads).1.clear();
+        self.handler.closed(why);
+        self.inner.tell();
+    }
+}
+
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        // dropped before its end, as with its runtime: nobody may wait for ever
+        if self.inner.dead.get().is_none() {
+            let _ = self.inner.dead.set(Failure::gone("the session's task was dropped", false));
+            drop(self.inner.core().abandon());
+            lock(&self.inner.links).clear();
+            lock(&self.inner.reloads).1.clear();
+            self.inner.tell();
+        }
+    }
+}
