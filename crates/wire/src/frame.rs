@@ -109,7 +109,8 @@ impl Out {
     pub fn frame_of(&mut self, kind: u8, stream: u32, head: &[u8], body: Bytes) {
         let length = head.len() + body.len();
         debug_assert!(length <= FRAME);
-        self.tail.extend_from_slice(&Header { length, kind, stream }.bytes());
+        self.tail
+            .extend_from_slice(&Header { length, kind, stream }.bytes());
         self.tail.extend_from_slice(head);
         if body.len() < BIG {
             self.tail.extend_from_slice(&body);

@@ -134,13 +134,16 @@ impl Hello {
     /// Whether `theirs` offers all that this side means to call, in versions and with contracts that fit.
     pub fn satisfied_by(&self, theirs: &Hello) -> Result<(), Failure> {
         if self.protocol != theirs.protocol {
-            return Err(
-                Failure::new(Code::VersionMismatch, "the peers speak other versions of the session protocol")
-                    .with("ours", self.protocol)
-                    .with("theirs", theirs.protocol),
-            );
+            return Err(Failure::new(
+                Code::VersionMismatch,
+                "the peers speak other versions of the session protocol",
+            )
+            .with("ours", self.protocol)
+            .with("theirs", theirs.protocol));
         }
-        self.imports.iter().try_for_each(|wanted| theirs.offers(wanted).map(drop))
+        self.imports
+            .iter()
+            .try_for_each(|wanted| theirs.offers(wanted).map(drop))
     }
 
     /// The number of the first function of the exported interface that serves `wanted`, and that interface.
@@ -165,7 +168,10 @@ impl Hello {
             return Err(failure.with("offered", offered.join(", ")));
         };
         let message = match fits {
-            true => format!("{} is not the same contract on both sides: their WIT differs", wanted.name),
+            true => format!(
+                "{} is not the same contract on both sides: their WIT differs",
+                wanted.name
+            ),
             false => format!("{} is wanted, {} is offered", wanted.name, offered.name),
         };
         let said = |i: &Interface| match fits {

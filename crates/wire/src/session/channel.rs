@@ -55,16 +55,25 @@ fn gone() -> Failure {
 impl<U> Core<U> {
     /// The channel, made where it is new. None where the call is over.
     fn channel(&mut self, stream: u32, path: &[u32], inward: bool) -> Result<Option<&mut Channel>, Failure> {
-        let credit = if inward { self.our_limits().window } else { self.theirs.window };
+        let credit = if inward {
+            self.our_limits().window
+        } else {
+            self.theirs.window
+        };
         let most = self.our_limits().channels as usize;
         let Some(open) = self.open.get_mut(&stream) else {
             return Ok(None);
         };
-        let found = open.channels.iter().position(|c| c.inward == inward && *c.path == *path);
+        let found = open
+            .channels
+            .iter()
+            .position(|c| c.inward == inward && *c.path == *path);
         let at = match found {
             Some(at) => at,
             None if open.channels.len() >= most => {
-                return Err(Failure::protocol(format!("more than {most} streams and futures in one call")));
+                return Err(Failure::protocol(format!(
+                    "more than {most} streams and futures in one call"
+                )));
             }
             None => {
                 open.channels.push(Channel {
@@ -186,7 +195,12 @@ impl<U> Core<U> {
     /// The next chunk of a stream, or a future's value, without waiting longer than there is one.
     ///
     /// Errors when the writer is lost, or the call is over.
-    pub fn poll_read(&mut self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
+    pub fn poll_read(
+        &mut self,
+        stream: u32,
+        path: &[u32],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Bytes, Failure>> {
         let window = self.our_limits().window;
         let channel = match self.channel(stream, path, true) {
             Ok(Some(channel)) => channel,

@@ -194,7 +194,11 @@ impl<U> Core<U> {
     fn new(initiator: bool, limits: Limits) -> Self {
         Core {
             initiator,
-            phase: if initiator { Phase::Offered } else { Phase::Awaiting },
+            phase: if initiator {
+                Phase::Offered
+            } else {
+                Phase::Awaiting
+            },
             allowed: limits.connection.into(),
             ours: limits,
             theirs: Limits::default(),
@@ -294,7 +298,14 @@ impl<U> Core<U> {
         if self.waiting.is_empty() && self.room(&root) {
             self.send_call(stream, function, link, &meta, root);
         } else {
-            self.waiting.push_back(Waiting { stream, function, link, meta, root, since: now });
+            self.waiting.push_back(Waiting {
+                stream,
+                function,
+                link,
+                meta,
+                root,
+                since: now,
+            });
         }
         stream
     }
@@ -396,8 +407,11 @@ impl<U> Core<U> {
     }
 
     fn too_long(&self) -> Failure {
-        Failure::new(Code::Overloaded, "a message is longer than this peer takes, or too many are on their way")
-            .with("limit", self.ours.message)
+        Failure::new(
+            Code::Overloaded,
+            "a message is longer than this peer takes, or too many are on their way",
+        )
+        .with("limit", self.ours.message)
     }
 
     fn fail(&mut self, stream: u32, failure: &Failure) {
@@ -488,10 +502,17 @@ impl<U> Core<U> {
             return vec![];
         }
         let late = |o: &Open<U>| !o.answered && o.deadline.is_some_and(|(at, _)| at <= now);
-        let over: Vec<_> = self.open.iter().filter(|(_, o)| late(o)).map(|(s, _)| *s).collect();
+        let over: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, o)| late(o))
+            .map(|(s, _)| *s)
+            .collect();
         let mut events = vec![];
         for stream in over {
-            let Some(open) = self.open.get_mut(&stream) else { continue };
+            let Some(open) = self.open.get_mut(&stream) else {
+                continue;
+            };
             let seconds = open.deadline.take().map_or(0.0, |(_, d)| d.as_secs_f64());
             let failure = Failure::new(
                 Code::DeadlineExceeded,
@@ -507,7 +528,11 @@ impl<U> Core<U> {
                 events.push(Event::Cancelled { stream });
             }
         }
-        let next = self.open.values().filter(|o| !o.answered).filter_map(|o| o.deadline);
+        let next = self
+            .open
+            .values()
+            .filter(|o| !o.answered)
+            .filter_map(|o| o.deadline);
         self.earliest = next.map(|(at, _)| at.max(now + TICK)).min();
         events
     }
@@ -528,7 +553,9 @@ impl<U> Core<U> {
     pub fn link(&mut self, link: &Link) -> Result<(), Failure> {
         let size = link.name.len() + link.grant.len() + link.config.len();
         if size + 64 > FRAME {
-            return Err(Failure::new(Code::BadValue, "grant and config of a link are too long").with("limit", FRAME));
+            return Err(
+                Failure::new(Code::BadValue, "grant and config of a link are too long").with("limit", FRAME),
+            );
         }
         self.out.frame(kind::LINK, 0, |b| link.encode(b));
         Ok(())
@@ -544,7 +571,8 @@ impl<U> Core<U> {
 
     /// Lets go of a handle that the peer made.
     pub fn drop_handle(&mut self, link: u32, resource: u32, handle: &[u8]) {
-        self.out.frame(kind::DROP, 0, |b| (link, resource, handle).encode(b));
+        self.out
+            .frame(kind::DROP, 0, |b| (link, resource, handle).encode(b));
     }
 
     pub fn reload(&mut self, number: u32) {
@@ -592,7 +620,13 @@ impl<U> Core<U> {
         body: Bytes,
         path: Option<Box<[u32]>>,
     ) {
-        let part = Part { kind, head, body, begun: false, path };
+        let part = Part {
+            kind,
+            head,
+            body,
+            begun: false,
+            path,
+        };
         match self.sending.iter_mut().find(|(s, _)| *s == stream) {
             Some((_, parts)) => parts.push_back(part),
             None => self.sending.push_back((stream, VecDeque::from([part]))),
@@ -608,7 +642,9 @@ impl<U> Core<U> {
     fn pump(&mut self) {
         let mut stuck = 0;
         while self.out.len() < AHEAD && stuck < self.sending.len() {
-            let Some((stream, mut parts)) = self.sending.pop_front() else { return };
+            let Some((stream, mut parts)) = self.sending.pop_front() else {
+                return;
+            };
             let moved = match parts.front_mut() {
                 // given up meanwhile: what has begun must be ended all the same, or the peer waits for the rest
                 Some(part) => self.send_part(stream, part),
@@ -646,7 +682,9 @@ impl<U> Core<U> {
             return false; // not enough credit yet
         }
         head.append(&mut part.head);
-        let body = part.body.split_to(part.body.len().min(most as usize - head.len()));
+        let body = part
+            .body
+            .split_to(part.body.len().min(most as usize - head.len()));
         let n = head.len() + body.len();
         part.begun = true;
         let more = if part.body.is_empty() { 0 } else { kind::MORE };
@@ -690,7 +728,14 @@ impl<U> Core<U> {
     }
 
     fn arrived(&mut self, arrived: Arrived) -> Result<Option<Event<U>>, Failure> {
-        let Arrived { kind: k, stream, mut payload, charged, state, path } = arrived;
+        let Arrived {
+            kind: k,
+            stream,
+            mut payload,
+            charged,
+            state,
+            path,
+        } = arrived;
         if self.phase != Phase::Open {
             return self.handshake(k, stream, payload).map(Some);
         }
@@ -727,7 +772,12 @@ impl<U> Core<U> {
                 if !streaming || user.is_none() {
                     self.close(stream);
                 }
-                Ok(user.map(|user| Event::Answered { user, stream, times, root: payload }))
+                Ok(user.map(|user| Event::Answered {
+                    user,
+                    stream,
+                    times,
+                    root: payload,
+                }))
             }
             kind::FAIL => {
                 let failure: Failure = record(&payload)?;
@@ -825,7 +875,9 @@ impl<U> Core<U> {
                 Ok(Event::Welcome(hello))
             }
             (Phase::Offered, kind::REFUSE, 0) => Err(record(&payload)?),
-            _ => Err(Failure::protocol(format!("frame {k:#04x} before the handshake is over"))),
+            _ => Err(Failure::protocol(format!(
+                "frame {k:#04x} before the handshake is over"
+            ))),
         }
     }
 
@@ -841,8 +893,16 @@ impl<U> Core<U> {
     /// Errors unless the stream is one that has been: late frames of a call that is over are no offence.
     pub(super) fn known_stream(&self, stream: u32) -> Result<(), Failure> {
         let ours = stream % 2 == u32::from(self.initiator);
-        let been = if ours { stream < self.next } else { stream <= self.highest };
-        if stream != 0 && been { Ok(()) } else { Err(Failure::protocol(format!("stream {stream} was never opened"))) }
+        let been = if ours {
+            stream < self.next
+        } else {
+            stream <= self.highest
+        };
+        if stream != 0 && been {
+            Ok(())
+        } else {
+            Err(Failure::protocol(format!("stream {stream} was never opened")))
+        }
     }
 
     fn called(&mut self, stream: u32, mut payload: Bytes) -> Result<Option<Event<U>>, Failure> {
@@ -879,7 +939,14 @@ impl<U> Core<U> {
                 channels: vec![],
             },
         );
-        Ok(Some(Event::Called(Called { stream, function, link, meta, root: payload, at })))
+        Ok(Some(Event::Called(Called {
+            stream,
+            function,
+            link,
+            meta,
+            root: payload,
+            at,
+        })))
     }
 }
 
@@ -949,7 +1016,10 @@ fn read_meta(from: &mut Cursor<'_>) -> Result<Meta, Failure> {
     if flags & !flag::ALL != 0 {
         return Err(Failure::protocol(format!("unknown flags {flags:#04x} of a call")));
     }
-    let mut meta = Meta { timed: flags & flag::TIMED != 0, ..Meta::default() };
+    let mut meta = Meta {
+        timed: flags & flag::TIMED != 0,
+        ..Meta::default()
+    };
     if flags & flag::DEADLINE != 0 {
         // no clock reaches further than this
         let most = u64::from(u32::MAX) * 1_000_000;
@@ -991,9 +1061,18 @@ fn read_times(payload: &mut Bytes) -> Result<Option<Times>, Failure> {
         0 => None,
         1 => {
             let (queue, decode, provider, encode) = Decode::decode(&mut from)?;
-            Some(Times { queue, decode, provider, encode })
+            Some(Times {
+                queue,
+                decode,
+                provider,
+                encode,
+            })
         }
-        flags => return Err(Failure::protocol(format!("unknown flags {flags:#04x} of a result"))),
+        flags => {
+            return Err(Failure::protocol(format!(
+                "unknown flags {flags:#04x} of a result"
+            )));
+        }
     };
     let head = payload.len() - from.rest().len();
     payload.advance(head);

@@ -131,12 +131,17 @@ impl Inner {
     }
 
     fn tell(&self) {
-        std::mem::take(&mut *lock(&self.watchers)).into_iter().for_each(Waker::wake);
+        std::mem::take(&mut *lock(&self.watchers))
+            .into_iter()
+            .for_each(Waker::wake);
     }
 
     fn gone(&self) -> Failure {
         match self.dead.get() {
-            Some(why) if why.code == Code::ProviderGone => Failure { retryable: true, ..why.clone() },
+            Some(why) if why.code == Code::ProviderGone => Failure {
+                retryable: true,
+                ..why.clone()
+            },
             Some(why) => Failure::gone(format!("the session is over: {why}"), true),
             None => Failure::gone("the session is over", true),
         }
@@ -238,7 +243,10 @@ impl Session {
     pub async fn closed(&self) -> Failure {
         std::future::poll_fn(|cx| {
             self.inner().watch(cx);
-            self.inner().dead.get().map_or(Poll::Pending, |why| Poll::Ready(why.clone()))
+            self.inner()
+                .dead
+                .get()
+                .map_or(Poll::Pending, |why| Poll::Ready(why.clone()))
         })
         .await
     }
@@ -257,18 +265,38 @@ impl Session {
         if inner.dead.get().is_some() || inner.leaving.load(Relaxed) {
             drop(core);
             let _ = tx.send(Err(inner.gone()));
-            return Pending { session: self.clone(), stream: 0, answer: rx, done: false };
+            return Pending {
+                session: self.clone(),
+                stream: 0,
+                answer: rx,
+                done: false,
+            };
         }
         // the clock is read only where it is needed
-        let now = if meta.deadline.is_some() { Instant::now() } else { inner_epoch() };
+        let now = if meta.deadline.is_some() {
+            Instant::now()
+        } else {
+            inner_epoch()
+        };
         let stream = core.call(now, function, link, meta, root, streaming, tx);
         drop(core);
         inner.driver.wake();
-        Pending { session: self.clone(), stream, answer: rx, done: false }
+        Pending {
+            session: self.clone(),
+            stream,
+            answer: rx,
+            done: false,
+        }
     }
 
     /// Answers a call of the peer's, for a [`Reply::Task`].
-    pub fn respond(&self, stream: u32, answer: Result<Bytes, Failure>, times: Option<&Times>, streaming: bool) {
+    pub fn respond(
+        &self,
+        stream: u32,
+        answer: Result<Bytes, Failure>,
+        times: Option<&Times>,
+        streaming: bool,
+    ) {
         self.change(|core| core.respond(stream, answer, times, streaming));
     }
 
@@ -518,7 +546,9 @@ impl<S: Io> Driver<S> {
         for event in std::mem::take(&mut self.batch) {
             match event {
                 Event::Called(called) => self.called(called, &mut answers),
-                Event::Answered { user, times, root, .. } => {
+                Event::Answered {
+                    user, times, root, ..
+                } => {
                     let _ = user.send(Ok(Answer { times, root }));
                 }
                 Event::Failed { user, failure } => {
@@ -574,11 +604,7 @@ impl<S: Io> Driver<S> {
         }
     }
 
-    fn called(
-        &mut self,
-        called: Called,
-        answers: &mut Vec<(u32, Result<Bytes, Failure>, Option<Times>)>,
-    ) {
+    fn called(&mut self, called: Called, answers: &mut Vec<(u32, Result<Bytes, Failure>, Option<Times>)>) {
         let Some(session) = self.session.upgrade().map(Session) else {
             return;
         };
@@ -672,7 +698,9 @@ impl<S: Io> Driver<S> {
             (true, true) => self.heard + self.idle,
         };
         let next = deadline.map_or(alive, |d| d.min(alive));
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next.into())));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next.into())));
         if next < sleep.deadline().into_std() {
             sleep.as_mut().reset(next.into());
         }
@@ -708,7 +736,10 @@ impl<S: Io> Driver<S> {
         let waiting = self.inner.core().abandon();
         for (user, sent) in waiting {
             let failure = match why.code {
-                Code::ProviderGone => Failure { retryable: !sent, ..why.clone() },
+                Code::ProviderGone => Failure {
+                    retryable: !sent,
+                    ..why.clone()
+                },
                 _ => Failure::gone(format!("the session ended: {why}"), !sent),
             };
             let _ = user.send(Err(failure));
@@ -725,7 +756,10 @@ impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         // dropped before its end, as with its runtime: nobody may wait for ever
         if self.inner.dead.get().is_none() {
-            let _ = self.inner.dead.set(Failure::gone("the session's task was dropped", false));
+            let _ = self
+                .inner
+                .dead
+                .set(Failure::gone("the session's task was dropped", false));
             drop(self.inner.core().abandon());
             lock(&self.inner.links).clear();
             lock(&self.inner.reloads).1.clear();

@@ -144,7 +144,8 @@ impl Inbox {
                 header.length
             )));
         }
-        let plain = header.kind < kind::MORE && (self.partial.is_empty() || !self.partial.contains_key(&header.stream));
+        let plain = header.kind < kind::MORE
+            && (self.partial.is_empty() || !self.partial.contains_key(&header.stream));
         if plain && self.buffer.len() >= HEADER + header.length {
             self.buffer.advance(HEADER);
             return Ok(Some(Arrived {
@@ -173,14 +174,21 @@ impl Inbox {
         let there = self.buffer.len().min(length);
         bytes.extend_from_slice(&self.buffer[..there]);
         self.buffer.advance(there);
-        self.body = Some(Body { header, bytes, need: length - there });
+        self.body = Some(Body {
+            header,
+            bytes,
+            need: length - there,
+        });
     }
 
     /// A frame of a long message; false where not enough of it is there yet.
     fn begin_part(&mut self, header: Header) -> Result<bool, Failure> {
         let k = header.kind & !kind::MORE;
         if !matches!(k, kind::CALL | kind::RESULT | kind::DATA) {
-            return Err(Failure::protocol(format!("frame {:#04x} within a message in parts", header.kind)));
+            return Err(Failure::protocol(format!(
+                "frame {:#04x} within a message in parts",
+                header.kind
+            )));
         }
         if let Some(partial) = self.partial.get_mut(&header.stream) {
             if partial.kind != k {
@@ -209,7 +217,14 @@ impl Inbox {
         let bytes = if skipped { BytesMut::new() } else { gather(total) };
         self.partial.insert(
             header.stream,
-            Partial { kind: k, bytes: BytesMut::new(), total, path, skipped, told: false },
+            Partial {
+                kind: k,
+                bytes: BytesMut::new(),
+                total,
+                path,
+                skipped,
+                told: false,
+            },
         );
         // the size itself is no part of the message
         self.buffer.advance(size);
@@ -238,7 +253,9 @@ impl Inbox {
             let first = !std::mem::replace(&mut partial.told, true);
             arrived.state = if first { State::TooLong } else { State::Part };
         } else if bytes.len() > partial.total || (last && bytes.len() != partial.total) {
-            return Err(Failure::protocol("a message is not of the size that was announced"));
+            return Err(Failure::protocol(
+                "a message is not of the size that was announced",
+            ));
         } else if last {
             self.gathered -= partial.total;
             arrived.payload = bytes.freeze();
@@ -256,7 +273,9 @@ impl Inbox {
     fn take_preface(&mut self) -> Result<bool, Failure> {
         let n = self.buffer.len().min(PREFACE.len());
         if self.buffer[..n] != PREFACE[..n] {
-            return Err(Failure::protocol("this is no session: it does not begin with LOOP and version 1"));
+            return Err(Failure::protocol(
+                "this is no session: it does not begin with LOOP and version 1",
+            ));
         }
         if n < PREFACE.len() {
             return Ok(false);
