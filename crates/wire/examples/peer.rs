@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use loop_wire::session::{Called, Handler, Meta, Nothing, Reply, Session};
+use loop_wire::session::{Called, Handler, Meta, Nothing, Reply, Request, Session};
 use loop_wire::{Hello, Interface};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -85,6 +85,14 @@ impl Figures {
     }
 }
 
+fn request(meta: &Meta, root: &Bytes) -> Request {
+    Request {
+        meta: meta.clone(),
+        root: root.clone(),
+        ..Request::default()
+    }
+}
+
 async fn drive(folder: PathBuf) -> Any<()> {
     let mut figures = Figures(vec![]);
     let (io, meta) = (
@@ -123,7 +131,7 @@ async fn drive(folder: PathBuf) -> Any<()> {
         let mut took = Vec::with_capacity(n);
         for i in 0..n + n / 10 {
             let t = Instant::now();
-            let answer = session.call(0, 0, meta.clone(), root.clone(), false).await?;
+            let answer = session.call(request(&meta, root)).await?;
             if i >= n / 10 {
                 took.push(t.elapsed());
             }
@@ -139,7 +147,7 @@ async fn drive(folder: PathBuf) -> Any<()> {
                 let (session, small, meta) = (session.clone(), small.clone(), meta.clone());
                 tokio::spawn(async move {
                     for _ in 0..n / window {
-                        session.call(0, 0, meta.clone(), small.clone(), false).await?;
+                        session.call(request(&meta, &small)).await?;
                     }
                     Ok::<_, loop_wire::Failure>(())
                 })

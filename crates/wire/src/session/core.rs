@@ -13,7 +13,7 @@ use super::channel::Channel;
 use super::inbox::{Arrived, Inbox, State};
 use crate::codec::{Cursor, Decode, Encode, put_unsigned};
 use crate::failure::{Code, Failure};
-use crate::frame::{FRAME, Out, PREFACE, kind};
+use crate::frame::{BIG, FRAME, HEADER, Out, PREFACE, kind};
 use crate::hello::{Hello, Limits, Link};
 
 /// Bytes of frames that are made ready before they are asked for, where messages are written in parts.
@@ -33,6 +33,19 @@ pub struct Meta {
     pub key: Vec<u8>,
     /// The caller wants the provider's times.
     pub timed: bool,
+}
+
+/// A call to make.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Through all interfaces that the peer exports, in their order.
+    pub function: u32,
+    pub link: u32,
+    pub meta: Meta,
+    /// The parameters, one after another.
+    pub root: Bytes,
+    /// Parameters or result hold streams or futures; such a call is over at [`Core::close`].
+    pub streaming: bool,
 }
 
 /// How long a provider took, in nanoseconds.
@@ -135,10 +148,7 @@ pub(super) struct Open<U> {
 /// A call that waits for room.
 struct Waiting {
     stream: u32,
-    function: u32,
-    link: u32,
-    meta: Meta,
-    root: Bytes,
+    request: Request,
     since: Instant,
 }
 
@@ -266,22 +276,11 @@ impl<U> Core<U> {
 
     // ---- calls ----
 
-    /// Calls `function` of the peer; the answer comes with `user`.
-    ///
-    /// `streaming`: parameters or result hold streams or futures; such a call is over at [`Self::close`].
-    pub fn call(
-        &mut self,
-        now: Instant,
-        function: u32,
-        link: u32,
-        meta: Meta,
-        root: Bytes,
-        streaming: bool,
-        user: U,
-    ) -> u32 {
+    /// Calls the peer; the answer comes with `user`. Returns the number of the invocation's stream.
+    pub fn call(&mut self, now: Instant, request: Request, user: U) -> u32 {
         let stream = self.next;
         self.next += 2;
-        let deadline = meta.deadline.map(|d| (now + d, d));
+        let deadline = request.meta.deadline.map(|d| (now + d, d));
         self.note_deadline(deadline);
         self.open.insert(
             stream,
@@ -290,21 +289,19 @@ impl<U> Core<U> {
                 ours: true,
                 sent: false,
                 answered: false,
-                streaming,
+                streaming: request.streaming,
                 deadline,
                 channels: vec![],
             },
         );
-        if self.waiting.is_empty() && self.room(&root) {
-            self.send_call(stream, function, link, &meta, root);
+        if self.waiting.is_empty() && self.room(&request.root) {
+            self.send_call(stream, request);
         } else {
+            let since = Instant::now();
             self.waiting.push_back(Waiting {
                 stream,
-                function,
-                link,
-                meta,
-                root,
-                since: now,
+                request,
+                since,
             });
         }
         stream
@@ -318,30 +315,29 @@ impl<U> Core<U> {
     }
 
     #[inline]
-    fn send_call(&mut self, stream: u32, function: u32, link: u32, meta: &Meta, root: Bytes) {
+    fn send_call(&mut self, stream: u32, mut request: Request) {
         self.calling += 1;
         if let Some(open) = self.open.get_mut(&stream) {
             open.sent = true;
         }
-        if root.len() <= FRAME / 2 {
+        let root = std::mem::take(&mut request.root);
+        if root.len() < BIG {
             let before = self.out.len();
-            if root.len() < crate::frame::BIG {
-                self.out.frame(kind::CALL, stream, |b| {
-                    write_call(b, function, link, meta);
-                    b.extend_from_slice(&root);
-                });
-            } else {
-                let mut head = Vec::with_capacity(64);
-                write_call(&mut head, function, link, meta);
-                self.out.frame_of(kind::CALL, stream, &head, root);
-            }
-            let sent = self.out.len() - before - crate::frame::HEADER;
-            self.credit = self.credit.saturating_sub(sent as u64);
-            return;
+            self.out.frame(kind::CALL, stream, |b| {
+                write_call(b, &request);
+                b.extend_from_slice(&root);
+            });
+            let sent = self.out.len() - before - HEADER;
+            return self.spend(sent);
         }
         let mut head = Vec::with_capacity(64);
-        write_call(&mut head, function, link, meta);
-        self.send_parts(stream, kind::CALL, head, root, None);
+        write_call(&mut head, &request);
+        if root.len() <= FRAME / 2 {
+            self.spend(head.len() + root.len());
+            self.out.frame_of(kind::CALL, stream, &head, root);
+        } else {
+            self.send_parts(stream, kind::CALL, head, root, None);
+        }
     }
 
     fn flush_waiting(&mut self) {
@@ -350,14 +346,14 @@ impl<U> Core<U> {
                 self.waiting.pop_front(); // cancelled before it was sent
                 continue;
             }
-            if !self.room(&w.root) {
+            if !self.room(&w.request.root) {
                 return;
             }
             if let Some(mut w) = self.waiting.pop_front() {
-                if let Some(d) = &mut w.meta.deadline {
+                if let Some(d) = &mut w.request.meta.deadline {
                     *d = d.saturating_sub(w.since.elapsed());
                 }
-                self.send_call(w.stream, w.function, w.link, &w.meta, w.root);
+                self.send_call(w.stream, w.request);
             }
         }
     }
@@ -387,7 +383,7 @@ impl<U> Core<U> {
                 return self.close(stream);
             }
         };
-        if root.len() < crate::frame::BIG {
+        if root.len() < BIG {
             self.out.frame(kind::RESULT, stream, |b| {
                 write_times(b, times);
                 b.extend_from_slice(&root);
@@ -718,7 +714,7 @@ impl<U> Core<U> {
     /// left to be written, which says why.
     pub fn event(&mut self, inbox: &mut Inbox) -> Result<Option<Event<U>>, Failure> {
         loop {
-            let Some(arrived) = inbox.next()? else {
+            let Some(arrived) = inbox.frame()? else {
                 return Ok(None);
             };
             if let Some(event) = self.arrived(arrived)? {
@@ -983,9 +979,10 @@ mod flag {
     pub const ALL: u8 = 31;
 }
 
-fn write_call(b: &mut Vec<u8>, function: u32, link: u32, meta: &Meta) {
-    put_unsigned(b, function.into());
-    put_unsigned(b, link.into());
+fn write_call(b: &mut Vec<u8>, request: &Request) {
+    put_unsigned(b, request.function.into());
+    put_unsigned(b, request.link.into());
+    let meta = &request.meta;
     let set = |on: bool, f: u8| if on { f } else { 0 };
     b.push(
         set(meta.deadline.is_some(), flag::DEADLINE)

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 
-use super::core::{Called, Core, Event, IdMap, Meta, Times};
+use super::core::{Called, Core, Event, IdMap, Request, Times};
 use super::inbox::Inbox;
 use crate::failure::{Code, Failure};
 use crate::frame::Out;
@@ -256,9 +256,9 @@ impl Session {
         self.inner().dead.get()
     }
 
-    /// Calls a function of the peer by its number. `streaming`: its roots may hold streams or futures; then the call
-    /// stays open after the answer until [`Self::close_call`]. Dropping the [`Pending`] cancels the call.
-    pub fn call(&self, function: u32, link: u32, meta: Meta, root: Bytes, streaming: bool) -> Pending {
+    /// Calls the peer. A streaming call stays open after the answer until [`Self::close_call`]. Dropping the [`Pending`]
+    /// cancels the call.
+    pub fn call(&self, request: Request) -> Pending {
         let (tx, rx) = oneshot::channel();
         let inner = self.inner();
         let mut core = inner.core();
@@ -273,12 +273,12 @@ impl Session {
             };
         }
         // the clock is read only where it is needed
-        let now = if meta.deadline.is_some() {
+        let now = if request.meta.deadline.is_some() {
             Instant::now()
         } else {
             inner_epoch()
         };
-        let stream = core.call(now, function, link, meta, root, streaming, tx);
+        let stream = core.call(now, request, tx);
         drop(core);
         inner.driver.wake();
         Pending {

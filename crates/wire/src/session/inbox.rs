@@ -123,7 +123,7 @@ impl Inbox {
     }
 
     /// The next frame, if all of it is there.
-    pub fn next(&mut self) -> Result<Option<Arrived>, Failure> {
+    pub fn frame(&mut self) -> Result<Option<Arrived>, Failure> {
         if self.preface && !self.take_preface()? {
             return Ok(None);
         }
@@ -165,7 +165,7 @@ impl Inbox {
         } else if !self.begin_part(header)? {
             return Ok(None);
         }
-        self.next()
+        self.frame()
     }
 
     /// Reads on into a buffer of its own.
