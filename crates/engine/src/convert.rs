@@ -4,10 +4,11 @@ use wasmtime::{Result, bail};
 
 use crate::domain::Domain;
 use crate::lift::number;
-use crate::lower::{at, expect, field, known_bits, open_exact, paired};
+use crate::lower::{at, case_name, expect, field, known_bits, open_exact, paired};
+use crate::stream::{Converted, Feed, Settle, converted};
 use crate::types::{Kind, Ty};
 
-/// Converts a value that needs no instance: streams, futures and error-contexts have none outside one.
+/// Converts a value that needs no instance: what a guest made of streams, futures and error-contexts stays in its own.
 ///
 /// Errors with a [`crate::Mismatch`] when the value does not fit `ty`.
 pub fn convert<A: Domain, B: Domain>(to: B::Cx<'_>, ty: &Ty, v: &A::Item<'_, '_>) -> Result<B::Value> {
@@ -31,7 +32,7 @@ pub fn convert<A: Domain, B: Domain>(to: B::Cx<'_>, ty: &Ty, v: &A::Item<'_, '_>
         }
         Kind::FixedList(t, len) => {
             let items = open_exact::<A>(ty, v, *len)?;
-            B::list(to, *len, |i| item(t, &items, i))
+            B::fixed(to, *len, |i| item(t, &items, i))
         }
         Kind::Tuple(slots) => {
             let items = open_exact::<A>(ty, v, slots.len())?;
@@ -45,11 +46,11 @@ pub fn convert<A: Domain, B: Domain>(to: B::Cx<'_>, ty: &Ty, v: &A::Item<'_, '_>
         }),
         Kind::Variant { .. } | Kind::Enum { .. } | Kind::Option { .. } | Kind::Result { .. } => {
             let (index, payload) = expect(ty, A::to_case(v, ty))?;
-            let payload = match paired(ty, index, payload)? {
-                Some((t, v)) => Some(convert::<A, B>(to, t, &v)?),
-                None => None,
-            };
-            B::case(to, ty, index, payload)
+            let payload = paired(ty, index, payload)?;
+            B::case(to, ty, index, || match payload {
+                Some((t, v)) => at(|| case_name(ty, index), convert::<A, B>(to, t, &v)).map(Some),
+                None => Ok(None),
+            })
         }
         Kind::Flags(names) => B::flags(
             to,
@@ -60,10 +61,35 @@ pub fn convert<A: Domain, B: Domain>(to: B::Cx<'_>, ty: &Ty, v: &A::Item<'_, '_>
             let own = matches!(ty.kind, Kind::Own(_));
             B::handle(to, r, own, expect(ty, A::to_handle(v, r, own))?)
         }
-        Kind::Stream(_) | Kind::Future(_) | Kind::ErrorContext => {
-            bail!("a {} exists only within a component's instance", ty.wit())
-        }
+        Kind::Stream(t) => match expect(ty, A::to_stream(v, t.as_ref()))? {
+            Feed::Source(source) => {
+                let payload = t.clone();
+                B::fed(to, t.as_ref(), Box::new(Converted::<A> { source, payload }))
+            }
+            Feed::Same(_) => elsewhere(ty),
+        },
+        Kind::Future(t) => match expect(ty, A::to_future(v, t.as_ref()))? {
+            Settle::Value(value) => {
+                let payload = t.clone();
+                let settling = async move {
+                    let value = value.await?;
+                    match &payload {
+                        Some(t) => converted::<A, B>(t, &value),
+                        None => B::enter(|b| {
+                            B::tuple(b, 0, |_| bail!("a unit has no item")).map(|v| B::whole(b, v))
+                        }),
+                    }
+                };
+                B::settled(to, t.as_ref(), Box::pin(settling))
+            }
+            Settle::Same(_) => elsewhere(ty),
+        },
+        Kind::ErrorContext => elsewhere(ty),
     }
+}
+
+fn elsewhere<R>(ty: &Ty) -> Result<R> {
+    bail!("a {} exists only within a component's instance", ty.wit())
 }
 
 /// The numbers of a block one by one, as [`Domain::num`] takes them.

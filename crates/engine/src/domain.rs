@@ -6,17 +6,18 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use wasmtime::Result;
 use wasmtime::component::{FutureAny, StreamAny, Val};
+use wasmtime::{Result, bail};
 
 use crate::resource::GuestHandle;
-use crate::stream::{Feed, Settle};
+use crate::stream::{Feed, Settle, Settling, Source};
 use crate::types::{Num, Resource, Ty, TyRef};
 
 /// A resource that the host defines: whatever its provider made, shared by handle.
 pub type HostObject = Arc<dyn Any + Send + Sync>;
 
 /// A handle, as it crosses the border.
+#[derive(Clone)]
 pub enum Handle {
     /// Defined by the host.
     Host(HostObject),
@@ -45,6 +46,21 @@ pub trait Domain: Sized + Send + Sync + 'static {
         'v: 'v;
 
     // Building, from the guest to the host. `each(i)` makes child `i`.
+
+    /// The parameters of a call, or its result: `len` values. A domain may make one of them.
+    #[inline]
+    fn all(
+        _: Self::Cx<'_>,
+        len: usize,
+        each: impl FnMut(usize) -> Result<Self::Value>,
+    ) -> Result<Vec<Self::Value>> {
+        (0..len).map(each).collect()
+    }
+    /// Completes a value that stands for itself: an item of a stream, a future's value.
+    #[inline]
+    fn whole(_: Self::Cx<'_>, made: Self::Value) -> Self::Value {
+        made
+    }
     fn bool(cx: Self::Cx<'_>, v: bool) -> Result<Self::Value>;
     /// A number from its bits, zero- or sign-extended to 64 (floats: their bit pattern).
     fn num(cx: Self::Cx<'_>, kind: Num, bits: u64) -> Result<Self::Value>;
@@ -57,6 +73,15 @@ pub trait Domain: Sized + Send + Sync + 'static {
         len: usize,
         each: impl FnMut(usize) -> Result<Self::Value>,
     ) -> Result<Self::Value>;
+    /// A list whose length its type says.
+    #[inline]
+    fn fixed(
+        cx: Self::Cx<'_>,
+        len: usize,
+        each: impl FnMut(usize) -> Result<Self::Value>,
+    ) -> Result<Self::Value> {
+        Self::list(cx, len, each)
+    }
     fn tuple(
         cx: Self::Cx<'_>,
         len: usize,
@@ -68,11 +93,24 @@ pub trait Domain: Sized + Send + Sync + 'static {
         each: impl FnMut(usize) -> Result<Self::Value>,
     ) -> Result<Self::Value>;
     /// Variant, enum, option and result: case `index` of `ty`.
-    fn case(cx: Self::Cx<'_>, ty: &Ty, index: usize, payload: Option<Self::Value>) -> Result<Self::Value>;
+    fn case(
+        cx: Self::Cx<'_>,
+        ty: &Ty,
+        index: usize,
+        payload: impl FnOnce() -> Result<Option<Self::Value>>,
+    ) -> Result<Self::Value>;
     fn flags(cx: Self::Cx<'_>, ty: &Ty, bits: u32) -> Result<Self::Value>;
-    fn handle(cx: Self::Cx<'_>, ty: &Resource, own: bool, handle: Handle) -> Result<Self::Value>;
+    fn handle(cx: Self::Cx<'_>, ty: &Arc<Resource>, own: bool, handle: Handle) -> Result<Self::Value>;
     fn stream(cx: Self::Cx<'_>, payload: Option<&TyRef>, stream: StreamAny) -> Result<Self::Value>;
     fn future(cx: Self::Cx<'_>, payload: Option<&TyRef>, future: FutureAny) -> Result<Self::Value>;
+    /// A stream that no guest writes, on its way from one host's representation to another's.
+    fn fed(_: Self::Cx<'_>, _: Option<&TyRef>, _: Box<dyn Source<Self>>) -> Result<Self::Value> {
+        bail!("a stream exists only within a component's instance")
+    }
+    /// A future that no guest settles, on the same way.
+    fn settled(_: Self::Cx<'_>, _: Option<&TyRef>, _: Settling<Self>) -> Result<Self::Value> {
+        bail!("a future exists only within a component's instance")
+    }
     /// An error-context: opaque, and good to hand back to a guest.
     fn error_context(cx: Self::Cx<'_>, context: Val) -> Result<Self::Value>;
 
@@ -104,7 +142,7 @@ pub trait Domain: Sized + Send + Sync + 'static {
         'v: 'v;
     fn to_flags(v: &Self::Item<'_, '_>, ty: &Ty) -> Result<u32>;
     /// Gives the handle away (`own`) or shows it (`borrow`).
-    fn to_handle(v: &Self::Item<'_, '_>, ty: &Resource, own: bool) -> Result<Handle>;
+    fn to_handle(v: &Self::Item<'_, '_>, ty: &Arc<Resource>, own: bool) -> Result<Handle>;
     /// Whether reading the value as a list uses it up.
     fn one_shot(_: &Self::Item<'_, '_>) -> bool {
         false

@@ -68,8 +68,8 @@ unsafe impl<D: Domain> Lift for Elem<D> {
                 borrows: vec![],
             }
             .load(&plan, at)
+            .map(|v| Elem(D::whole(d, v)))
         })
-        .map(Elem)
     }
 }
 

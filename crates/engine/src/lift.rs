@@ -56,7 +56,7 @@ impl<D: Domain> Lifter<'_, '_, '_, D> {
             }
             Kind::FixedList(t, n) => {
                 self.charge(*n)?;
-                D::list(d, *n, |_| self.flat(t, src))
+                D::fixed(d, *n, |_| self.flat(t, src))
             }
             Kind::Tuple(slots) => {
                 self.charge(slots.len())?;
@@ -70,12 +70,12 @@ impl<D: Domain> Lifter<'_, '_, '_, D> {
                 let index = next(src)?.get_u32() as usize;
                 let payload = case(ty, index)?;
                 let unused = ty.flat - 1 - payload.map_or(0, |t| t.flat);
-                let payload = payload.map(|t| self.flat(t, src)).transpose()?;
+                self.charge(0)?;
+                let made = D::case(d, ty, index, || payload.map(|t| self.flat(t, src)).transpose())?;
                 for _ in 0..unused {
                     next(src)?;
                 }
-                self.charge(0)?;
-                D::case(d, ty, index, payload)
+                Ok(made)
             }
             Kind::Flags(names) => {
                 let bits = if names.is_empty() { 0 } else { next(src)?.get_u32() };
@@ -108,7 +108,7 @@ impl<D: Domain> Lifter<'_, '_, '_, D> {
             Kind::List(t) => self.list(t, word(b, 0) as usize, word(b, 4) as usize),
             Kind::FixedList(t, n) => {
                 self.charge(*n)?;
-                D::list(d, *n, |i| self.load(t, at + i * t.size))
+                D::fixed(d, *n, |i| self.load(t, at + i * t.size))
             }
             Kind::Tuple(slots) => {
                 self.charge(slots.len())?;
@@ -123,11 +123,11 @@ impl<D: Domain> Lifter<'_, '_, '_, D> {
             | Kind::Option { tag, .. }
             | Kind::Result { tag, .. } => {
                 let index = small(b, tag.size) as usize;
-                let payload = case(ty, index)?
-                    .map(|t| self.load(t, at + tag.payload))
-                    .transpose()?;
+                let payload = case(ty, index)?;
                 self.charge(0)?;
-                D::case(d, ty, index, payload)
+                D::case(d, ty, index, || {
+                    payload.map(|t| self.load(t, at + tag.payload)).transpose()
+                })
             }
             Kind::Flags(names) => {
                 let bits = if names.is_empty() { 0 } else { small(b, ty.size) };
@@ -156,7 +156,9 @@ impl<D: Domain> Lifter<'_, '_, '_, D> {
         let Kind::Tuple(slots) = &ty.kind else {
             bail!("expected a tuple")
         };
-        slots.iter().map(|s| self.load(&s.ty, at + s.offset)).collect()
+        D::all(self.d, slots.len(), |i| {
+            self.load(&slots[i].ty, at + slots[i].offset)
+        })
     }
 
     /// Charges a container of `n` children to the payload limit.

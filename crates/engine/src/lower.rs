@@ -287,7 +287,7 @@ pub(crate) fn paired<I>(ty: &Ty, index: usize, payload: Option<I>) -> Result<Opt
     }
 }
 
-fn case_name(ty: &Ty, index: usize) -> String {
+pub(crate) fn case_name(ty: &Ty, index: usize) -> String {
     match &ty.kind {
         Kind::Variant { cases, .. } => format!(".{}", cases[index].name),
         Kind::Result { .. } => {

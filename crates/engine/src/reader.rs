@@ -245,7 +245,7 @@ impl<D: Domain> Connect<D> {
                 };
                 match (reader.try_into::<Foreign>(&mut store), payload) {
                     (Ok(Foreign(source)), Some(payload)) => {
-                        let payload = payload.clone();
+                        let payload = Some(payload.clone());
                         writer.hand_over(Box::new(Converted::<Neutral> { source, payload }));
                         Ok(())
                     }
@@ -295,7 +295,7 @@ impl<D: Domain, T: 'static> StreamConsumer<T> for BytesOut<D> {
             Err(end) => return Poll::Ready(Ok(end)),
         };
         let n = direct.remaining().len().min(want);
-        let made = D::enter(|d| D::nums(d, Num::U8, &direct.remaining()[..n]))?;
+        let made = D::enter(|d| D::nums(d, Num::U8, &direct.remaining()[..n]).map(|v| D::whole(d, v)))?;
         direct.mark_read(n);
         self.0.put(Chunk::Values(vec![made]));
         Poll::Ready(Ok(StreamResult::Completed))

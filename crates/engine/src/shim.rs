@@ -132,7 +132,7 @@ unsafe impl<D: Domain, const N: usize> Lift for Dyn<D, N> {
         lift(cx, |lifter| match &plan.kind {
             Kind::Tuple(slots) if plan.flat <= N => {
                 let mut src = src.iter();
-                slots.iter().map(|s| lifter.flat(&s.ty, &mut src)).collect()
+                D::all(lifter.d, slots.len(), |i| lifter.flat(&slots[i].ty, &mut src))
             }
             // the spilled result of an export
             _ => {

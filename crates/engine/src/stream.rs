@@ -49,9 +49,12 @@ pub enum Feed<D: Domain> {
     Same(StreamAny),
 }
 
+/// A future's value on its way.
+pub type Settling<D> = Pin<Box<dyn Future<Output = Result<<D as Domain>::Value>> + Send>>;
+
 /// What a host value lowered as a future is.
 pub enum Settle<D: Domain> {
-    Value(Pin<Box<dyn Future<Output = Result<D::Value>> + Send>>),
+    Value(Settling<D>),
     Same(FutureAny),
 }
 
@@ -307,7 +310,7 @@ impl<D: Domain> Source<D> for Values<D> {
 /// A source whose values are converted.
 pub(crate) struct Converted<A: Domain> {
     pub source: Box<dyn Source<A>>,
-    pub payload: TyRef,
+    pub payload: Option<TyRef>,
 }
 
 impl<A: Domain, B: Domain> Source<B> for Converted<A> {
@@ -317,16 +320,20 @@ impl<A: Domain, B: Domain> Source<B> for Converted<A> {
             None => None,
             Some(Chunk::Raw(block)) => Some(Chunk::Raw(block)),
             Some(Chunk::Units(n)) => Some(Chunk::Units(n)),
-            Some(Chunk::Values(values)) => {
-                let all = values.iter().map(|v| converted::<A, B>(&self.payload, v));
-                Some(Chunk::Values(all.collect::<Result<_>>()?))
-            }
+            Some(Chunk::Values(values)) => Some(match &self.payload {
+                None => Chunk::Units(values.len()),
+                Some(t) => {
+                    let all = values.iter().map(|v| converted::<A, B>(t, v));
+                    Chunk::Values(all.collect::<Result<_>>()?)
+                }
+            }),
         }))
     }
 }
 
-fn converted<A: Domain, B: Domain>(ty: &TyRef, v: &A::Value) -> Result<B::Value> {
-    A::enter(|a| B::enter(|b| convert::<A, B>(b, ty, &A::view(a, v))))
+/// A value that stands for itself, converted.
+pub(crate) fn converted<A: Domain, B: Domain>(ty: &TyRef, v: &A::Value) -> Result<B::Value> {
+    A::enter(|a| B::enter(|b| convert::<A, B>(b, ty, &A::view(a, v)).map(|v| B::whole(b, v))))
 }
 
 impl<D: Domain, T: 'static> StreamProducer<T> for Values<D> {
@@ -369,7 +376,7 @@ impl<D: Domain, T: 'static> StreamProducer<T> for Values<D> {
             return Ok(Box::new(Same::<D>(source)));
         }
         if ty == TypeId::of::<Foreign>() {
-            let payload = me.payload.clone();
+            let payload = Some(me.payload.clone());
             let source = Pin::into_inner(me);
             return Ok(Box::new(Foreign(Box::new(Converted::<D> { source, payload }))));
         }

@@ -12,7 +12,7 @@ use crate::instance::Home;
 use crate::reader::Reader;
 use crate::resource::GuestHandle;
 use crate::scope::{current_home, lock};
-use crate::stream::{Chunk, Feed, Settle, Source};
+use crate::stream::{Chunk, Feed, Settle, Settling, Source};
 use crate::types::{Num, Resource, Ty, TyRef};
 
 /// A component value.
@@ -220,13 +220,13 @@ impl Domain for Neutral {
             (0..ty.children().len()).map(each).collect::<Result<_>>()?,
         ))
     }
-    fn case((): (), _: &Ty, index: usize, payload: Option<Value>) -> Result<Value> {
-        Ok(Value::Case(index, payload.map(Box::new)))
+    fn case((): (), _: &Ty, index: usize, payload: impl FnOnce() -> Result<Option<Value>>) -> Result<Value> {
+        Ok(Value::Case(index, payload()?.map(Box::new)))
     }
     fn flags((): (), _: &Ty, bits: u32) -> Result<Value> {
         Ok(Value::Flags(bits))
     }
-    fn handle((): (), _: &Resource, _: bool, handle: Handle) -> Result<Value> {
+    fn handle((): (), _: &Arc<Resource>, _: bool, handle: Handle) -> Result<Value> {
         Ok(match handle {
             Handle::Host(object) => Value::Host(object),
             Handle::Guest(guest) => Value::Guest(guest),
@@ -245,6 +245,12 @@ impl Domain for Neutral {
             payload.cloned(),
             here()?,
         ))
+    }
+    fn fed((): (), _: Option<&TyRef>, source: Box<dyn Source<Self>>) -> Result<Value> {
+        Ok(Value::Stream(Mutex::new(Some(Feed::Source(source)))))
+    }
+    fn settled((): (), _: Option<&TyRef>, value: Settling<Self>) -> Result<Value> {
+        Ok(Value::Future(Mutex::new(Some(Settle::Value(value)))))
     }
     fn error_context((): (), context: Val) -> Result<Value> {
         Ok(Value::ErrorContext(context))
@@ -315,7 +321,7 @@ impl Domain for Neutral {
             bad(v)
         }
     }
-    fn to_handle(v: &&Value, ty: &Resource, _: bool) -> Result<Handle> {
+    fn to_handle(v: &&Value, ty: &Arc<Resource>, _: bool) -> Result<Handle> {
         match v {
             // A guest's resource is a host object to every other component that gets it.
             Value::Guest(g) if ty.host.is_some() => Ok(Handle::Host(g.clone())),

@@ -200,7 +200,13 @@ impl Domain for Python_ {
             Ok(made.unbind())
         }
     }
-    fn case(py: Python<'_>, ty: &Ty, index: usize, payload: Option<Py<PyAny>>) -> Result<Py<PyAny>> {
+    fn case(
+        py: Python<'_>,
+        ty: &Ty,
+        index: usize,
+        payload: impl FnOnce() -> Result<Option<Py<PyAny>>>,
+    ) -> Result<Py<PyAny>> {
+        let payload = payload()?;
         match &ty.kind {
             Kind::Option { .. } => match payload {
                 None => Ok(py.None()),
@@ -234,7 +240,7 @@ impl Domain for Python_ {
             .and_then(|c| c.class.call1(py, (bits,)))
             .map_err(failure)
     }
-    fn handle(py: Python<'_>, ty: &Resource, _own: bool, handle: Crossing) -> Result<Py<PyAny>> {
+    fn handle(py: Python<'_>, ty: &Arc<Resource>, _own: bool, handle: Crossing) -> Result<Py<PyAny>> {
         match handle {
             Crossing::Host(object) => match object.downcast_ref::<PyObjectHandle>() {
                 Some(o) => Ok(o.0.clone_ref(py)),
@@ -437,7 +443,7 @@ impl Domain for Python_ {
             Err(_) => mismatch(v),
         }
     }
-    fn to_handle(v: &Bound<'_, PyAny>, ty: &Resource, _own: bool) -> Result<Crossing> {
+    fn to_handle(v: &Bound<'_, PyAny>, ty: &Arc<Resource>, _own: bool) -> Result<Crossing> {
         let py = v.py();
         match handle_of(v)? {
             Some(h) if ty.host.is_none() => return Ok(Crossing::Guest(h.get().guest.clone())),
