@@ -13,8 +13,16 @@ LoopError                    anything loop-kit raises on purpose
 │   ├── DeadlineExceeded     the call's wall-clock time is up (also a TimeoutError)
 │   ├── LimitExceeded        CPU time, memory or stack is used up
 │   ├── Overloaded           more calls at once than the limit
-│   ├── ProviderGone         the instance is gone; a new call gets a new one
+│   ├── ProviderGone         the instance, or the peer, is gone; a new call gets a new one
+│   ├── NotGranted           a peer serves nothing under that link
+│   ├── BadHandle            a resource was dropped, or belongs to another link
+│   ├── Cancelled            a peer gave the call up because it was cancelled
 │   └── Reentered            a shared instance was called from within its own call
+├── PeerError                no session with a peer, or its end
+│   ├── NotOffered           it does not offer an interface or a function (also a LookupError)
+│   ├── VersionMismatch      its contract or its protocol is another
+│   ├── Unauthenticated      it does not believe who calls
+│   └── ProtocolError        it broke the rules of the wire
 ├── HostClosed               the host was closed
 └── ForkError                use after fork
 
@@ -31,7 +39,9 @@ from typing import Any
 
 __all__ = [
     "ArgumentError",
+    "BadHandle",
     "CallError",
+    "Cancelled",
     "DeadlineExceeded",
     "ForkError",
     "GuestTrap",
@@ -43,12 +53,18 @@ __all__ = [
     "LoopError",
     "ManifestError",
     "NoSuchExport",
+    "NotGranted",
+    "NotOffered",
     "Overloaded",
+    "PeerError",
     "Problem",
+    "ProtocolError",
     "ProviderError",
     "ProviderGone",
     "ProviderTypeError",
     "Reentered",
+    "Unauthenticated",
+    "VersionMismatch",
 ]
 
 
@@ -312,11 +328,79 @@ class Overloaded(CallError):
 
 
 class ProviderGone(CallError):
-    """The instance is gone: it trapped, or was retired. A new call gets a new instance."""
+    """The instance is gone: it trapped, or was retired. Or the peer is: it left, crashed, or cannot be reached.
+
+    Attributes:
+        retryable: The call had not reached it, so that it may be made again.
+    """
+
+    retryable: bool = False
+
+
+class NotGranted(CallError):
+    """A provider serves nothing under the link that a call was made in.
+
+    Attributes:
+        link: The link, as the provider knows it.
+    """
+
+    def __init__(self, text: str, link: str) -> None:
+        super().__init__(text)
+        self.link = link
+
+
+class BadHandle(CallError):
+    """A resource was dropped, or belongs to another link or session."""
+
+
+class Cancelled(CallError):
+    """A peer gave a call up because it was cancelled there."""
 
 
 class Reentered(CallError):
     """A shared instance was called from within its own call, which would never end."""
+
+
+class PeerError(LoopError):
+    """There is no session with a peer, or it has ended."""
+
+
+class NotOffered(PeerError, LookupError):
+    """A peer does not offer an interface or a function.
+
+    Attributes:
+        wanted: What was asked for.
+        offered: What it offers instead, as it says.
+    """
+
+    def __init__(self, text: str, wanted: str, offered: str) -> None:
+        super().__init__(text)
+        self.wanted = wanted
+        self.offered = offered
+
+
+class VersionMismatch(PeerError):
+    """A peer offers another version or another contract under the same name.
+
+    Attributes:
+        interface: The interface, "" where the protocol itself is another.
+        ours: What this side has: a name with its version, or the digest of its WIT.
+        theirs: What the peer has.
+    """
+
+    def __init__(self, text: str, interface: str, ours: str, theirs: str) -> None:
+        super().__init__(text)
+        self.interface = interface
+        self.ours = ours
+        self.theirs = theirs
+
+
+class Unauthenticated(PeerError):
+    """A peer does not believe who calls."""
+
+
+class ProtocolError(PeerError):
+    """A peer broke the rules of the wire, or sent bytes that are no value."""
 
 
 class HostClosed(LoopError):

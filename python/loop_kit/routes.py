@@ -125,18 +125,18 @@ def _link_function(
         if owner is not None and function.name.startswith("[method]"):
             link.define(interface.name, function.name, None, method=attribute)
             return False
-        problems.append(LinkProblem(interface.name, name, f"needed for {function.wit}", _members(provider)))
+        problems.append(LinkProblem(interface.name, name, f"needed for {function.wit}", members(provider)))
         return False
     target = holder if not attribute else getattr(holder, attribute, None)
     if target is None or not callable(target):
         message = "is not callable" if target is not None else f"is missing; needed for {function.wit}"
-        problems.append(LinkProblem(interface.name, name, message, _members(holder)))
+        problems.append(LinkProblem(interface.name, name, message, members(holder)))
         return False
-    complaint = None if not attribute else _unfit(target, function, owner is not None)
+    complaint = None if not attribute else unfit(target, function, owner is not None)
     if complaint:
         problems.append(LinkProblem(interface.name, name, complaint, ()))
         return False
-    waits = _is_async(target)
+    waits = is_async(target)
     if function.name.startswith("[method]"):
         link.define(interface.name, function.name, None, method=attribute, waits=waits)
     else:
@@ -144,13 +144,13 @@ def _link_function(
     return waits
 
 
-def _is_async(target: Callable[..., Any]) -> bool:
+def is_async(target: Callable[..., Any]) -> bool:
     # an object that is called has its `__call__` on its class
     call = target if inspect.isroutine(target) else getattr(type(target), "__call__", target)  # noqa: B004
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
 
 
-def _unfit(target: Callable[..., Any], function: Function, method: bool) -> str | None:
+def unfit(target: Callable[..., Any], function: Function, method: bool) -> str | None:
     """Why `target` cannot take the function's parameters, if its signature tells."""
     try:
         signature = inspect.signature(target)
@@ -166,5 +166,5 @@ def _unfit(target: Callable[..., Any], function: Function, method: bool) -> str 
     return None
 
 
-def _members(provider: Any) -> tuple[str, ...]:
+def members(provider: Any) -> tuple[str, ...]:
     return tuple(n for n in sorted(dir(provider)) if not n.startswith("_"))

@@ -70,6 +70,16 @@ impl<D: Domain> Reader<D> {
         Reader(Arc::new(Mutex::new(empty)))
     }
 
+    /// Reads what no guest stands between.
+    pub fn of(source: Box<dyn Source<D>>) -> Self {
+        let reader = Reader::new();
+        let mut m = lock(&reader.0);
+        m.handed = true;
+        m.direct = Some(source);
+        drop(m);
+        reader
+    }
+
     /// The next chunk, of at most `max` values; `None` at the end. The instance has to be polled meanwhile.
     pub fn poll_next(&self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Chunk<D>>> {
         let mut m = lock(&self.0);

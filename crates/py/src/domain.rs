@@ -264,6 +264,20 @@ impl Domain for Python_ {
     fn future(py: Python<'_>, payload: Option<&TyRef>, future: FutureAny) -> Result<Py<PyAny>> {
         streams::future(py, payload, future)
     }
+    fn fed(
+        py: Python<'_>,
+        payload: Option<&TyRef>,
+        source: Box<dyn loop_engine::Source<Self>>,
+    ) -> Result<Py<PyAny>> {
+        streams::fed(py, payload, source)
+    }
+    fn settled(
+        py: Python<'_>,
+        payload: Option<&TyRef>,
+        value: loop_engine::Settling<Self>,
+    ) -> Result<Py<PyAny>> {
+        streams::settled(py, payload, value)
+    }
     fn error_context(py: Python<'_>, context: Val) -> Result<Py<PyAny>> {
         object(py, ErrorContext(context))
     }

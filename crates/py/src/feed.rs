@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use loop_engine::{Chunk, Domain, Feed, Kind, Num, Settle, Source, TyRef};
+use loop_engine::{Chunk, Domain, Feed, Home, Kind, Num, Settle, Source, TyRef};
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -45,12 +45,17 @@ pub fn check(v: &Bound<'_, PyAny>) -> Result<()> {
     Ok(())
 }
 
+/// Whether both are of one instance.
+fn same(a: &Option<Arc<Home>>, b: &Option<Arc<Home>>) -> bool {
+    a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+}
+
 /// What a Python value is as a stream.
 pub fn feed(v: &Bound<'_, PyAny>, payload: Option<&TyRef>) -> Result<Feed<Python_>> {
     let py = v.py();
     let (home, hub) = lifted()?;
     if let Ok(s) = v.cast::<Stream>()
-        && Arc::ptr_eq(&s.get().home, &home)
+        && same(&s.get().home, &home)
         && let Some(any) = lock(&s.get().end).hand_on("stream").map_err(failure)?
     {
         return Ok(Feed::Same(any));
@@ -196,7 +201,7 @@ pub fn settle(v: &Bound<'_, PyAny>) -> Result<Settle<Python_>> {
     let py = v.py();
     let (home, hub) = lifted()?;
     if let Ok(f) = v.cast::<Future>()
-        && Arc::ptr_eq(&f.get().home, &home)
+        && same(&f.get().home, &home)
         && let Some(any) = lock(&f.get().end).hand_on("future").map_err(failure)?
     {
         return Ok(Settle::Same(any));

@@ -511,10 +511,29 @@ impl Hub {
     }
 }
 
-/// The hub of the instance at work.
+thread_local! {
+    /// The hub on whose behalf values are converted that no instance is at work with.
+    static OUTSIDE: RefCell<Option<Arc<HubInner>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f`, which converts values of a session, on behalf of `hub`.
+pub fn within<R>(hub: &Arc<HubInner>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<HubInner>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            OUTSIDE.set(self.0.take());
+        }
+    }
+    let _restore = Restore(OUTSIDE.replace(Some(hub.clone())));
+    f()
+}
+
+/// The hub of the instance at work, or else of the session.
 pub fn current() -> Option<Arc<HubInner>> {
-    let home = loop_engine::current_home()?;
-    home.program.ext.get()?.downcast_ref::<Arc<HubInner>>().cloned()
+    match loop_engine::current_home() {
+        Some(home) => home.program.ext.get()?.downcast_ref::<Arc<HubInner>>().cloned(),
+        None => OUTSIDE.with_borrow(Clone::clone),
+    }
 }
 
 /// Only for `Started`'s type to be named once.

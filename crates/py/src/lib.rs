@@ -19,10 +19,12 @@ mod native;
 mod program;
 mod read;
 mod request;
+mod session;
 mod streams;
 mod values;
 mod wake;
 mod wasi;
+mod wire;
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,6 +40,11 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<call::Call>()?;
     m.add_class::<streams::Stream>()?;
     m.add_class::<streams::Future>()?;
+    m.add_class::<wire::WireType>()?;
+    m.add_class::<session::Contract>()?;
+    m.add_class::<session::Wire>()?;
+    m.add_class::<session::WireCall>()?;
+    m.add_class::<session::RemoteHandle>()?;
     m.add_class::<values::Ok>()?;
     m.add_class::<values::Handle>()?;
     m.add_class::<values::ErrorContext>()?;

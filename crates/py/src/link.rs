@@ -23,10 +23,10 @@ use crate::wasi;
 /// An imported interface.
 #[pyclass(frozen, get_all, module = "loop_kit._core")]
 pub struct Interface {
-    name: String,
-    functions: Vec<Py<Function>>,
+    pub name: String,
+    pub functions: Vec<Py<Function>>,
     /// Names of the resources that the interface defines.
-    resources: Vec<String>,
+    pub resources: Vec<String>,
 }
 
 /// A function's signature.
@@ -324,7 +324,7 @@ fn import(f: &Arc<FuncTy>, target: Target, waits: bool, hub: Option<Arc<HubInner
 }
 
 /// What a provider returned or raised, as the import's answer.
-fn settle<'py>(
+pub fn settle<'py>(
     py: Python<'py>,
     f: &FuncTy,
     fallible: bool,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use loop_engine::{Chunk, Home, Kind, Num, Polled, Reader, TyRef};
+use loop_engine::{Chunk, Home, Kind, Num, Polled, Reader, Settling, Source, TyRef};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyType};
@@ -57,7 +57,8 @@ pub struct Stream {
     pub end: Mutex<End<StreamAny>>,
     buffered: Mutex<VecDeque<Py<PyAny>>>,
     payload: Option<TyRef>,
-    pub home: Arc<Home>,
+    /// The instance that writes it; None: a peer does.
+    pub home: Option<Arc<Home>>,
     hub: Arc<HubInner>,
 }
 
@@ -66,7 +67,7 @@ pub struct Stream {
 pub struct Future {
     pub end: Mutex<End<FutureAny>>,
     payload: Option<TyRef>,
-    pub home: Arc<Home>,
+    pub home: Option<Arc<Home>>,
     hub: Arc<HubInner>,
     value: Mutex<Option<Py<PyAny>>>,
 }
@@ -75,10 +76,49 @@ fn moved(what: &str) -> PyErr {
     PyRuntimeError::new_err(format!("this {what} was handed on to a component"))
 }
 
-pub fn lifted() -> Result<(Arc<Home>, Arc<HubInner>)> {
-    match (loop_engine::current_home(), current()) {
-        (Some(home), Some(hub)) => Ok((home, hub)),
-        _ => Err(format_err!("streams and futures need an asynchronous host")),
+/// The instance at work, if it is one's, and the event loop.
+pub fn lifted() -> Result<(Option<Arc<Home>>, Arc<HubInner>)> {
+    match current() {
+        Some(hub) => Ok((loop_engine::current_home(), hub)),
+        None => Err(format_err!("streams and futures need an asynchronous host")),
+    }
+}
+
+/// A stream that no guest writes, as a Python object.
+pub fn fed(py: Python<'_>, payload: Option<&TyRef>, source: Box<dyn Source<Python_>>) -> Result<Py<PyAny>> {
+    let (_, hub) = lifted()?;
+    let made = Stream {
+        end: Mutex::new(End::Reading(Reader::of(source))),
+        buffered: Mutex::default(),
+        payload: payload.cloned(),
+        home: None,
+        hub,
+    };
+    Py::new(py, made).map(Py::into_any).map_err(failure)
+}
+
+/// A future that no guest settles, as a Python object.
+pub fn settled(py: Python<'_>, payload: Option<&TyRef>, value: Settling<Python_>) -> Result<Py<PyAny>> {
+    let (_, hub) = lifted()?;
+    let made = Future {
+        end: Mutex::new(End::Reading(Reader::of(Box::new(Once(Some(value)))))),
+        payload: payload.cloned(),
+        home: None,
+        hub,
+        value: Mutex::default(),
+    };
+    Py::new(py, made).map(Py::into_any).map_err(failure)
+}
+
+/// A future's value as a source of one.
+struct Once(Option<Settling<Python_>>);
+
+impl Source<Python_> for Once {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<Python_>>>> {
+        let Some(value) = &mut self.0 else { return Poll::Ready(Ok(None)) };
+        let value = std::task::ready!(value.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(value.map(|v| Some(Chunk::Values(vec![v]))))
     }
 }
 
@@ -117,7 +157,9 @@ impl Stream {
             let End::Fresh(any) = std::mem::replace(&mut *end, End::Closed) else {
                 return Ok(Poll::Ready(None));
             };
-            *end = End::Reading(self.home.read_stream(self.payload.clone(), any));
+            if let Some(home) = &self.home {
+                *end = End::Reading(home.read_stream(self.payload.clone(), any));
+            }
         }
         match &*end {
             End::Reading(reader) => Ok(reader.poll_next(cx, max)),
@@ -157,9 +199,9 @@ impl Stream {
     fn close(&self) {
         let old = std::mem::replace(&mut *lock(&self.end), End::Closed);
         lock(&self.buffered).clear();
-        if let End::Fresh(any) = old {
+        if let (End::Fresh(any), Some(home)) = (old, &self.home) {
             // connecting and dropping the reader is what tells the guest
-            drop(self.home.read_stream::<Python_>(self.payload.clone(), any));
+            drop(home.read_stream::<Python_>(self.payload.clone(), any));
         }
     }
 
@@ -215,7 +257,9 @@ impl Future {
             let End::Fresh(any) = std::mem::replace(&mut *end, End::Closed) else {
                 return Ok(Poll::Ready(None));
             };
-            *end = End::Reading(self.home.read_future(self.payload.clone(), any));
+            if let Some(home) = &self.home {
+                *end = End::Reading(home.read_future(self.payload.clone(), any));
+            }
         }
         match &*end {
             End::Reading(reader) => Ok(reader.poll_next(cx, 1)),
@@ -227,8 +271,9 @@ impl Future {
 
 impl Drop for Future {
     fn drop(&mut self) {
-        if let End::Fresh(any) = std::mem::replace(&mut *lock(&self.end), End::Closed) {
-            drop(self.home.read_future::<Python_>(self.payload.clone(), any));
+        let old = std::mem::replace(&mut *lock(&self.end), End::Closed);
+        if let (End::Fresh(any), Some(home)) = (old, &self.home) {
+            drop(home.read_future::<Python_>(self.payload.clone(), any));
         }
     }
 }
@@ -260,8 +305,8 @@ impl Read {
 
     fn home(&self) -> Option<&Arc<Home>> {
         match &self.target {
-            Target::Next(s) | Target::Chunk(s, _) => Some(&s.get().home),
-            Target::Value(f) => Some(&f.get().home),
+            Target::Next(s) | Target::Chunk(s, _) => s.get().home.as_ref(),
+            Target::Value(f) => f.get().home.as_ref(),
             _ => None,
         }
     }

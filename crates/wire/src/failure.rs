@@ -46,6 +46,11 @@ impl Code {
     pub fn word(self) -> &'static str {
         CODES[self as usize].1
     }
+
+    /// The code of that name.
+    pub fn of(word: &str) -> Option<Code> {
+        CODES.iter().find(|(_, w)| *w == word).map(|(c, _)| *c)
+    }
 }
 
 /// A failure with its fields.

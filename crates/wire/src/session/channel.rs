@@ -11,6 +11,9 @@ use crate::codec::{Cursor, Encode, put_unsigned};
 use crate::failure::Failure;
 use crate::frame::{FRAME, kind};
 
+/// Bytes that are ready to be written, beyond which streams wait.
+const CROWD: usize = 1 << 20;
+
 /// One direction of one path.
 pub(super) struct Channel {
     path: Box<[u32]>,
@@ -240,7 +243,8 @@ impl<U> Core<U> {
     /// Bytes that may be written now; at least 1. `None`: the reader has gone.
     pub fn poll_write(&mut self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
         let all = self.credit();
-        let busy = self.is_sending(stream) || self.out.len() > 1 << 20;
+        let crowded = self.out.len() > CROWD;
+        let busy = crowded || self.is_sending(stream);
         let Ok(Some(channel)) = self.channel(stream, path, false) else {
             return Poll::Ready(None);
         };
@@ -252,6 +256,7 @@ impl<U> Core<U> {
             return Poll::Ready(Some(room - 192));
         }
         channel.wait(cx);
+        self.crowded |= crowded;
         Poll::Pending
     }
 

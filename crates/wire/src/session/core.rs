@@ -185,6 +185,8 @@ pub struct Core<U> {
     owed: u32,
     earliest: Option<Instant>,
     leaving: bool,
+    /// Someone waits with a chunk until what is ready to be written has been taken.
+    pub(super) crowded: bool,
 }
 
 impl<U> Core<U> {
@@ -224,6 +226,7 @@ impl<U> Core<U> {
             owed: 0,
             earliest: None,
             leaving: false,
+            crowded: false,
         }
     }
 
@@ -271,6 +274,9 @@ impl<U> Core<U> {
         }
         if out.is_empty() && !self.out.is_empty() {
             std::mem::swap(&mut self.out, out);
+            if std::mem::take(&mut self.crowded) {
+                self.open.values().for_each(|o| channel_wakers(&o.channels));
+            }
         }
     }
 
@@ -305,6 +311,11 @@ impl<U> Core<U> {
             });
         }
         stream
+    }
+
+    /// The number that the next [`Self::call`] gets.
+    pub fn next_stream(&self) -> u32 {
+        self.next
     }
 
     /// Whether another call may go out. A long one has its parts wait for credit.

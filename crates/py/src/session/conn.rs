@@ -1,0 +1,716 @@
+//! A session on an event loop: its selector watches the connection, framing and values are done here.
+//!
+//! No second thread and no task of its own: what one read brings is dealt with at once, and all that was answered
+//! meanwhile is written in one go. Calls of plain functions never leave this crate; coroutines become tasks.
+
+use std::io::{Error as IoError, ErrorKind, IoSlice, Result as IoResult};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use loop_remote::Ends;
+use loop_wire::frame::Out;
+use loop_wire::session::{Core, Event, Inbox, Meta, Request};
+use loop_wire::{Code, Failure, Hello, Link};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::contract::{Contract, Member};
+use super::failures;
+use super::links::{self, Bound as Bindings, Links};
+use super::pending::WireCall;
+use super::pumps::{Later, Queue};
+use super::values;
+use crate::hub::{Hub, HubInner, lock};
+
+/// Time for the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Turns of reading before the loop's other work gets its turn.
+const TURNS: usize = 16;
+/// Bytes that the peer leaves unread before it is listened to no longer.
+const UNREAD: usize = 64 << 20;
+
+/// A call that waits for its answer.
+pub struct Waiter {
+    pub future: Py<PyAny>,
+    pub member: Arc<Member>,
+    pub ends: Ends,
+}
+
+/// What is read and written.
+pub struct State {
+    pub core: Core<Waiter>,
+    inbox: Inbox,
+    writing: Out,
+    /// For reading and for writing, the same of a socket; none once the connection is closed.
+    fds: Option<(OwnedFd, Option<OwnedFd>)>,
+    watching_writes: bool,
+    heard: Instant,
+    pinged: bool,
+    /// When the next tick is due, and its handle.
+    tick: Option<(Instant, Py<PyAny>)>,
+    /// What is linked at the peer, by number, until it says so.
+    linking: Vec<(u32, Py<PyAny>)>,
+    reloading: Vec<(u32, Py<PyAny>)>,
+    leaving: bool,
+}
+
+/// A session with one peer.
+#[pyclass(frozen, weakref, module = "loop_kit._core")]
+pub struct Wire {
+    pub state: Mutex<State>,
+    pub links: Links,
+    pub event_loop: Py<PyAny>,
+    pub hub: Arc<HubInner>,
+    pub queue: Arc<Queue>,
+    ours: Hello,
+    theirs: OnceLock<Hello>,
+    token: Vec<u8>,
+    /// What is exported here, and what of the peer is called.
+    pub exports: Option<Py<Contract>>,
+    imports: Option<Py<Contract>>,
+    /// The numbers of the imported functions at the peer.
+    numbers: OnceLock<Vec<u32>>,
+    events: Mutex<Option<Py<PyAny>>>,
+    over: OnceLock<Failure>,
+}
+
+impl Wire {
+    fn fds(&self) -> Option<(RawFd, RawFd)> {
+        let state = lock(&self.state);
+        let (read, write) = state.fds.as_ref()?;
+        Some((read.as_raw_fd(), write.as_ref().unwrap_or(read).as_raw_fd()))
+    }
+
+    /// Reads once; false where nothing is there, None at the end.
+    fn read(state: &mut State) -> IoResult<Option<bool>> {
+        let Some((fd, _)) = &state.fds else { return Ok(Some(false)) };
+        let fd = fd.as_raw_fd();
+        let space: &mut [MaybeUninit<u8>] = state.inbox.space();
+        let room = space.len();
+        // SAFETY: the space is ours for as long as the call takes, and of that size.
+        let n = unsafe { libc::read(fd, space.as_mut_ptr().cast(), room) };
+        match n {
+            0 => Ok(None),
+            1.. => {
+                // SAFETY: the kernel has written that many bytes.
+                unsafe { state.inbox.filled(n as usize) };
+                Ok(Some(n as usize == room))
+            }
+            _ => match IoError::last_os_error() {
+                e if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Some(false)),
+                e => Err(e),
+            },
+        }
+    }
+
+    /// Writes what there is; true where all of it is written.
+    fn write(state: &mut State) -> IoResult<bool> {
+        loop {
+            if state.writing.is_empty() {
+                state.core.take(&mut state.writing);
+            }
+            let Some((read, write)) = state.fds.as_ref().filter(|_| !state.writing.is_empty()) else {
+                return Ok(true);
+            };
+            let fd = write.as_ref().unwrap_or(read).as_raw_fd();
+            let mut slices = [IoSlice::new(&[]); 16];
+            let n = state.writing.slices(&mut slices);
+            // SAFETY: an IoSlice is laid out as an iovec, and all of them live until the call is over.
+            let n = unsafe { libc::writev(fd, slices.as_ptr().cast(), n as i32) };
+            if n >= 0 {
+                state.writing.advance(n as usize);
+                continue;
+            }
+            match IoError::last_os_error() {
+                e if e.kind() == ErrorKind::Interrupted => {}
+                e if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                e => return Err(e),
+            }
+        }
+    }
+
+    /// Writes, and watches for room where there is none.
+    fn flush_now(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (me, py) = (slf.get(), slf.py());
+        let written = {
+            let mut state = lock(&me.state);
+            Self::write(&mut state)
+        };
+        let done = match written {
+            Ok(done) => done,
+            Err(e) => return Self::end(slf, Failure::gone(format!("the connection broke: {e}"), false)),
+        };
+        let (changed, over) = {
+            let mut state = lock(&me.state);
+            let changed = state.watching_writes == done;
+            state.watching_writes = !done;
+            (changed, done && state.leaving && state.core.busy() == 0)
+        };
+        if let (true, Some((_, fd))) = (changed, me.fds()) {
+            if done {
+                me.event_loop.call_method1(py, intern!(py, "remove_writer"), (fd,))?;
+            } else {
+                let writable = slf.getattr(intern!(py, "_flush"))?;
+                me.event_loop.call_method1(py, intern!(py, "add_writer"), (fd, writable))?;
+            }
+        }
+        if over {
+            Self::end(slf, Failure::gone("the session was left", true))?;
+        }
+        Ok(())
+    }
+
+    fn event(slf: &Bound<'_, Self>, event: Event<Waiter>) -> PyResult<()> {
+        let (me, py) = (slf.get(), slf.py());
+        match event {
+            Event::Called(called) => super::serve::called(slf, called),
+            Event::Answered { user, root, .. } => values::answered(slf, user, &root),
+            Event::Failed { user, failure } => settle(py, &user.future, Err(failures::raised(py, &failure))),
+            Event::Cancelled { stream } => me.links.cancel(py, stream),
+            Event::Hello(theirs) => Self::greet(slf, theirs),
+            Event::Welcome(theirs) => {
+                if let Err(failure) = me.ours.satisfied_by(&theirs) {
+                    lock(&me.state).core.go_away(&failure);
+                    return Self::end(slf, failure);
+                }
+                Self::ready(slf, theirs)
+            }
+            Event::Link(link) => super::serve::bind(slf, &link),
+            Event::Unlink(number) => {
+                me.links.unbind(number);
+                me.tell(py, "unbind", (number,))
+            }
+            Event::Dropped(link, _, handle) => {
+                me.links.dropped(link, &handle);
+                Ok(())
+            }
+            Event::Linked(number, failure) => {
+                let asked = take(&mut lock(&me.state).linking, number);
+                settled(py, asked, failure)
+            }
+            Event::Reloaded(number, failure) => {
+                let asked = take(&mut lock(&me.state).reloading, number);
+                settled(py, asked, failure)
+            }
+            Event::Reload(number) => me.tell(py, "reload", (number,)),
+            Event::GoingAway(failure) => {
+                lock(&me.state).leaving = true;
+                me.tell(py, "leaving", (failures::raised(py, &failure).into_value(py),))
+            }
+        }
+    }
+
+    /// Calls a method of the object that is told what happens.
+    pub fn tell<'py>(
+        &self,
+        py: Python<'py>,
+        method: &str,
+        args: impl pyo3::call::PyCallArgs<'py>,
+    ) -> PyResult<()> {
+        let events = lock(&self.events).as_ref().map(|e| e.clone_ref(py));
+        match events {
+            Some(events) => events.bind(py).call_method1(method, args).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for its answer.
+    pub fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        method: &str,
+        args: impl pyo3::call::PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let events = lock(&self.events).as_ref().map(|e| e.clone_ref(py));
+        match events {
+            Some(events) => events.bind(py).call_method1(method, args),
+            None => Err(PyRuntimeError::new_err("the session has ended")),
+        }
+    }
+
+    /// The number of a resource at the peer.
+    pub fn imported(&self, interface: &str, name: &str) -> Option<u32> {
+        let theirs = self.theirs.get()?;
+        let wanted = self.ours.imports.iter().find(|i| i.name == interface)?;
+        let mut all = theirs.exports.iter().flat_map(|i| i.resources.iter().map(move |r| (i, r)));
+        all.position(|(i, r)| r == name && loop_wire::serves(&i.name, &wanted.name))
+            .map(|n| n as u32)
+    }
+
+    pub fn let_go_later(&self, link: u32, resource: u32, handle: Vec<u8>) {
+        self.queue.push(Later::LetGo(link, resource, handle));
+    }
+
+    /// Gives a call up.
+    pub fn cancel(slf: &Bound<'_, Self>, stream: u32) {
+        let user = lock(&slf.get().state).core.cancel(stream);
+        drop(user);
+        slf.get().queue.schedule(slf.py());
+    }
+
+    fn greet(slf: &Bound<'_, Self>, theirs: Hello) -> PyResult<()> {
+        let me = slf.get();
+        let proven = me.token.is_empty() || same(&me.token, &theirs.token);
+        let fits = match proven {
+            true => Ok(()),
+            false => Err(Failure::new(Code::Unauthenticated, "the token is not the one that this peer asks for")),
+        };
+        let fits = fits
+            .and_then(|()| theirs.satisfied_by(&me.ours))
+            .and_then(|()| me.ours.satisfied_by(&theirs));
+        match fits {
+            Ok(()) => {
+                lock(&me.state).core.welcome(&me.ours, &theirs);
+                Self::ready(slf, theirs)
+            }
+            Err(failure) => {
+                lock(&me.state).core.refuse(&failure);
+                Self::end(slf, failure)
+            }
+        }
+    }
+
+    /// The handshake is over.
+    fn ready(slf: &Bound<'_, Self>, theirs: Hello) -> PyResult<()> {
+        let (me, py) = (slf.get(), slf.py());
+        let mut numbers = vec![];
+        for interface in &me.ours.imports {
+            // it was found when the handshake was checked
+            let Ok((first, offered)) = theirs.offers(interface) else { continue };
+            for name in &interface.functions {
+                let at = offered.functions.iter().position(|f| f == name);
+                numbers.push(at.map_or(u32::MAX, |at| first + at as u32));
+            }
+        }
+        let _ = me.numbers.set(numbers);
+        let said = (&theirs.software, &theirs.identity, &theirs.instance, theirs.generation);
+        let told = me.tell(py, "ready", said);
+        let _ = me.theirs.set(theirs);
+        told
+    }
+
+    /// Ends the session: whoever waits is told why.
+    fn end(slf: &Bound<'_, Self>, why: Failure) -> PyResult<()> {
+        let (me, py) = (slf.get(), slf.py());
+        if me.over.set(why.clone()).is_err() {
+            return Ok(());
+        }
+        let (waiting, fds, asked, tick) = {
+            let mut state = lock(&me.state);
+            // a last word, such as why the peer is cut off, if it goes out at once
+            let _ = Self::write(&mut state);
+            let mut asked = std::mem::take(&mut state.linking);
+            asked.append(&mut state.reloading);
+            (state.core.abandon(), state.fds.take(), asked, state.tick.take())
+        };
+        if let Some((read, write)) = fds {
+            let (r, w) = (read.as_raw_fd(), write.as_ref().unwrap_or(&read).as_raw_fd());
+            let closed = me.event_loop.call_method0(py, intern!(py, "is_closed"))?.is_truthy(py)?;
+            if !closed {
+                me.event_loop.call_method1(py, intern!(py, "remove_reader"), (r,))?;
+                me.event_loop.call_method1(py, intern!(py, "remove_writer"), (w,))?;
+            }
+        }
+        if let Some((_, tick)) = tick {
+            tick.call_method0(py, intern!(py, "cancel"))?;
+        }
+        for (waiter, sent) in waiting {
+            let failure = Failure::gone(why.message.clone(), !sent);
+            settle(py, &waiter.future, Err(failures::raised(py, &failure)))?;
+        }
+        for (_, future) in asked {
+            settle(py, &future, Err(failures::raised(py, &why)))?;
+        }
+        me.links.clear(py)?;
+        me.queue.set(None);
+        let told = me.tell(py, "closed", (failures::raised(py, &why).into_value(py),));
+        lock(&me.events).take();
+        told
+    }
+
+    /// Deals with time: what is late, and whether the peer is still there.
+    fn on_time(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let me = slf.get();
+        let now = Instant::now();
+        let idle = Duration::from_millis(me.ours.limits.idle.max(3).into());
+        let (events, gone) = {
+            let mut state = lock(&me.state);
+            state.tick = None;
+            let silent = now.duration_since(state.heard);
+            let gone = match (state.core.is_open(), state.pinged) {
+                (false, _) => (silent >= HANDSHAKE).then(|| "the peer did not begin a session in time".to_owned()),
+                (true, true) => {
+                    (silent >= idle).then(|| format!("nothing was heard of the peer for {} s", idle.as_secs_f64()))
+                }
+                (true, false) => {
+                    if silent >= idle / 3 {
+                        state.pinged = true;
+                        state.core.ping([0; 8]);
+                    }
+                    None
+                }
+            };
+            (state.core.expire(now), gone)
+        };
+        for event in events {
+            Self::event(slf, event)?;
+        }
+        if let Some(why) = gone {
+            return Self::end(slf, Failure::gone(why, false));
+        }
+        Self::flush_now(slf)?;
+        Self::plan_tick(slf)
+    }
+
+    /// Has [`Self::on_time`] called when something is due.
+    fn plan_tick(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (me, py) = (slf.get(), slf.py());
+        let (next, old) = {
+            let mut state = lock(&me.state);
+            if state.fds.is_none() {
+                return Ok(());
+            }
+            let idle = Duration::from_millis(me.ours.limits.idle.max(3).into());
+            let alive = match (state.core.is_open(), state.pinged) {
+                (false, _) => state.heard + HANDSHAKE,
+                (true, false) => state.heard + idle / 3,
+                (true, true) => state.heard + idle,
+            };
+            let next = state.core.next_deadline().map_or(alive, |d| d.min(alive));
+            if state.tick.as_ref().is_some_and(|(at, _)| *at <= next) {
+                return Ok(());
+            }
+            (next, state.tick.take())
+        };
+        if let Some((_, old)) = old {
+            old.call_method0(py, intern!(py, "cancel"))?;
+        }
+        let wait = next.saturating_duration_since(Instant::now()).as_secs_f64();
+        let tick = slf.getattr(intern!(py, "_tick"))?;
+        let handle = me.event_loop.call_method1(py, intern!(py, "call_later"), (wait, tick))?;
+        lock(&me.state).tick = Some((next, handle));
+        Ok(())
+    }
+}
+
+/// Compares without telling by its time where two secrets differ.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |d, (a, b)| d | (a ^ b)) == 0
+}
+
+fn take(asked: &mut Vec<(u32, Py<PyAny>)>, number: u32) -> Option<Py<PyAny>> {
+    let at = asked.iter().position(|(n, _)| *n == number)?;
+    Some(asked.swap_remove(at).1)
+}
+
+fn settled(py: Python<'_>, future: Option<Py<PyAny>>, failure: Option<Failure>) -> PyResult<()> {
+    let Some(future) = future else { return Ok(()) };
+    let outcome = match failure {
+        None => Ok(py.None()),
+        Some(failure) => Err(failures::raised(py, &failure)),
+    };
+    settle(py, &future, outcome)
+}
+
+/// Gives a future its outcome, unless whoever waited has cancelled it.
+pub fn settle(py: Python<'_>, future: &Py<PyAny>, outcome: PyResult<Py<PyAny>>) -> PyResult<()> {
+    if future.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
+        return Ok(());
+    }
+    match outcome {
+        Ok(v) => future.call_method1(py, intern!(py, "set_result"), (v,)),
+        Err(e) => future.call_method1(py, intern!(py, "set_exception"), (e.into_value(py),)),
+    }
+    .map(drop)
+}
+
+#[pymethods]
+impl Wire {
+    /// `read` and `write` are descriptors, owned from here on; the same number for a socket. `imports` asks the peer
+    /// to offer those interfaces. `events` is told `ready(software, identity, instance, generation)`,
+    /// `closed(error)`, `leaving(error)`, `bind(name, grant, config)` for its answer, `unbind(number)`,
+    /// `reload(number)`.
+    #[new]
+    #[pyo3(signature = (event_loop, hub, read, write, *, initiator, events, exports = None, imports = None, identity = "", instance = "", generation = 0, token = None, idle = None))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        event_loop: Py<PyAny>,
+        hub: &Hub,
+        read: RawFd,
+        write: RawFd,
+        initiator: bool,
+        events: Py<PyAny>,
+        exports: Option<Py<Contract>>,
+        imports: Option<Py<Contract>>,
+        identity: &str,
+        instance: &str,
+        generation: u64,
+        token: Option<Vec<u8>>,
+        idle: Option<f64>,
+    ) -> PyResult<Self> {
+        let offered = |c: &Option<Py<Contract>>| c.as_ref().map_or_else(Vec::new, |c| c.get().offered());
+        let mut ours = Hello {
+            identity: identity.into(),
+            instance: instance.into(),
+            generation,
+            exports: offered(&exports),
+            imports: offered(&imports),
+            ..Hello::default()
+        };
+        if let Some(idle) = idle {
+            ours.limits.idle = (idle * 1000.0) as u32;
+        }
+        let token = token.unwrap_or_default();
+        if initiator {
+            ours.token.clone_from(&token);
+        }
+        for fd in [read, write] {
+            // SAFETY: only flags of a descriptor are read and set.
+            let set = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK) };
+            if set < 0 {
+                return Err(IoError::last_os_error().into());
+            }
+        }
+        // SAFETY: the caller gives the descriptors away.
+        let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+        let state = State {
+            core: match initiator {
+                true => Core::initiator(&ours),
+                false => Core::acceptor(ours.limits.clone()),
+            },
+            inbox: Inbox::new(ours.limits.message, !initiator),
+            writing: Out::default(),
+            fds: Some((own(read), (write != read).then(|| own(write)))),
+            watching_writes: false,
+            heard: Instant::now(),
+            pinged: false,
+            tick: None,
+            linking: vec![],
+            reloading: vec![],
+            leaving: false,
+        };
+        Ok(Wire {
+            state: Mutex::new(state),
+            links: Links::default(),
+            queue: Queue::new(event_loop.clone_ref(py)),
+            event_loop,
+            hub: hub.inner.clone(),
+            ours,
+            theirs: OnceLock::new(),
+            token: if initiator { vec![] } else { token },
+            exports,
+            imports,
+            numbers: OnceLock::new(),
+            events: Mutex::new(Some(events)),
+            over: OnceLock::new(),
+        })
+    }
+
+    /// Begins to read.
+    fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let me = slf.get();
+        me.queue.set(Some(slf.getattr(intern!(slf.py(), "_flush"))?.unbind()));
+        if let Some((read, _)) = me.fds() {
+            let readable = slf.getattr(intern!(slf.py(), "_readable"))?;
+            me.event_loop
+                .call_method1(slf.py(), intern!(slf.py(), "add_reader"), (read, readable))?;
+        }
+        Self::flush_now(slf)?;
+        Self::plan_tick(slf)
+    }
+
+    fn _readable(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let me = slf.get();
+        for _ in 0..TURNS {
+            let mut events = vec![];
+            let (more, failed) = {
+                let mut state = lock(&me.state);
+                let state = &mut *state;
+                if state.writing.len() > UNREAD {
+                    break;
+                }
+                let read = Self::read(state);
+                state.heard = Instant::now();
+                state.pinged = false;
+                let failed = loop {
+                    match state.core.event(&mut state.inbox) {
+                        Ok(Some(event)) => events.push(event),
+                        Ok(None) => break None,
+                        Err(failure) => break Some(failure),
+                    }
+                };
+                match read {
+                    Ok(Some(more)) => (more, failed),
+                    Ok(None) => (
+                        false,
+                        failed.or_else(|| Some(Failure::gone("the peer closed the connection", false))),
+                    ),
+                    Err(e) => (false, Some(Failure::gone(format!("the connection broke: {e}"), false))),
+                }
+            };
+            for event in events {
+                Self::event(slf, event)?;
+            }
+            if let Some(failure) = failed {
+                if failure.code == Code::Protocol {
+                    lock(&me.state).core.go_away(&failure);
+                }
+                return Self::end(slf, failure);
+            }
+            if !more {
+                break;
+            }
+        }
+        values::run(me);
+        Self::flush_now(slf)?;
+        Self::plan_tick(slf)
+    }
+
+    fn _flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let me = slf.get();
+        values::run(me);
+        Self::flush_now(slf)?;
+        Self::plan_tick(slf)
+    }
+
+    fn _tick(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::on_time(slf)
+    }
+
+    /// Calls function number `index` of the imported contract; awaited, it gives the result. `deadline` in seconds.
+    #[pyo3(signature = (index, args, *, deadline = None, link = 0, trace = None, identity = None))]
+    #[allow(clippy::too_many_arguments)]
+    fn call(
+        slf: &Bound<'_, Self>,
+        index: usize,
+        args: &Bound<'_, PyTuple>,
+        deadline: Option<f64>,
+        link: u32,
+        trace: Option<[u8; 25]>,
+        identity: Option<String>,
+    ) -> PyResult<WireCall> {
+        let (me, py) = (slf.get(), slf.py());
+        if let Some(why) = me.over.get() {
+            return Err(failures::raised(py, &Failure::gone(why.message.clone(), true)));
+        }
+        let contract = me.imports.as_ref().ok_or_else(|| PyRuntimeError::new_err("nothing is imported"))?;
+        let member = contract.get().member(index)?;
+        let function = match me.numbers.get().and_then(|n| n.get(index)) {
+            Some(&number) if number != u32::MAX => number,
+            Some(_) => {
+                let failure = Failure::new(Code::NoSuchFunction, format!("the peer has no {}", member.ty.path()));
+                return Err(failures::raised(py, &failure));
+            }
+            None => return Err(PyRuntimeError::new_err("the handshake is not over")),
+        };
+        let future = me.event_loop.call_method0(py, intern!(py, "create_future"))?;
+        let handles = Arc::new(links::Called { wire: slf.clone().unbind(), link });
+        let mut ends = Ends { invocation: None, handles };
+        let mut message = values::arguments(me, &member.ty, args, &ends)?;
+        let request = Request {
+            function,
+            link,
+            meta: Meta {
+                deadline: deadline.map(|s| Duration::from_secs_f64(s.clamp(0.0, 1e9))),
+                trace,
+                identity: identity.map(Into::into),
+                ..Meta::default()
+            },
+            root: Bytes::from(std::mem::take(&mut message.bytes)),
+            streaming: member.streaming,
+        };
+        let stream = {
+            let mut state = lock(&me.state);
+            let stream = state.core.next_stream();
+            if member.streaming {
+                ends = values::ends(slf, stream, true, ends.handles);
+            }
+            let waiter = Waiter { future: future.clone_ref(py), member, ends: ends.clone() };
+            let now = Instant::now();
+            state.core.call(now, request, waiter)
+        };
+        values::send_rest(me, &ends, &mut message);
+        me.queue.schedule(py);
+        Ok(WireCall::new(slf.clone().unbind(), stream, future))
+    }
+
+    /// Binds a link at the peer; a future.
+    fn link(slf: &Bound<'_, Self>, number: u32, name: String, grant: String, config: String) -> PyResult<Py<PyAny>> {
+        let (me, py) = (slf.get(), slf.py());
+        let future = me.event_loop.call_method0(py, intern!(py, "create_future"))?;
+        let said = {
+            let mut state = lock(&me.state);
+            state.linking.push((number, future.clone_ref(py)));
+            state.core.link(&Link { number, name, grant, config })
+        };
+        said.map_err(|e| failures::raised(py, &e))?;
+        me.queue.schedule(py);
+        Ok(future)
+    }
+
+    fn unlink(slf: &Bound<'_, Self>, number: u32) {
+        lock(&slf.get().state).core.unlink(number);
+        slf.get().queue.schedule(slf.py());
+    }
+
+    /// Serves link `number` (0: calls without a grant) by `targets`, `[(callable | method's name | None, waits), ...]`.
+    fn serve(&self, number: u32, targets: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.links.bind(number, Bindings::of(super::serve::targets_of(targets)?));
+        Ok(())
+    }
+
+    /// Asks the peer to read its code anew; a future.
+    fn reload(slf: &Bound<'_, Self>, number: u32) -> PyResult<Py<PyAny>> {
+        let (me, py) = (slf.get(), slf.py());
+        let future = me.event_loop.call_method0(py, intern!(py, "create_future"))?;
+        let mut state = lock(&me.state);
+        state.reloading.push((number, future.clone_ref(py)));
+        state.core.reload(number);
+        drop(state);
+        me.queue.schedule(py);
+        Ok(future)
+    }
+
+    /// Answers the peer's RELOAD; with an error where it could not be done.
+    #[pyo3(signature = (number, error = None))]
+    fn reloaded(slf: &Bound<'_, Self>, number: u32, error: Option<Bound<'_, PyAny>>) {
+        let failure = error.map(|e| failures::told(slf.py(), &PyErr::from_value(e), "", ""));
+        lock(&slf.get().state).core.reloaded(number, failure);
+        slf.get().queue.schedule(slf.py());
+    }
+
+    /// Leaves: no new calls, and the end once those on their way are over.
+    fn leave(slf: &Bound<'_, Self>, why: &str) -> PyResult<()> {
+        {
+            let mut state = lock(&slf.get().state);
+            state.core.go_away(&Failure::gone(why, true));
+            state.leaving = true;
+        }
+        Self::flush_now(slf)
+    }
+
+    /// Ends the session now.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::end(slf, Failure::gone("the session was closed", true))
+    }
+
+    /// Calls of either side that are not over.
+    #[getter]
+    fn busy(&self) -> usize {
+        lock(&self.state).core.busy()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(events) = self.events.try_lock() {
+            events.iter().try_for_each(|e| visit.call(e))?;
+        }
+        self.links.traverse(&visit)
+    }
+}

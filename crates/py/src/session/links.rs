@@ -1,0 +1,234 @@
+//! What a peer's calls reach: objects bound for its links, their resources, the tasks at work.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use loop_engine::{Handle, Mismatch, Resource};
+use loop_remote::{Failed, Handles};
+use loop_wire::codec::{Cursor, put_unsigned};
+use loop_wire::{Code, Failure};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pyo3::{PyTraverseError, PyVisit};
+use wasmtime::{Error, Result};
+
+use super::conn::Wire;
+use crate::domain::PyObjectHandle;
+use crate::hub::lock;
+
+/// Resources that one link may hold.
+const MOST: usize = 1 << 16;
+
+/// What answers a function.
+pub enum Target {
+    Callable(Py<PyAny>),
+    /// The method of that name of the first argument.
+    Method(Py<PyString>),
+}
+
+/// What a link's calls reach.
+#[derive(Default)]
+pub struct Bound {
+    /// By number of the function: what answers, and whether it gives a coroutine.
+    pub targets: Vec<Option<(Target, bool)>>,
+    handles: Mutex<(u64, HashMap<u64, Py<PyAny>>)>,
+}
+
+/// The links of a session, and the tasks that answer its calls.
+#[derive(Default)]
+pub struct Links {
+    bound: Mutex<HashMap<u32, Arc<Bound>>>,
+    tasks: Mutex<HashMap<u32, Py<PyAny>>>,
+}
+
+impl Links {
+    pub fn get(&self, link: u32) -> Option<Arc<Bound>> {
+        lock(&self.bound).get(&link).cloned()
+    }
+
+    pub fn bind(&self, link: u32, bound: Bound) {
+        let old = lock(&self.bound).insert(link, Arc::new(bound));
+        drop(old);
+    }
+
+    pub fn unbind(&self, link: u32) {
+        let old = lock(&self.bound).remove(&link);
+        drop(old); // with the lock let go: dropping may run any code
+    }
+
+    /// The peer let go of a handle.
+    pub fn dropped(&self, link: u32, handle: &[u8]) {
+        let object = self.get(link).and_then(|b| b.remove(handle));
+        drop(object);
+    }
+
+    pub fn at_work(&self, stream: u32, task: Py<PyAny>) {
+        lock(&self.tasks).insert(stream, task);
+    }
+
+    pub fn done(&self, stream: u32) {
+        let task = lock(&self.tasks).remove(&stream);
+        drop(task);
+    }
+
+    /// Cancels the task that answers a call.
+    pub fn cancel(&self, py: Python<'_>, stream: u32) -> PyResult<()> {
+        let task = lock(&self.tasks).get(&stream).map(|t| t.clone_ref(py));
+        match task {
+            Some(task) => task.call_method0(py, intern!(py, "cancel")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Cancels all and lets go of all.
+    pub fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        let tasks: Vec<_> = lock(&self.tasks).drain().map(|(_, t)| t).collect();
+        for task in tasks {
+            task.call_method0(py, intern!(py, "cancel"))?;
+        }
+        let bound = std::mem::take(&mut *lock(&self.bound));
+        drop(bound);
+        Ok(())
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        if let Ok(bound) = self.bound.try_lock() {
+            for target in bound.values().flat_map(|b| b.targets.iter().flatten()) {
+                if let (Target::Callable(c), _) = target {
+                    visit.call(c)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Bound {
+    pub fn of(targets: Vec<Option<(Target, bool)>>) -> Self {
+        Bound { targets, handles: Mutex::default() }
+    }
+
+    fn remove(&self, handle: &[u8]) -> Option<Py<PyAny>> {
+        let id = Cursor::new(handle).unsigned(64).ok()?;
+        lock(&self.handles).1.remove(&id)
+    }
+}
+
+fn bad_handle(resource: &Resource) -> Error {
+    let text = format!("no such {}: it was dropped, or belongs to another link", resource.name);
+    Error::new(Failed(Failure::new(Code::BadHandle, text)))
+}
+
+/// The handles of a link that is served.
+pub struct Served(pub Arc<Bound>);
+
+impl Handles for Served {
+    fn give(&self, resource: &Arc<Resource>, _own: bool, handle: Handle) -> Result<Vec<u8>> {
+        let Handle::Host(object) = handle else {
+            return Err(Mismatch::new(&*resource.name, "a guest's resource").into());
+        };
+        let Some(object) = object.downcast_ref::<PyObjectHandle>() else {
+            return Err(Mismatch::new(&*resource.name, "a resource of another provider").into());
+        };
+        let object = Python::attach(|py| object.0.clone_ref(py));
+        let mut handles = lock(&self.0.handles);
+        if handles.1.len() >= MOST {
+            let failure = Failure::new(Code::Overloaded, "more resources than one link may hold");
+            return Err(Error::new(Failed(failure.with("limit", MOST))));
+        }
+        handles.0 += 1;
+        let id = handles.0;
+        handles.1.insert(id, object);
+        let mut bytes = vec![];
+        put_unsigned(&mut bytes, id);
+        Ok(bytes)
+    }
+
+    fn take(&self, resource: &Arc<Resource>, own: bool, bytes: &[u8]) -> Result<Handle> {
+        let id = Cursor::new(bytes).unsigned(64).map_err(|_| bad_handle(resource))?;
+        let object = Python::attach(|py| {
+            let mut handles = lock(&self.0.handles);
+            if own { handles.1.remove(&id) } else { handles.1.get(&id).map(|o| o.clone_ref(py)) }
+        });
+        let object = object.ok_or_else(|| bad_handle(resource))?;
+        Ok(Handle::Host(Arc::new(PyObjectHandle(object))))
+    }
+}
+
+/// A resource that the peer implements. Dropped with its last reference.
+#[pyclass(frozen, module = "loop_kit._core")]
+pub struct RemoteHandle {
+    wire: Py<Wire>,
+    link: u32,
+    resource: u32,
+    name: Arc<str>,
+    bytes: Mutex<Option<Vec<u8>>>,
+}
+
+#[pymethods]
+impl RemoteHandle {
+    /// Lets the peer drop the resource. Again is harmless.
+    fn drop(&self) {
+        let bytes = lock(&self.bytes).take();
+        match bytes {
+            Some(bytes) => self.wire.get().let_go_later(self.link, self.resource, bytes),
+            None => {}
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if lock(&self.bytes).is_some() { "" } else { ", gone" };
+        format!("<{} resource of a peer{state}>", self.name)
+    }
+}
+
+impl Drop for RemoteHandle {
+    fn drop(&mut self) {
+        if let Some(bytes) = lock(&self.bytes).take() {
+            // within the collector no session may be touched: it is told in its next turn
+            self.wire.get().let_go_later(self.link, self.resource, bytes);
+        }
+    }
+}
+
+/// The handles of a link that is called.
+pub struct Called {
+    pub wire: Py<Wire>,
+    pub link: u32,
+}
+
+impl Handles for Called {
+    fn give(&self, resource: &Arc<Resource>, own: bool, handle: Handle) -> Result<Vec<u8>> {
+        Python::attach(|py| {
+            let object = match &handle {
+                Handle::Host(object) => object.downcast_ref::<PyObjectHandle>(),
+                Handle::Guest(_) => None,
+            };
+            let proxy = object.and_then(|o| o.0.bind(py).cast::<RemoteHandle>().ok());
+            let proxy = proxy.filter(|p| p.get().wire.is(&self.wire) && p.get().link == self.link);
+            let Some(proxy) = proxy else {
+                let wanted = format!("a {} of this session", resource.name);
+                return Err(Mismatch::new(wanted, "something else").into());
+            };
+            let mut bytes = lock(&proxy.get().bytes);
+            let there = if own { bytes.take() } else { bytes.clone() };
+            there.ok_or_else(|| Mismatch::new(&*resource.name, "a resource that was given away").into())
+        })
+    }
+
+    fn take(&self, resource: &Arc<Resource>, _own: bool, bytes: &[u8]) -> Result<Handle> {
+        Python::attach(|py| {
+            let number = self.wire.get().imported(&resource.interface, &resource.name);
+            let proxy = RemoteHandle {
+                wire: self.wire.clone_ref(py),
+                link: self.link,
+                resource: number.ok_or_else(|| bad_handle(resource))?,
+                name: resource.name.clone(),
+                bytes: Mutex::new(Some(bytes.to_vec())),
+            };
+            let object = Py::new(py, proxy).map_err(crate::domain::failure)?.into_any();
+            Ok(Handle::Host(Arc::new(PyObjectHandle(object))))
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! Sessions on an event loop: providers served and peers called from Python.
+
+mod conn;
+mod contract;
+mod failures;
+mod links;
+mod pending;
+mod pumps;
+mod serve;
+mod values;
+
+pub use conn::Wire;
+pub use contract::Contract;
+pub use links::RemoteHandle;
+pub use pending::WireCall;

@@ -1,0 +1,151 @@
+//! What is to be done in the loop's next turn: writing, streams that go on, and what was dropped.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use bytes::Bytes;
+use loop_remote::{Invocation, Pump};
+use loop_wire::Failure;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::conn::Wire;
+use crate::hub::lock;
+
+/// What whoever drops something may not do itself, since dropping happens anywhere.
+pub enum Later {
+    Close(u32),
+    LetGo(u32, u32, Vec<u8>),
+}
+
+/// The turn to come.
+pub struct Queue {
+    event_loop: Py<PyAny>,
+    /// What the loop is to call: a method of the session, until it ends.
+    callback: Mutex<Option<Py<PyAny>>>,
+    scheduled: AtomicBool,
+    ready: Mutex<VecDeque<Arc<Running>>>,
+    later: Mutex<Vec<Later>>,
+}
+
+impl Queue {
+    pub fn new(event_loop: Py<PyAny>) -> Arc<Self> {
+        Arc::new(Queue {
+            event_loop,
+            callback: Mutex::default(),
+            scheduled: AtomicBool::new(false),
+            ready: Mutex::default(),
+            later: Mutex::default(),
+        })
+    }
+
+    /// Sets what the loop is to call; None: nothing any more.
+    pub fn set(&self, callback: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut *lock(&self.callback), callback);
+        drop(old);
+    }
+
+    /// Asks for a turn, once.
+    pub fn schedule(&self, py: Python<'_>) {
+        if self.scheduled.swap(true, SeqCst) {
+            return;
+        }
+        let callback = lock(&self.callback).as_ref().map(|c| c.clone_ref(py));
+        if let Some(callback) = callback {
+            // a closed loop refuses: nothing will run any more then
+            let _ = self.event_loop.call_method1(py, intern!(py, "call_soon"), (callback,));
+        }
+    }
+
+    pub fn push(&self, later: Later) {
+        lock(&self.later).push(later);
+        Python::attach(|py| self.schedule(py));
+    }
+
+    /// Begins the turn: from here on another may be asked for.
+    pub fn begin(&self) -> Vec<Later> {
+        self.scheduled.store(false, SeqCst);
+        std::mem::take(&mut *lock(&self.later))
+    }
+
+    /// Runs a pump as far as it goes, and again whenever it is woken.
+    pub fn spawn(self: &Arc<Self>, pump: Pump) {
+        let running = Arc::new(Running { queue: self.clone(), pump: Mutex::new(Some(pump)), woken: AtomicBool::new(true) });
+        lock(&self.ready).push_back(running);
+        Python::attach(|py| self.schedule(py));
+    }
+
+    /// Runs the pumps that were woken.
+    pub fn run(&self) {
+        // those that are woken meanwhile have their turn in the next
+        let ready = std::mem::take(&mut *lock(&self.ready));
+        for running in ready {
+            running.woken.store(false, SeqCst);
+            let Some(mut pump) = lock(&running.pump).take() else { continue };
+            let waker = Waker::from(running.clone());
+            if let Poll::Pending = pump.as_mut().poll(&mut Context::from_waker(&waker)) {
+                *lock(&running.pump) = Some(pump);
+            }
+        }
+    }
+}
+
+/// A pump at work.
+struct Running {
+    queue: Arc<Queue>,
+    pump: Mutex<Option<Pump>>,
+    woken: AtomicBool,
+}
+
+impl Wake for Running {
+    fn wake(self: Arc<Self>) {
+        if !self.woken.swap(true, SeqCst) {
+            lock(&self.queue.ready).push_back(self.clone());
+            Python::attach(|py| self.queue.schedule(py));
+        }
+    }
+}
+
+/// An invocation of a session on an event loop; it is over when the last that holds it lets go.
+pub struct WireInvocation {
+    pub wire: Py<Wire>,
+    pub queue: Arc<Queue>,
+    pub stream: u32,
+}
+
+impl WireInvocation {
+    fn soon(&self) {
+        Python::attach(|py| self.queue.schedule(py));
+    }
+}
+
+impl Invocation for WireInvocation {
+    fn poll_read(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
+        let polled = lock(&self.wire.get().state).core.poll_read(self.stream, path, cx);
+        self.soon(); // credit may go out
+        polled
+    }
+    fn stop(&self, path: &[u32]) {
+        lock(&self.wire.get().state).core.stop(self.stream, path);
+        self.soon();
+    }
+    fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        lock(&self.wire.get().state).core.poll_write(self.stream, path, cx)
+    }
+    fn write(&self, path: &[u32], chunk: Bytes) {
+        lock(&self.wire.get().state).core.write(self.stream, path, chunk);
+        self.soon();
+    }
+    fn lose(&self, path: &[u32], failure: &Failure) {
+        lock(&self.wire.get().state).core.lose(self.stream, path, failure);
+        self.soon();
+    }
+}
+
+impl Drop for WireInvocation {
+    fn drop(&mut self) {
+        self.queue.push(Later::Close(self.stream));
+    }
+}

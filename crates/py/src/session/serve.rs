@@ -1,0 +1,165 @@
+//! Calls of a peer, answered by Python.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use loop_remote::Ends;
+use loop_wire::session::{Called, Times};
+use loop_wire::{Code, Failure, Link};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+
+use super::conn::Wire;
+use super::contract::Member;
+use super::failures;
+use super::links::{Bound as Bindings, Served, Target};
+use super::values;
+use crate::hub::lock;
+use crate::link;
+
+/// Answers a call: at once, or by a task where its provider gives a coroutine.
+pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
+    let (me, py) = (wire.get(), wire.py());
+    let Called { stream, function, link, meta, root, at } = called;
+    let began = meta.timed.then(std::time::Instant::now);
+    let member = me.exports.as_ref().and_then(|c| c.get().members.get(function as usize).cloned());
+    let Some(member) = member else {
+        let failure = Failure::new(Code::NoSuchFunction, format!("there is no function number {function}"));
+        return refuse(wire, stream, failure.with("function", function));
+    };
+    let Some(bound) = me.links.get(link) else {
+        let text = match link {
+            0 => "this provider serves only links with a grant: bind one first".into(),
+            _ => format!("link {link} was not bound"),
+        };
+        return refuse(wire, stream, Failure::new(Code::NotGranted, text).with("link", link));
+    };
+    let ends = values::ends(wire, stream, member.streaming, Arc::new(Served(bound.clone())));
+    let answer = Answer { stream, member, ends, began, at };
+    let args = match values::parameters(py, me, &answer.member.ty, &root, &answer.ends) {
+        Ok(args) => args,
+        Err(e) => return refuse(wire, stream, values::failed(py, &answer.member.ty, &e)),
+    };
+    let Some((target, waits)) = bound.targets.get(function as usize).and_then(Option::as_ref) else {
+        let path = answer.member.ty.path();
+        let failure = Failure::new(Code::NoSuchFunction, format!("{path} is not implemented here"));
+        return refuse(wire, stream, failure.with("function", path));
+    };
+    let out = match target {
+        Target::Callable(c) => PyTuple::new(py, args).and_then(|args| c.bind(py).call1(args)),
+        Target::Method(name) => {
+            let mut args = args.into_iter();
+            match args.next() {
+                Some(this) => {
+                    PyTuple::new(py, args).and_then(|args| this.bind(py).call_method1(name.bind(py), args))
+                }
+                None => Err(pyo3::exceptions::PyTypeError::new_err("a method without its object")),
+            }
+        }
+    };
+    match out {
+        Ok(coroutine) if *waits => begin(wire, coroutine, answer),
+        out => answer.give(wire, out),
+    }
+}
+
+/// Goes on in a task of its own.
+fn begin(wire: &Bound<'_, Wire>, coroutine: Bound<'_, PyAny>, answer: Answer) -> PyResult<()> {
+    let (me, py) = (wire.get(), wire.py());
+    let task = me.event_loop.call_method1(py, intern!(py, "create_task"), (coroutine,))?;
+    me.links.at_work(answer.stream, task.clone_ref(py));
+    let done = Done { wire: wire.clone().unbind(), answer: std::sync::Mutex::new(Some(answer)) };
+    task.call_method1(py, intern!(py, "add_done_callback"), (Py::new(py, done)?,)).map(drop)
+}
+
+/// A call that is being answered.
+struct Answer {
+    stream: u32,
+    member: Arc<Member>,
+    ends: Ends,
+    began: Option<std::time::Instant>,
+    at: std::time::Instant,
+}
+
+impl Answer {
+    /// Answers with what the provider gave or raised.
+    fn give(self, wire: &Bound<'_, Wire>, out: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
+        let (me, py) = (wire.get(), wire.py());
+        let ended = self.began.map(|_| std::time::Instant::now());
+        let f = &self.member.ty;
+        let made = link::settle(py, f, self.member.fallible, out)
+            .and_then(|v| values::result(me, &self.member, v.map(|v| v.into_bound(py)), &self.ends));
+        let mut message = match made {
+            Ok(message) => message,
+            Err(e) => return refuse(wire, self.stream, values::failed(py, f, &e)),
+        };
+        let times = self.began.zip(ended).map(|(began, ended)| Times {
+            queue: began.duration_since(self.at).as_nanos() as u64,
+            decode: 0,
+            provider: ended.duration_since(began).as_nanos() as u64,
+            encode: ended.elapsed().as_nanos() as u64,
+        });
+        let root = Bytes::from(std::mem::take(&mut message.bytes));
+        lock(&me.state)
+            .core
+            .respond(self.stream, Ok(root), times.as_ref(), self.member.streaming);
+        values::send_rest(me, &self.ends, &mut message);
+        Ok(())
+    }
+}
+
+/// Gives the outcome of a task to whoever called.
+#[pyclass(frozen)]
+struct Done {
+    wire: Py<Wire>,
+    answer: std::sync::Mutex<Option<Answer>>,
+}
+
+#[pymethods]
+impl Done {
+    fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let wire = self.wire.bind(task.py());
+        let Some(answer) = lock(&self.answer).take() else { return Ok(()) };
+        wire.get().links.done(answer.stream);
+        answer.give(wire, task.call_method0(intern!(task.py(), "result")))?;
+        wire.get().queue.schedule(task.py());
+        Ok(())
+    }
+}
+
+fn refuse(wire: &Bound<'_, Wire>, stream: u32, failure: Failure) -> PyResult<()> {
+    lock(&wire.get().state).core.respond(stream, Err(failure), None, false);
+    Ok(())
+}
+
+/// Binds a link to what the provider makes for its grant.
+pub fn bind(wire: &Bound<'_, Wire>, link: &Link) -> PyResult<()> {
+    let (me, py) = (wire.get(), wire.py());
+    let bound = me.ask(py, "bind", (link.number, &link.name, &link.grant, &link.config));
+    let failure = match bound.and_then(|targets| targets_of(&targets)) {
+        Ok(targets) => {
+            me.links.bind(link.number, Bindings::of(targets));
+            None
+        }
+        Err(e) => Some(failures::told(py, &e, "", "")),
+    };
+    lock(&me.state).core.linked(link.number, failure);
+    Ok(())
+}
+
+/// From `[(callable | name | None, waits), ...]`, one for each function.
+pub fn targets_of(list: &Bound<'_, PyAny>) -> PyResult<Vec<Option<(Target, bool)>>> {
+    let list = list.cast::<PyList>()?;
+    let made = list.iter().map(|item| {
+        let (target, waits): (Bound<'_, PyAny>, bool) = item.extract()?;
+        Ok(if target.is_none() {
+            None
+        } else if let Ok(name) = target.cast::<PyString>() {
+            Some((Target::Method(name.clone().unbind()), waits))
+        } else {
+            Some((Target::Callable(target.unbind()), waits))
+        })
+    });
+    made.collect()
+}

@@ -1,0 +1,284 @@
+//! Streams and futures over an invocation: what follows the values of a call on its paths.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use loop_engine::{Chunk, Feed, Handle, Resource, Settle, Source, TyRef};
+use loop_wire::Failure;
+use loop_wire::session::Session;
+use wasmtime::{Error, Result};
+
+use crate::chunk::{read_chunk, read_settled, write_chunk};
+use crate::encoded::Encoded;
+use crate::outgoing::{Pending, Way};
+use crate::peer::Peer;
+
+/// A failure that came from, or is meant for, the other side.
+#[derive(Debug)]
+pub struct Failed(pub Failure);
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// An invocation with channels. It is over when the last that holds it lets go.
+pub trait Invocation: Send + Sync + 'static {
+    fn poll_read(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>>;
+    fn stop(&self, path: &[u32]);
+    fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>>;
+    fn write(&self, path: &[u32], chunk: Bytes);
+    fn lose(&self, path: &[u32], failure: &Failure);
+}
+
+/// The handles of one link in one session.
+pub trait Handles: Send + Sync + 'static {
+    /// The bytes that stand for a resource which leaves (`own`) or is lent.
+    fn give(&self, resource: &Arc<Resource>, own: bool, handle: Handle) -> Result<Vec<u8>>;
+    /// The resource that bytes stand for.
+    fn take(&self, resource: &Arc<Resource>, own: bool, bytes: &[u8]) -> Result<Handle>;
+}
+
+/// An invocation of a session; dropping it closes the call on this side.
+pub struct SessionCall {
+    pub session: Session,
+    pub stream: u32,
+}
+
+impl Invocation for SessionCall {
+    fn poll_read(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
+        self.session.poll_read(self.stream, path, cx)
+    }
+    fn stop(&self, path: &[u32]) {
+        self.session.stop(self.stream, path);
+    }
+    fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        self.session.poll_write(self.stream, path, cx)
+    }
+    fn write(&self, path: &[u32], chunk: Bytes) {
+        self.session.write(self.stream, path, chunk);
+    }
+    fn lose(&self, path: &[u32], failure: &Failure) {
+        self.session.lose(self.stream, path, failure);
+    }
+}
+
+impl Drop for SessionCall {
+    fn drop(&mut self) {
+        self.session.close_call(self.stream);
+    }
+}
+
+/// The other side of one invocation.
+#[derive(Clone)]
+pub struct Ends {
+    /// None where the types of the call hold neither streams nor futures.
+    pub invocation: Option<Arc<dyn Invocation>>,
+    pub handles: Arc<dyn Handles>,
+}
+
+impl Ends {
+    fn invocation(&self) -> Result<Arc<dyn Invocation>> {
+        self.invocation
+            .clone()
+            .ok_or_else(|| wasmtime::format_err!("this call carries no streams and futures"))
+    }
+}
+
+impl Peer for Ends {
+    fn give(&self, resource: &Arc<Resource>, own: bool, handle: Handle) -> Result<Vec<u8>> {
+        self.handles.give(resource, own, handle)
+    }
+    fn take(&self, resource: &Arc<Resource>, own: bool, bytes: &[u8]) -> Result<Handle> {
+        self.handles.take(resource, own, bytes)
+    }
+    fn stream(&self, path: &[u32], payload: Option<&TyRef>) -> Result<Feed<Encoded>> {
+        Ok(Feed::Source(Box::new(Channel {
+            invocation: self.invocation()?,
+            ends: self.clone(),
+            path: path.into(),
+            payload: payload.cloned(),
+            first: 0,
+            over: false,
+        })))
+    }
+    fn future(&self, path: &[u32], payload: Option<&TyRef>) -> Result<Settle<Encoded>> {
+        let mut channel = Channel {
+            invocation: self.invocation()?,
+            ends: self.clone(),
+            path: path.into(),
+            payload: payload.cloned(),
+            first: 0,
+            over: false,
+        };
+        Ok(Settle::Value(Box::pin(async move {
+            let read = std::future::poll_fn(|cx| channel.invocation.poll_read(&channel.path, cx));
+            let bytes = read.await.map_err(|e| Error::new(Failed(e)))?;
+            channel.over = true;
+            read_settled(channel.payload.as_ref(), &bytes, &channel.path, &channel.ends)
+        })))
+    }
+}
+
+/// The readable end of a stream or future that the other side writes.
+struct Channel {
+    invocation: Arc<dyn Invocation>,
+    ends: Ends,
+    path: Box<[u32]>,
+    payload: Option<TyRef>,
+    /// The number of the next item.
+    first: u32,
+    over: bool,
+}
+
+impl Source<Encoded> for Channel {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<Encoded>>>> {
+        if self.over {
+            return Poll::Ready(Ok(None));
+        }
+        let bytes = match ready!(self.invocation.poll_read(&self.path, cx)) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                self.over = true;
+                return Poll::Ready(Err(Error::new(Failed(e))));
+            }
+        };
+        if *bytes == [0] {
+            self.over = true;
+            return Poll::Ready(Ok(None));
+        }
+        let read = read_chunk(self.payload.as_ref(), &bytes, &self.path, self.first, &self.ends);
+        match &read {
+            Ok(chunk) => self.first = self.first.wrapping_add(count(chunk, &bytes)),
+            Err(_) => {
+                self.over = true;
+                self.invocation.stop(&self.path);
+            }
+        }
+        Poll::Ready(read.map(Some))
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if !self.over {
+            self.invocation.stop(&self.path);
+        }
+    }
+}
+
+/// Items of a chunk; those of numbers are told by the count that they came with.
+fn count(chunk: &Chunk<Encoded>, bytes: &Bytes) -> u32 {
+    match chunk {
+        Chunk::Values(v) => v.len() as u32,
+        Chunk::Units(n) => *n as u32,
+        Chunk::Raw(_) => loop_wire::codec::Cursor::new(bytes).unsigned(32).unwrap_or(0) as u32,
+    }
+}
+
+/// What runs until a stream or future is sent.
+pub type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Sends what follows a root, or an item of a stream, whose own path is `base`. `spawn` runs the pumps, those of what
+/// is nested in them too.
+pub fn follow(ends: &Ends, base: &[u32], pending: Vec<Pending>, spawn: &Arc<dyn Fn(Pump) + Send + Sync>) {
+    let Some(invocation) = &ends.invocation else {
+        return;
+    };
+    for p in pending {
+        let path: Box<[u32]> = base.iter().chain(&p.path).copied().collect();
+        let flow = Flow {
+            invocation: invocation.clone(),
+            ends: ends.clone(),
+            path,
+            spawn: spawn.clone(),
+        };
+        spawn(match p.way {
+            Way::Stream(source) => Box::pin(flow.stream(source, p.payload)),
+            Way::Future(value) => Box::pin(flow.future(value)),
+        });
+    }
+}
+
+struct Flow {
+    invocation: Arc<dyn Invocation>,
+    ends: Ends,
+    path: Box<[u32]>,
+    spawn: Arc<dyn Fn(Pump) + Send + Sync>,
+}
+
+impl Flow {
+    /// Waits until something may be written; false where nobody reads.
+    async fn room(&self) -> bool {
+        std::future::poll_fn(|cx| self.invocation.poll_write(&self.path, cx))
+            .await
+            .is_some()
+    }
+
+    async fn stream(self, mut source: Box<dyn Source<Encoded>>, payload: Option<TyRef>) {
+        let mut first = 0u32;
+        loop {
+            // nothing is asked for before somebody wants it
+            if !self.room().await {
+                return;
+            }
+            let chunk = match std::future::poll_fn(|cx| source.poll_next(cx)).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return self.invocation.write(&self.path, Bytes::from_static(&[0])),
+                Err(e) => return self.lose(&e),
+            };
+            let made = match write_chunk(payload.as_ref(), chunk, first, &self.ends) {
+                Ok(made) => made,
+                Err(e) => return self.lose(&e),
+            };
+            let n = loop_wire::codec::Cursor::new(&made.bytes).unsigned(32).unwrap_or(0);
+            if n == 0 {
+                continue; // an empty chunk would be the end
+            }
+            first = first.wrapping_add(n as u32);
+            self.invocation.write(&self.path, made.bytes.into());
+            follow(&self.ends, &self.path, made.pending, &self.spawn);
+        }
+    }
+
+    async fn future(self, value: loop_engine::Settling<Encoded>) {
+        let made = match value.await.and_then(|v| v.finish(&self.ends)) {
+            Ok(made) => made,
+            Err(e) => return self.lose(&e),
+        };
+        if self.room().await {
+            self.invocation.write(&self.path, made.bytes.into());
+            follow(&self.ends, &self.path, made.pending, &self.spawn);
+        }
+    }
+
+    fn lose(&self, e: &Error) {
+        self.invocation.lose(&self.path, &failure(e));
+    }
+}
+
+/// An engine error as what the other side is told.
+pub fn failure(e: &Error) -> Failure {
+    use loop_wire::Code;
+    if let Some(Failed(failure)) = e.downcast_ref() {
+        return failure.clone();
+    }
+    if let Some(bad) = e.downcast_ref::<crate::check::BadBytes>() {
+        return Failure::new(Code::BadValue, bad.to_string())
+            .with("path", &bad.path)
+            .with("expected", &bad.expected)
+            .with("cause", bad.cause.word());
+    }
+    if let Some(m) = e.downcast_ref::<loop_engine::Mismatch>() {
+        return Failure::new(Code::BadValue, m.to_string())
+            .with("path", &m.path)
+            .with("expected", &m.expected)
+            .with("got", &m.got);
+    }
+    Failure::new(Code::Provider, format!("{e:#}"))
+}

@@ -1,0 +1,170 @@
+"""Peers: what another process serves, called from Python.
+
+    async with await peer.connect("unix:/run/kv.sock", "acme:kv/store", wit="wit") as store:
+        await store.call("get", "colour")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from loop_kit import _core
+from loop_kit._session import Events, functions, instance_id, names
+from loop_kit.errors import NoSuchExport, PeerError
+
+__all__ = ["Peer", "connect"]
+
+
+class Peer:
+    """A session with a provider. Made by `connect`; an async context manager that ends it."""
+
+    def __init__(self, contract: _core.Contract, wire: _core.Wire, events: Events, address: str) -> None:
+        self._wire = wire
+        self._events = events
+        self._numbers = functions(contract)
+        self.address = address
+
+    def call(self, path: str, *args: Any, deadline: float | None = None, link: int = 0) -> Awaitable[Any]:
+        """Calls `interface#function`, with or without the interface or its version; await it for the result.
+
+        Cancelling whoever awaits it cancels the call at the peer. The error case of a WIT `result` is raised.
+
+        Args:
+            path: What to call.
+            args: Its arguments, as `docs/values.md` says.
+            deadline: Seconds that it may take.
+            link: The link that it is made in; 0: without a grant.
+
+        Raises:
+            NoSuchExport: The contract has no such function, or several.
+            ArgumentError: An argument does not fit.
+            CallError, PeerError: It ended without a result.
+        """
+        try:
+            number = self._numbers[path]
+        except KeyError:
+            raise NoSuchExport(path, self._numbers) from None
+        return self._wire.call(number, args, deadline=deadline, link=link)
+
+    async def link(self, number: int, name: str, grant: str = "", config: str = "") -> None:
+        """Binds a link at the peer: `number` (1 and up) is good for calls from then on.
+
+        Args:
+            number: Chosen by this side.
+            name: For messages.
+            grant: JSON, as in the manifest.
+            config: JSON.
+
+        Raises:
+            NotGranted: The peer serves nothing under a grant.
+        """
+        await self._wire.link(number, name, grant, config)
+
+    def unlink(self, number: int) -> None:
+        """Lets go of a link, with all that was made in it."""
+        self._wire.unlink(number)
+
+    async def reload(self, number: int = 1) -> None:
+        """Has the peer read its code anew.
+
+        Raises:
+            CallError: It could not, and goes on as before.
+        """
+        await self._wire.reload(number)
+
+    async def closed(self) -> Exception:
+        """Waits for the end of the session; why it ended."""
+        return await asyncio.shield(self._events.over)
+
+    async def close(self) -> None:
+        """Ends the session. Calls on their way fail with ProviderGone."""
+        self._wire.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def connect(
+    address: str | tuple[int, int],
+    interfaces: str | Sequence[str] | None = None,
+    *,
+    wit: str | os.PathLike[str],
+    token: str | bytes | None = None,
+    identity: str = "",
+    timeout: float = 10.0,
+) -> Peer:
+    """Connects to a provider.
+
+    Args:
+        address: `unix:PATH` or `tcp://HOST:PORT`; or the descriptors to read and write, which are owned from here on.
+        interfaces: What it must offer. None: all of the WIT.
+        wit: The file or folder that defines them.
+        token: What the provider asks for.
+        identity: Who this is, for the provider's log.
+        timeout: Seconds for connecting and for the handshake.
+
+    Raises:
+        NotOffered, VersionMismatch, Unauthenticated: The provider refuses, or offers something else.
+        PeerError: There is no provider at the address.
+        LoadError: The WIT is not sound.
+    """
+    loop = asyncio.get_running_loop()
+    contract = _core.Contract(Path(wit), names(interfaces))
+    try:
+        async with asyncio.timeout(timeout):
+            read, write = address if isinstance(address, tuple) else await _dial(address)
+            events = Events()
+            hub = _core.Hub.create(loop, _core.Engine())
+            wire = _core.Wire(
+                loop,
+                hub,
+                read,
+                write,
+                initiator=True,
+                events=events,
+                imports=contract,
+                identity=identity,
+                instance=instance_id(),
+                token=token.encode() if isinstance(token, str) else token,
+            )
+            wire.start()
+            await asyncio.shield(events.opened)
+    except TimeoutError:
+        raise PeerError(f"{address}: no session within {timeout} s") from None
+    return Peer(contract, wire, events, str(address))
+
+
+async def _dial(address: str) -> tuple[int, int]:
+    kind, _, rest = address.partition(":")
+    loop = asyncio.get_running_loop()
+    try:
+        if kind == "unix" and rest:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            target: Any = rest
+        elif kind == "tcp":
+            url = urlsplit(address)
+            if not url.hostname or url.port is None:
+                raise PeerError(f"{address}: expected tcp://HOST:PORT, such as tcp://127.0.0.1:4000")
+            connection = socket.socket(socket.AF_INET6 if ":" in url.hostname else socket.AF_INET)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            target = (url.hostname, url.port)
+        else:
+            raise PeerError(f"{address}: expected unix:PATH or tcp://HOST:PORT")
+        connection.setblocking(False)
+        await loop.sock_connect(connection, target)
+    except OSError as error:
+        raise PeerError(f"{address}: {error.strerror or error}") from None
+    fd = connection.detach()
+    return fd, fd

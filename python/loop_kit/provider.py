@@ -1,0 +1,307 @@
+"""Providers written in Python: the same class in-process, as a sidecar or on another machine.
+
+    import loop_kit as loop
+
+    @loop.provider("acme:kv/store@0.1.0", wit="wit")
+    class Store:
+        def __init__(self) -> None:
+            self.values: dict[str, bytes] = {}
+
+        def get(self, key: str) -> bytes | None:
+            return self.values.get(key)
+
+`python -m loop_kit.serve store:Store --on unix:/run/kv.sock` serves it; in `loop.toml`, `use = "python:store:Store"`
+places it in the host's process and `use = "sidecar:python:store:Store"` in one of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from loop_kit import _core
+from loop_kit._session import Events, Listener, instance_id, names, targets
+from loop_kit.errors import LoadError, PeerError
+
+__all__ = ["Declared", "Server", "declared", "provider", "serve"]
+
+_T = TypeVar("_T", bound=type)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a class says that it provides.
+
+    Attributes:
+        interfaces: Names of WIT interfaces.
+        wit: The file or folder that defines them.
+    """
+
+    interfaces: tuple[str, ...]
+    wit: Path
+
+
+def provider(*interfaces: str, wit: str | os.PathLike[str]) -> Callable[[_T], _T]:
+    """Declares that a class provides WIT interfaces.
+
+    The class's methods are named as `docs/values.md` says. Its constructor may take `grant` and `config`, which are
+    what the manifest gives the link that an instance serves; each link has an instance of its own.
+
+    Args:
+        interfaces: Such as `acme:kv/store@0.1.0`.
+        wit: The file or folder that defines them, relative to the file of the class.
+    """
+
+    def declare(cls: _T) -> _T:
+        file = inspect.getsourcefile(cls)
+        folder = Path(file).resolve().parent if file else Path.cwd()
+        cls.__loop_provider__ = Declared(interfaces, folder / wit)  # type: ignore[attr-defined]
+        return cls
+
+    return declare
+
+
+def declared(cls: type) -> Declared:
+    """What `cls` was declared to provide.
+
+    Raises:
+        LoadError: It was not declared.
+    """
+    found = getattr(cls, "__loop_provider__", None)
+    if not isinstance(found, Declared):
+        raise LoadError(f"{cls.__qualname__} is no provider: decorate it with @loop_kit.provider(…)")
+    return found
+
+
+class Server:
+    """Serves a provider to those who connect. Made by `serve`.
+
+    Attributes:
+        address: Where it really listens, such as `tcp://127.0.0.1:41234`.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[str, Any, Any], Any],
+        contract: _core.Contract,
+        *,
+        open_to_all: Any | None,
+        token: bytes | None,
+        generation: int,
+        reload: Callable[[], None] | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._hub = _core.Hub.create(self._loop, _core.Engine())
+        self._make = make
+        self._contract = contract
+        self._open = targets(contract, open_to_all) if open_to_all is not None else None
+        self._token = token
+        self._generation = generation
+        self._reload = reload
+        self._instance = instance_id()
+        self._sessions: set[_core.Wire] = set()
+        self._listener: Listener | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.address = ""
+
+    def listen(self, address: str) -> None:
+        """Begins to listen.
+
+        Raises:
+            PeerError: The address is none that can be served on.
+            OSError: It cannot be used.
+        """
+        kind, _, rest = address.partition(":")
+        if kind == "stdio":
+            self.accept(*_stdio())
+            self.address = "stdio:"
+        elif kind == "unix" and rest:
+            self._listener = Listener.unix(rest, self._accepted)
+            self.address = address
+        elif kind == "tcp":
+            url = urlsplit(address)
+            if not url.hostname or url.port is None:
+                raise PeerError(f"{address}: expected tcp://HOST:PORT, such as tcp://127.0.0.1:0")
+            if not _is_loopback(url.hostname):
+                raise PeerError(
+                    f"{address}: refused: whoever reaches {url.hostname} could call this provider; "
+                    "listen on 127.0.0.1, or use TLS with client certificates or a token"
+                )
+            self._listener = Listener.tcp(url.hostname, url.port, self._accepted)
+            host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+            self.address = f"tcp://{host}:{self._listener.port}"
+        else:
+            raise PeerError(f"{address}: expected stdio:, unix:PATH or tcp://HOST:PORT")
+
+    def _accepted(self, fd: int) -> None:
+        self.accept(fd, fd)
+
+    def accept(self, read: int, write: int) -> None:
+        """Begins a session on a connection; the descriptors are owned from here on."""
+        events = Events(self._contract, self._make, self._reload)
+        wire = _core.Wire(
+            self._loop,
+            self._hub,
+            read,
+            write,
+            initiator=False,
+            events=events,
+            exports=self._contract,
+            instance=self._instance,
+            generation=self._generation,
+            token=self._token,
+        )
+        events.wire = wire
+        if self._open is not None:
+            wire.serve(0, self._open)
+        self._sessions.add(wire)
+        self._idle.clear()
+        events.on_closed = lambda _error: self._ended(wire)
+        wire.start()
+
+    def _ended(self, wire: _core.Wire) -> None:
+        self._sessions.discard(wire)
+        if not self._sessions:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Waits until no session is left."""
+        await self._idle.wait()
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Listens no longer, lets calls end that have begun, for at most `timeout` seconds, and leaves."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for wire in list(self._sessions):
+            wire.leave("the provider is shutting down")
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout)
+        except TimeoutError:
+            for wire in list(self._sessions):
+                wire.close()
+
+
+async def serve(
+    served: Any,
+    *,
+    on: str | None = None,
+    interfaces: str | Sequence[str] | None = None,
+    wit: str | os.PathLike[str] | None = None,
+    token: str | bytes | None = None,
+    generation: int = 0,
+    reload: Callable[[], None] | None = None,
+) -> Server:
+    """Serves a provider to other processes.
+
+    Args:
+        served: A class decorated by `provider`, of which each link gets an instance under its grant; or an object,
+            which serves every link, and calls without one. A class that takes neither `grant` nor `config` serves
+            those too.
+        on: Where: `unix:PATH`, `tcp://HOST:PORT` (port 0: any that is free) or `stdio:`. None: as the environment
+            variable LOOP_PROVIDER_ADDRESS says, else stdio.
+        interfaces: Instead of those declared.
+        wit: Instead of the declared file or folder.
+        token: What whoever connects must show.
+        generation: Goes up with every swap.
+        reload: Reads code or configuration anew when the host asks for it.
+
+    Raises:
+        LoadError: The WIT is not sound, or the class was not declared.
+        LinkError: Members are missing or do not fit.
+        PeerError, OSError: The address cannot be used.
+    """
+    cls = served if isinstance(served, type) else type(served)
+    said = None if interfaces and wit else declared(cls)
+    where = Path(wit) if wit is not None else said.wit if said else Path.cwd()
+    wanted = names(interfaces) or (list(said.interfaces) if said else [])
+    contract = _core.Contract(where, wanted)
+    server = Server(
+        _maker(served),
+        contract,
+        open_to_all=_open(served),
+        token=token.encode() if isinstance(token, str) else token,
+        generation=generation,
+        reload=reload,
+    )
+    server.listen(on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:")
+    _announce(server.address)
+    return server
+
+
+def _announce(address: str) -> None:
+    """Tells the process that started this one where it listens."""
+    fd = os.environ.pop("LOOP_PROVIDER_READY", None)
+    if fd is not None and fd.isdigit():
+        with os.fdopen(int(fd), "w", encoding="utf-8") as ready:
+            ready.write(f"{address}\n")
+
+
+def _wants(cls: type) -> set[str]:
+    try:
+        parameters = inspect.signature(cls).parameters
+    except (TypeError, ValueError):
+        return set()
+    return {"grant", "config"} & set(parameters)
+
+
+def _maker(served: Any) -> Callable[[str, Any, Any], Any]:
+    if not isinstance(served, type):
+        return lambda _name, _grant, _config: served
+    wants = _wants(served)
+
+    def make(name: str, grant: Any, config: Any) -> Any:
+        given = {key: value for key, value in (("grant", grant), ("config", config)) if value}
+        unwanted = sorted(set(given) - wants)
+        if unwanted:
+            raise LoadError(f"{name}: {served.__qualname__} takes no {' and no '.join(unwanted)}")
+        return served(**given)
+
+    return make
+
+
+def _open(served: Any) -> Any | None:
+    """What calls without a grant reach."""
+    if not isinstance(served, type):
+        return served
+    return None if _wants(served) else served()
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _stdio() -> tuple[int, int]:
+    """The wire's ends of standard input and output; prints of the provider go to standard error from here on."""
+    read, write = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    return read, write
+
+
+async def run(served: Any, *, on: str | None, **options: Any) -> None:
+    """Serves until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone."""
+    server = await serve(served, on=on, **options)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    waiting = [asyncio.ensure_future(stop.wait())]
+    if server.address == "stdio:":
+        waiting.append(asyncio.ensure_future(server.idle()))
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    await server.close()
