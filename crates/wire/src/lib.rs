@@ -8,9 +8,11 @@ pub mod codec;
 mod failure;
 pub mod frame;
 mod hello;
+mod serve;
 pub mod session;
 pub mod transport;
 
 pub use address::{Address, Place};
 pub use failure::{Code, Failure};
 pub use hello::{Hello, Interface, Limits, Link, PROTOCOL, serves};
+pub use serve::{Bounds, Guarded, Others, Server, Service, admit, serve};

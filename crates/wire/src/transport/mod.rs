@@ -45,8 +45,8 @@ pub trait Native: Send + Sync + 'static {
 pub struct Peer {
     /// Where from, for messages: `tcp://127.0.0.1:50000`, `unix: process 12 of user 1000`.
     pub address: String,
-    /// The names in its certificate, which the transport has verified.
-    pub names: Vec<String>,
+    /// The names, of hosts and URIs, in its certificate, where it showed one; that was verified.
+    pub certificate: Option<Vec<String>>,
     /// The process at the other end of a unix socket.
     pub process: Option<Process>,
 }

@@ -95,8 +95,8 @@ pub(super) async fn connect(place: &Place, options: &Options) -> Result<Connecti
     match &options.tls {
         None => Ok(Connection::Bytes(Box::new(io), peer)),
         Some(tls) => {
-            let (io, names) = tls::connect(io, tls, &place.host, &[]).await?;
-            Ok(Connection::Bytes(Box::new(io), Peer { names, ..peer }))
+            let (io, certificate) = tls::connect(io, tls, &place.host, &[]).await?;
+            Ok(Connection::Bytes(Box::new(io), Peer { certificate, ..peer }))
         }
     }
 }
@@ -132,8 +132,8 @@ impl Source for TcpSource {
                 match tls {
                     None => Ok(Connection::Bytes(Box::new(io), peer)),
                     Some(tls) => {
-                        let (io, names) = tls::accept(io, &tls).await?;
-                        Ok(Connection::Bytes(Box::new(io), Peer { names, ..peer }))
+                        let (io, certificate) = tls::accept(io, &tls).await?;
+                        Ok(Connection::Bytes(Box::new(io), Peer { certificate, ..peer }))
                     }
                 }
             })))

@@ -139,7 +139,7 @@ pub(crate) async fn connect<S: Io>(
     tls: &Tls,
     host: &str,
     protocols: &[&[u8]],
-) -> Result<(Secured<S>, Vec<String>), Failure> {
+) -> Result<(Secured<S>, Option<Vec<String>>), Failure> {
     let name = tls.name(host)?;
     let io = TlsConnector::from(Arc::new(tls.client(protocols)?))
         .connect(name, io)
@@ -150,25 +150,20 @@ pub(crate) async fn connect<S: Io>(
 }
 
 /// The same for a connection that was made to this side.
-pub(crate) async fn accept<S: Io>(io: S, acceptor: &Acceptor) -> Result<(Secured<S>, Vec<String>), Failure> {
+pub(crate) async fn accept<S: Io>(
+    io: S,
+    acceptor: &Acceptor,
+) -> Result<(Secured<S>, Option<Vec<String>>), Failure> {
     let io = acceptor.accept(io).await.map_err(|e| refused(&e, "the peer"))?;
     let names = names(io.get_ref().1.peer_certificates());
     Ok((Secured(io.into()), names))
 }
 
-/// The names, of hosts and URIs, in the first certificate of a verified chain.
-pub(crate) fn names(chain: Option<&[CertificateDer<'_>]>) -> Vec<String> {
-    let Some(first) = chain.and_then(<[_]>::first) else {
-        return vec![];
-    };
-    match webpki::EndEntityCert::try_from(first) {
-        Ok(certificate) => certificate
-            .valid_dns_names()
-            .chain(certificate.valid_uri_names())
-            .map(Into::into)
-            .collect(),
-        Err(_) => vec![],
-    }
+/// The names, of hosts and URIs, in the first certificate of a verified chain; none without a certificate.
+pub(crate) fn names(chain: Option<&[CertificateDer<'_>]>) -> Option<Vec<String>> {
+    let certificate = webpki::EndEntityCert::try_from(chain?.first()?).ok()?;
+    let names = certificate.valid_dns_names().chain(certificate.valid_uri_names());
+    Some(names.map(Into::into).collect())
 }
 
 /// What an error of the handshake means, in words that say what to do; and whether the peer is not who it should be.
