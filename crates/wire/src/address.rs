@@ -149,6 +149,16 @@ impl Address {
         }
     }
 
+    /// The same at another host or port; as it is where it has none.
+    pub fn at(mut self, other: Place) -> Self {
+        match &mut self {
+            Address::Tcp(place) | Address::Quic(place) | Address::Http2(place) => *place = other,
+            Address::Ws { place, .. } | Address::Nats { place, .. } => *place = other,
+            Address::Stdio | Address::Unix(_) | Address::Pipe(_) => {}
+        }
+        self
+    }
+
     /// Whether only this machine can reach it.
     pub fn is_loopback(&self) -> bool {
         self.place().is_none_or(Place::is_loopback)

@@ -2,8 +2,15 @@
 //! its own.
 
 mod options;
+#[cfg(windows)]
+mod pipe;
+#[cfg(unix)]
+mod stdio;
 mod tcp;
 pub(crate) mod tls;
+#[cfg(unix)]
+mod unix;
+mod ws;
 
 use std::fmt;
 use std::io;
@@ -13,6 +20,8 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 
 pub use self::options::{Login, Options, Pem, Tls, Token};
+#[cfg(unix)]
+pub use self::stdio::from_fds;
 use crate::address::Address;
 use crate::failure::{Code, Failure};
 pub use crate::session::Io;
@@ -103,6 +112,32 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// A listener whose only connection is there already, as with inherited descriptors.
+    pub fn of(connection: Connection, address: Address) -> Self {
+        Listener(Box::new(Only {
+            connection: Some(connection),
+            address,
+        }))
+    }
+}
+
+struct Only {
+    connection: Option<Connection>,
+    address: Address,
+}
+
+impl Source for Only {
+    fn accept(&mut self) -> BoxFuture<'_, Result<Option<Incoming>, Failure>> {
+        let only = self.connection.take();
+        Box::pin(async { Ok(only.map(|it| Incoming::new(async { Ok(it) }))) })
+    }
+
+    fn addresses(&self) -> Vec<Address> {
+        vec![self.address.clone()]
+    }
+}
+
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Listener").field(&self.addresses()).finish()
@@ -116,6 +151,13 @@ impl fmt::Debug for Listener {
 pub async fn connect(address: &Address, options: &Options) -> Result<Connection, Failure> {
     match address {
         Address::Tcp(place) => tcp::connect(place, options).await,
+        Address::Ws { place, secure, .. } => ws::connect(address, place, *secure, options).await,
+        #[cfg(unix)]
+        Address::Unix(path) => unix::connect(path, options).await,
+        #[cfg(unix)]
+        Address::Stdio => stdio::connect(),
+        #[cfg(windows)]
+        Address::Pipe(name) => pipe::connect(name).await,
         _ => Err(unsupported(address)),
     }
 }
@@ -127,6 +169,15 @@ pub async fn listen(address: &Address, options: &Options) -> Result<Listener, Fa
     options.check_open(address)?;
     let source: Box<dyn Source> = match address {
         Address::Tcp(place) => Box::new(tcp::listen(place, options).await?),
+        Address::Ws { place, path, secure } => {
+            Box::new(ws::listen(address, place, path, *secure, options).await?)
+        }
+        #[cfg(unix)]
+        Address::Unix(path) => Box::new(unix::listen(path, options).await?),
+        #[cfg(unix)]
+        Address::Stdio => return Ok(Listener::of(stdio::connect()?, Address::Stdio)),
+        #[cfg(windows)]
+        Address::Pipe(name) => Box::new(pipe::listen(name)?),
         _ => return Err(unsupported(address)),
     };
     Ok(Listener(source))

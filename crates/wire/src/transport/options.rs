@@ -100,11 +100,13 @@ impl Options {
         if address.is_loopback() || matches!(address, Address::Nats { .. }) {
             return Ok(());
         }
-        let secret = self.tls.is_some();
+        let bare = matches!(address, Address::Ws { secure: false, .. });
+        let secret = self.tls.is_some() && !bare;
         let known = self.token.is_some() || self.tls.as_ref().is_some_and(|tls| tls.require_client);
         let add = match (secret, known) {
             (true, true) => return Ok(()),
             (true, false) => "a token, or tls.require_client with tls.authorities",
+            (false, _) if bare && self.tls.is_some() => "an `s`: wss:",
             (false, true) => "tls.certificate and tls.key",
             (false, false) => {
                 "tls.certificate and tls.key, and a token or tls.require_client with tls.authorities"

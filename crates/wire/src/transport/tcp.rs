@@ -46,7 +46,7 @@ pub(crate) async fn resolve(
     let found: Vec<_> = found.collect();
     found
         .iter()
-        .try_for_each(|at| options.check_open(&Address::Tcp((*at).into())))?;
+        .try_for_each(|at| options.check_open(&named.clone().at((*at).into())))?;
     Ok(found)
 }
 
