@@ -153,6 +153,8 @@ pub(super) struct Open<U> {
     /// Its roots may hold streams or futures, so that it goes on after the answer.
     streaming: bool,
     deadline: Option<(Instant, Duration)>,
+    /// The peer says nothing more.
+    pub(super) cut: Option<Failure>,
     pub(super) channels: Vec<Channel>,
 }
 
@@ -338,6 +340,7 @@ impl<U> Core<U> {
                 answered: false,
                 streaming: request.streaming,
                 deadline,
+                cut: None,
                 channels: vec![],
             },
         );
@@ -536,6 +539,21 @@ impl<U> Core<U> {
                 self.flush_waiting();
             }
         }
+    }
+
+    /// The peer says nothing more of that call: what has come can be read, and then it is lost. Returns who waits for
+    /// the answer, and whether the call had been sent.
+    pub(super) fn cut(&mut self, stream: u32, why: &Failure) -> Option<(U, bool)> {
+        let open = self.open.get_mut(&stream)?;
+        if !open.answered {
+            let user = open.user.take();
+            let sent = open.sent;
+            self.close(stream);
+            return user.map(|user| (user, sent));
+        }
+        open.channels.iter_mut().for_each(|c| c.cut(why));
+        open.cut = Some(why.clone());
+        None
     }
 
     /// Whether a call is still open here.
@@ -818,6 +836,11 @@ impl<U> Core<U> {
             state,
             path,
         } = arrived;
+        if self.carries == Carries::One && (stream != 1 || !(kind::CALL..kind::PING).contains(&k)) {
+            return Err(Failure::protocol(format!(
+                "frame {k:#04x} of stream {stream} on the stream of one invocation"
+            )));
+        }
         if self.phase != Phase::Open {
             return self.handshake(k, stream, payload).map(Some);
         }
@@ -1038,6 +1061,7 @@ impl<U> Core<U> {
                 answered: false,
                 streaming: false,
                 deadline,
+                cut: None,
                 channels: vec![],
             },
         );
