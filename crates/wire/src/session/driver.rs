@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use super::core::{Called, Core, Event, IdMap, Request, Times};
 use super::inbox::Inbox;
-use super::lane::{Lane, Lanes, Outward, Way};
+use super::lane::{Lane, Lanes, Way};
 use crate::failure::{Code, Failure};
 use crate::frame::Out;
 use crate::hello::{Hello, Link};
@@ -387,17 +387,9 @@ impl Session {
         let (tx, rx) = oneshot::channel();
         let inner = self.inner();
         if let Some(lanes) = inner.lanes.as_ref().filter(|_| !inner.is_leaving()) {
-            let call = Outward {
-                function,
-                link,
-                meta,
-                root,
-                streaming,
-                slot: tx,
-            };
             return Pending {
                 session: self.clone(),
-                stream: lanes.call(self.shared(), call),
+                stream: lanes.call(self.shared(), request, tx),
                 answer: rx,
                 done: false,
             };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::core::{IdMap, Meta, Times};
+use super::core::{IdMap, Request, Times};
 use super::driver::{Inner, Slot, lock};
 use crate::failure::Failure;
 
@@ -34,21 +34,13 @@ pub(crate) trait Lane: Send + Sync {
     fn abandon(&self, why: &Failure);
 }
 
-/// A call to be made.
-pub(crate) struct Outward {
-    pub function: u32,
-    pub link: u32,
-    pub meta: Meta,
-    pub root: Bytes,
-    pub streaming: bool,
-    pub slot: Slot,
-}
+/// A lane and what drives it.
+pub(crate) type Begun = (Arc<dyn Lane>, BoxFuture<'static, ()>);
 
 /// How invocations get their streams.
 pub(crate) trait Way: Send + Sync {
     /// A lane for a call of this side's, and what drives it.
-    fn call(&self, inner: &Arc<Inner>, number: u32, call: Outward)
-    -> (Arc<dyn Lane>, BoxFuture<'static, ()>);
+    fn call(&self, inner: &Arc<Inner>, number: u32, request: Request, slot: Slot) -> Begun;
 
     /// Whether there is a connection beside the lanes, whose driver ends the session.
     fn has_control(&self) -> bool;
@@ -114,9 +106,9 @@ impl Lanes {
         lock(&self.open).is_empty()
     }
 
-    pub fn call(&self, inner: &Arc<Inner>, call: Outward) -> u32 {
+    pub fn call(&self, inner: &Arc<Inner>, request: Request, slot: Slot) -> u32 {
         let number = self.number();
-        let (lane, task) = self.way.call(inner, number, call);
+        let (lane, task) = self.way.call(inner, number, request, slot);
         lock(&self.open).insert(number, lane);
         tokio::spawn(task);
         number

@@ -7,10 +7,10 @@ mod inbox;
 mod invocation;
 pub(crate) mod lane;
 mod native;
+#[cfg(test)]
+mod tests;
 
 pub use self::core::{Called, Core, Event, Meta, Request, Times};
 pub use self::driver::{Answer, Driver, Handler, Io, Nothing, Pending, Reply, Session};
 pub use self::inbox::Inbox;
 pub use self::native::{accept_native, connect_native};
-#[cfg(test)]
-mod tests;

@@ -6,10 +6,10 @@ use std::sync::{Arc, Weak};
 use futures::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::core::{Carries, Core};
-use super::driver::{Driver, Guard, Handler, Inner, Session};
+use super::core::{Carries, Core, Request};
+use super::driver::{Driver, Guard, Handler, Inner, Session, Slot};
 use super::invocation::{LaneDriver, NativeLane, Server};
-use super::lane::{Lane, Outward, Way};
+use super::lane::{Begun, Way};
 use crate::failure::Failure;
 use crate::hello::Hello;
 use crate::transport::{BoxIo, Native};
@@ -86,23 +86,9 @@ async fn run(
 struct NativeWay(Arc<dyn Native>);
 
 impl Way for NativeWay {
-    fn call(
-        &self,
-        inner: &Arc<Inner>,
-        number: u32,
-        call: Outward,
-    ) -> (Arc<dyn Lane>, BoxFuture<'static, ()>) {
+    fn call(&self, inner: &Arc<Inner>, number: u32, request: Request, slot: Slot) -> Begun {
         let mut core = Core::one(true, inner.ours.limits.clone());
-        let now = std::time::Instant::now();
-        core.call(
-            now,
-            call.function,
-            call.link,
-            call.meta,
-            call.root,
-            call.streaming,
-            call.slot,
-        );
+        core.call(std::time::Instant::now(), request, slot);
         let lane = Arc::new(NativeLane::new(core));
         let mut driver = LaneDriver::new(lane.clone(), inner.clone(), number, true);
         driver.opening = Some(Box::pin(open(self.0.clone(), inner.clone())));

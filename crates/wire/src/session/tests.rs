@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::core::{Core, Event, Meta};
+use super::core::{Core, Event, Request};
 use super::inbox::Inbox;
 use crate::failure::Failure;
 use crate::frame::Out;
@@ -17,9 +17,11 @@ struct Side {
 
 impl Side {
     fn call(&mut self, size: usize) -> u32 {
-        let root = Bytes::from(vec![7; size]);
-        self.core
-            .call(Instant::now(), 0, 0, Meta::default(), root, false, size as u32)
+        let request = Request {
+            root: Bytes::from(vec![7; size]),
+            ..Request::default()
+        };
+        self.core.call(Instant::now(), request, size as u32)
     }
 }
 
