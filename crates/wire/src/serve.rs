@@ -1,0 +1,410 @@
+//! Serving whoever connects: sessions here, everything else where it belongs.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, join_all};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::address::Address;
+use crate::failure::{Code, Failure};
+use crate::frame::PREFACE;
+use crate::hello::{Hello, Link};
+use crate::session::{Called, Handler, Reply, Session};
+use crate::transport::{BoxIo, Connection, Incoming, Listener, Native, Peer, Token};
+
+/// Makes what serves one session of that peer.
+pub type MakeHandler = dyn Fn(&Peer) -> Arc<dyn Handler> + Send + Sync;
+
+/// What a listener serves.
+#[derive(Clone)]
+pub struct Service {
+    /// What this side says of itself.
+    pub hello: Hello,
+    /// One for each session, since links and handles are a session's own.
+    pub handler: Arc<MakeHandler>,
+    pub others: Arc<dyn Others>,
+    /// What peers must show.
+    pub token: Option<Token>,
+    pub bounds: Bounds,
+}
+
+impl Service {
+    pub fn new(hello: Hello, handler: impl Fn(&Peer) -> Arc<dyn Handler> + Send + Sync + 'static) -> Self {
+        Service {
+            hello,
+            handler: Arc::new(handler),
+            others: Arc::new(Sessions),
+            token: None,
+            bounds: Bounds::default(),
+        }
+    }
+}
+
+/// What peers may cost that have not proven anything yet.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Connections at once; more wait where the transport lets them.
+    pub connections: usize,
+    /// Of these, such as have not begun a session or an invocation.
+    pub handshakes: usize,
+    /// Time until the first byte, with all that the transport says before.
+    pub handshake: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            connections: 1024,
+            handshakes: 256,
+            handshake: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Takes the connections that are no session over bytes. Each method may answer none: the connection is closed then.
+pub trait Others: Send + Sync + 'static {
+    /// A connection that begins as an invocation in plain mode. Where a token is asked for, only peers with a verified
+    /// certificate come here, since plain mode can show none.
+    fn plain(&self, io: BoxIo, peer: Peer) -> Option<BoxFuture<'static, ()>> {
+        let _ = (io, peer);
+        None
+    }
+
+    /// A connection of a transport that multiplexes by itself. [`admit`] is to be asked.
+    fn native(&self, connection: Box<dyn Native>, peer: Peer) -> Option<BoxFuture<'static, ()>> {
+        let _ = (connection, peer);
+        None
+    }
+
+    /// A connection came to nothing.
+    fn refused(&self, why: &Failure) {
+        let _ = why;
+    }
+}
+
+/// Serves sessions over bytes alone.
+struct Sessions;
+
+impl Others for Sessions {}
+
+/// Whether `theirs` is who it says and shows what it must: the token, and an identity that its certificate has.
+///
+/// Errors with `unauthenticated`.
+pub fn admit(token: Option<&Token>, peer: &Peer, theirs: &Hello) -> Result<(), Failure> {
+    let no = |message: String| Err(Failure::new(Code::Unauthenticated, message));
+    match token {
+        Some(_) if theirs.token.is_empty() => return no("a token is asked for, and none was shown".into()),
+        Some(token) if !token.accepts(&theirs.token) => return no("the token is not the right one".into()),
+        _ => {}
+    }
+    match &peer.certificate {
+        Some(names) if !theirs.identity.is_empty() && !names.contains(&theirs.identity) => no(format!(
+            "the peer says that it is {}, its certificate is for {}",
+            theirs.identity,
+            names.join(", ")
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A handler that is reached only by those whom [`admit`] lets in.
+pub struct Guarded {
+    pub handler: Arc<dyn Handler>,
+    pub token: Option<Token>,
+    pub peer: Peer,
+}
+
+impl Handler for Guarded {
+    fn call(&self, session: &Session, called: Called) -> Reply {
+        self.handler.call(session, called)
+    }
+
+    fn accept(&self, theirs: &Hello) -> Result<(), Failure> {
+        admit(self.token.as_ref(), &self.peer, theirs)?;
+        self.handler.accept(theirs)
+    }
+
+    fn link(&self, link: Link) -> Result<(), Failure> {
+        self.handler.link(link)
+    }
+
+    fn unlink(&self, number: u32) {
+        self.handler.unlink(number);
+    }
+
+    fn dropped(&self, link: u32, resource: u32, handle: &[u8]) {
+        self.handler.dropped(link, resource, handle);
+    }
+
+    fn reload(&self) -> Result<(), Failure> {
+        self.handler.reload()
+    }
+
+    fn closed(&self, why: &Failure) {
+        self.handler.closed(why);
+    }
+}
+
+/// Serves what `listener` takes, until it is closed or dropped.
+pub fn serve(listener: Listener, service: Service) -> Server {
+    let (stop, stopping) = watch::channel(false);
+    let shared = Arc::new(Shared {
+        sessions: Mutex::default(),
+        next: AtomicU64::new(0),
+        service,
+    });
+    Server {
+        addresses: listener.addresses(),
+        task: tokio::spawn(accept(listener, shared.clone(), stopping)),
+        shared,
+        stop,
+    }
+}
+
+/// A listener at work. Dropping it ends all its connections at once.
+pub struct Server {
+    addresses: Vec<Address>,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), Failure>>,
+}
+
+struct Shared {
+    sessions: Mutex<HashMap<u64, Session>>,
+    next: AtomicU64,
+    service: Service,
+}
+
+impl Shared {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// Where it is reached.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The sessions that have begun.
+    pub fn sessions(&self) -> Vec<Session> {
+        let begun = |s: &&Session| s.theirs().is_some();
+        self.shared.sessions().values().filter(begun).cloned().collect()
+    }
+
+    /// Waits until no more connections can come and those that are there have ended, as with `stdio:`.
+    ///
+    /// Errors when the listener cannot go on.
+    pub async fn finished(&mut self) -> Result<(), Failure> {
+        (&mut self.task).await.unwrap_or(Ok(()))
+    }
+
+    /// Takes no more connections, lets the calls of sessions end within `grace`, and closes what is left.
+    pub async fn close(self, grace: Duration) {
+        let _ = self.stop.send(true);
+        let why = Failure::gone("the provider is leaving", true);
+        let sessions: Vec<_> = std::mem::take(&mut *self.shared.sessions())
+            .into_values()
+            .collect();
+        let left = join_all(sessions.iter().map(|session| async {
+            match session.theirs() {
+                Some(_) => session.leave(&why).await,
+                None => session.close(),
+            }
+        }));
+        let _ = tokio::time::timeout(grace, left).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // with it go the tasks of all connections
+        self.task.abort();
+    }
+}
+
+async fn accept(
+    mut listener: Listener,
+    shared: Arc<Shared>,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let bounds = &shared.service.bounds;
+    let connections = Arc::new(Semaphore::new(bounds.connections));
+    let handshakes = Arc::new(Semaphore::new(bounds.handshakes));
+    let mut tasks = JoinSet::new();
+    let mut next = async || {
+        let places = [&connections, &handshakes].map(|s| s.clone().acquire_owned());
+        let places = futures::future::try_join_all(places).await;
+        listener.accept().await.map(|incoming| incoming.zip(places.ok()))
+    };
+    let ended = loop {
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => break Ok(()),
+            Some(_) = tasks.join_next() => {}
+            taken = next() => match taken {
+                Ok(Some((incoming, places))) => {
+                    tasks.spawn(connection(incoming, shared.clone(), places));
+                }
+                Ok(None) => break Ok(()),
+                Err(failure) => break Err(failure),
+            },
+        }
+    };
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+    ended
+}
+
+/// One connection from its first byte to its last.
+async fn connection(incoming: Incoming, shared: Arc<Shared>, mut places: Vec<OwnedSemaphorePermit>) {
+    let service = &shared.service;
+    let began = tokio::time::timeout(service.bounds.handshake, begin(incoming)).await;
+    let late = || Failure::gone("the peer did not begin in time", false);
+    let task = match began.unwrap_or_else(|_| Err(late())) {
+        Ok(Begun::Session(io, peer)) => return session(io, peer, &shared, places).await,
+        Ok(Begun::Plain(io, peer)) if service.token.is_none() || peer.certificate.is_some() => {
+            let refusal = format!("{}: plain mode is not served", peer.address);
+            service
+                .others
+                .plain(Box::new(io), peer)
+                .ok_or_else(|| Failure::protocol(refusal))
+        }
+        Ok(Begun::Plain(_, peer)) => Err(Failure::new(
+            Code::Unauthenticated,
+            format!(
+                "{}: plain mode cannot show the token that is asked for",
+                peer.address
+            ),
+        )),
+        Ok(Begun::Native(connection, peer)) => {
+            let refusal = format!("{}: its connections are not served", peer.address);
+            service
+                .others
+                .native(connection, peer)
+                .ok_or_else(|| Failure::protocol(refusal))
+        }
+        Err(failure) => Err(failure),
+    };
+    // the place among the handshakes
+    places.truncate(1);
+    match task {
+        Ok(task) => task.await,
+        Err(failure) => service.others.refused(&failure),
+    }
+}
+
+async fn session(io: Replay, peer: Peer, shared: &Shared, mut places: Vec<OwnedSemaphorePermit>) {
+    let handler = Guarded {
+        handler: (shared.service.handler)(&peer),
+        token: shared.service.token.clone(),
+        peer,
+    };
+    let (session, driver) = Session::accept(io, shared.service.hello.clone(), Arc::new(handler));
+    let id = shared.next.fetch_add(1, Relaxed);
+    shared.sessions().insert(id, session.clone());
+    let greeted = async {
+        let ready = session.ready().await;
+        places.truncate(1);
+        ready.map(drop)
+    };
+    let (_, ready) = tokio::join!(driver, greeted);
+    shared.sessions().remove(&id);
+    if let Err(failure) = ready {
+        shared.service.others.refused(&failure);
+    }
+}
+
+enum Begun {
+    Session(Replay, Peer),
+    Plain(Replay, Peer),
+    Native(Box<dyn Native>, Peer),
+}
+
+/// Waits for the transport's handshake and the first byte.
+async fn begin(incoming: Incoming) -> Result<Begun, Failure> {
+    let (mut io, peer) = match incoming.await? {
+        Connection::Bytes(io, peer) => (io, peer),
+        Connection::Native(connection, peer) => return Ok(Begun::Native(connection, peer)),
+    };
+    let mut first = [0];
+    let read = io.read(&mut first).await;
+    let replay = Replay {
+        first: Some(first[0]),
+        io,
+    };
+    match read {
+        Ok(1) if first[0] == PREFACE[0] => Ok(Begun::Session(replay, peer)),
+        Ok(1) if first[0] == 0 => Ok(Begun::Plain(replay, peer)),
+        Ok(1) => Err(Failure::protocol(format!(
+            "{}: neither a session nor plain mode begins with {:#04x}",
+            peer.address, first[0]
+        ))),
+        Ok(_) => Err(Failure::gone(
+            format!("{}: closed before it began", peer.address),
+            false,
+        )),
+        Err(e) => Err(Failure::gone(format!("{}: {e}", peer.address), false)),
+    }
+}
+
+/// A connection whose first byte was read and is read again.
+struct Replay {
+    first: Option<u8>,
+    io: BoxIo,
+}
+
+impl AsyncRead for Replay {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(first) = self.first.take_if(|_| to.remaining() > 0) {
+            to.put_slice(&[first]);
+            // what followed may be there; if not, the byte alone is an answer
+            if to.remaining() > 0
+                && let Poll::Ready(r) = Pin::new(&mut self.io).poll_read(cx, to)
+            {
+                r?;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        ready!(Pin::new(&mut self.io).poll_read(cx, to))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replay {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, from)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, from)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,38 @@
+//! Sessions over every transport, each against itself on this machine, and what hostile peers may do to them.
+
+mod certificates;
+mod hostile;
+mod peer;
+mod rig;
+mod secured;
+mod sockets;
+mod suite;
+
+/// One list of cases, run over each transport.
+macro_rules! over {
+    ($($name:ident: $way:expr,)*) => {$(
+        mod $name {
+            use crate::rig::Way;
+            use crate::suite;
+
+            over!(@ $way, small_calls, one_mebibyte, sixty_four_mebibytes, a_thousand_calls_in_flight,
+                streams_both_ways, unread_streams_hold_their_writer, cancelling, deadlines, failures_keep_their_fields,
+                pings_keep_it_alive, going_away, links_and_handles, cut_within_a_call, cut_within_a_stream);
+        }
+    )*};
+    (@ $way:expr, $($case:ident),*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            suite::$case($way).await;
+        }
+    )*};
+}
+
+over! {
+    unix: Way::Unix,
+    tcp: Way::Tcp,
+    tls: Way::Tls,
+    ws: Way::Ws,
+    wss: Way::Wss,
+    pipes: Way::Pipes,
+}

@@ -1,0 +1,161 @@
+//! A provider and a caller with one transport between them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use loop_wire::session::{Nothing, Request, Session};
+use loop_wire::transport::{self, Connection, Listener, Options, from_fds};
+use loop_wire::{Address, Failure, Limits, Others, Server, Service, serve};
+use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+
+use crate::certificates::Authority;
+use crate::peer::{Provider, Seen, hello};
+
+/// Time for anything at all; what takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Way {
+    Unix,
+    Tcp,
+    Tls,
+    Ws,
+    Wss,
+    Pipes,
+}
+
+/// Why connections came to nothing.
+#[derive(Default)]
+pub struct Refusals(Mutex<Vec<Failure>>, tokio::sync::Notify);
+
+impl Others for Refusals {
+    fn refused(&self, why: &Failure) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(why.clone());
+        self.1.notify_one();
+    }
+}
+
+impl Refusals {
+    pub async fn next(&self) -> Failure {
+        loop {
+            if let Some(failure) = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+                return failure;
+            }
+            patient(self.1.notified()).await;
+        }
+    }
+}
+
+pub struct Rig {
+    pub session: Session,
+    pub server: Server,
+    pub seen: Arc<Seen>,
+    pub heard: UnboundedReceiver<String>,
+    pub driver: JoinHandle<Failure>,
+    _folder: TempDir,
+}
+
+pub async fn patient<T>(f: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, f).await.expect("it hangs")
+}
+
+/// Where that transport listens in tests, with the options of the listener and of who connects.
+pub fn place(way: Way, folder: &TempDir) -> (String, Options, Options) {
+    let path = folder.path().join("socket");
+    let mut options = (Options::default(), Options::default());
+    if matches!(way, Way::Tls | Way::Wss) {
+        let authority = Authority::new();
+        options.0.tls = Some(authority.issue("localhost"));
+        options.1.tls = Some(authority.believed());
+    }
+    let address = match way {
+        Way::Unix => format!("unix:{}", path.display()),
+        Way::Tcp | Way::Tls => "tcp://127.0.0.1:0".into(),
+        Way::Ws => "ws://127.0.0.1:0/loop".into(),
+        Way::Wss => "wss://127.0.0.1:0/loop".into(),
+        Way::Pipes => "stdio:".into(),
+    };
+    for tls in [&mut options.0.tls, &mut options.1.tls].into_iter().flatten() {
+        tls.server_name = Some("localhost".into());
+    }
+    (address, options.0, options.1)
+}
+
+/// Two ends of two pipes.
+fn pipes() -> (Connection, Connection) {
+    let (one, two) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let end =
+        |read: std::io::PipeReader, write: std::io::PipeWriter| from_fds(read.into(), write.into()).unwrap();
+    (end(one.0, two.1), end(two.0, one.1))
+}
+
+pub fn service(provider: Provider, limits: Limits) -> (Service, Arc<Refusals>) {
+    let provider = Arc::new(provider);
+    let refusals = Arc::new(Refusals::default());
+    let mut service = Service::new(hello(true, limits), move |_| provider.clone());
+    service.others = refusals.clone();
+    (service, refusals)
+}
+
+/// A session over that connection.
+pub fn session(connection: Connection, limits: Limits) -> (Session, JoinHandle<Failure>) {
+    let Connection::Bytes(io, _) = connection else {
+        panic!("a stream of bytes");
+    };
+    let (session, driver) = Session::connect(io, hello(false, limits), Arc::new(Nothing));
+    (session, tokio::spawn(driver))
+}
+
+pub async fn rig_of(way: Way, limits: Limits) -> Rig {
+    let folder = tempfile::tempdir().unwrap();
+    let (provider, heard) = Provider::new();
+    let seen = provider.0.clone();
+    let (service, _) = service(provider, limits.clone());
+    let (address, listening, connecting) = place(way, &folder);
+    let address: Address = address.parse().unwrap();
+    let (server, connection) = match way {
+        Way::Pipes => {
+            let (ours, theirs) = pipes();
+            (serve(Listener::of(ours, address), service), theirs)
+        }
+        _ => {
+            let listener = transport::listen(&address, &listening).await.unwrap();
+            let address = listener.addresses().remove(0);
+            let server = serve(listener, service);
+            (server, transport::connect(&address, &connecting).await.unwrap())
+        }
+    };
+    let (session, driver) = session(connection, limits);
+    patient(session.ready()).await.expect("a session");
+    Rig {
+        session,
+        server,
+        seen,
+        heard,
+        driver,
+        _folder: folder,
+    }
+}
+
+pub async fn rig(way: Way) -> Rig {
+    rig_of(way, Limits::default()).await
+}
+
+impl Rig {
+    pub async fn heard(&mut self) -> String {
+        patient(self.heard.recv()).await.expect("something")
+    }
+}
+
+pub fn request(function: u32, root: impl Into<bytes::Bytes>) -> Request {
+    Request {
+        function,
+        root: root.into(),
+        ..Request::default()
+    }
+}
