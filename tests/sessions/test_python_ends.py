@@ -1,0 +1,396 @@
+"""A Python provider called from Python, over each kind of connection that an event loop can watch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loop_kit import Err, errors, peer, provider
+from tests.sessions.kv import store
+
+WIT = Path(store.__file__).parent / "wit"
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.asynccontextmanager
+async def session(way: str, folder: Path, served: Any = store.Store, **options: Any) -> AsyncIterator[peer.Peer]:
+    """A provider in this process and a session with it."""
+    address = {"unix": f"unix:{folder / 's'}", "tcp": "tcp://127.0.0.1:0"}.get(way)
+    if address is None:
+        ours, theirs = socket.socketpair()
+        server = await provider.serve(served, on=f"unix:{folder / 'unused'}", **options)
+        fd = theirs.detach()
+        server.accept(fd, fd)
+        fd = ours.detach()
+        async with await peer.connect((fd, fd), wit=WIT, **options) as session:
+            yield session
+    else:
+        server = await provider.serve(served, on=address, **options)
+        async with await peer.connect(server.address, wit=WIT, **options) as session:
+            yield session
+    await server.close()
+    assert not server._sessions
+
+
+@pytest.fixture(params=["unix", "tcp", "pair"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def test_values(way: str, tmp_path: Path) -> None:
+    async with session(way, tmp_path) as kv:
+        assert await kv.call("nothing") is None
+        assert await kv.call("get", "a") is None
+        assert await kv.call("put", {"key": "a", "value": b"xy"}) == 1
+        assert await kv.call("acme:kv/store#get", "a") == b"xy"
+        assert await kv.call("acme:kv/store@0.1.0#add", 2**32 - 1, 0) == 2**32 - 1
+        with pytest.raises(Err) as caught:
+            await kv.call("put", {"key": "a" * 11, "value": b""})
+        assert (caught.value.value.case, caught.value.value.value) == ("too-long", 11)
+
+
+async def test_wrong_arguments_are_told_before_anything_is_sent(tmp_path: Path) -> None:
+    async with session("pair", tmp_path) as kv:
+        with pytest.raises(errors.ArgumentError) as caught:
+            await kv.call("add", 1, "x")
+        assert (caught.value.parameter, caught.value.expected) == ("b", "u32")
+        with pytest.raises(errors.ArgumentError, match="takes 2 arguments, got 1"):
+            await kv.call("add", 1)
+        with pytest.raises(errors.NoSuchExport, match="no export 'ad'"):
+            await kv.call("ad", 1, 2)
+        assert await kv.call("add", 1, 2) == 3
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 << 10, (256 << 10) - 8, 256 << 10, 1 << 20, 64 << 20])
+async def test_payloads_of_every_size(size: int, tmp_path: Path) -> None:
+    data = os.urandom(min(size, 1 << 20)) * max(1, size >> 20)
+    async with session("unix", tmp_path) as kv:
+        assert await kv.call("echo", data) == data
+
+
+async def test_a_payload_beyond_the_limit_is_refused_and_the_session_goes_on(tmp_path: Path) -> None:
+    async with session("unix", tmp_path) as kv:
+        with pytest.raises(errors.Overloaded):
+            await kv.call("echo", bytes((64 << 20) + (128 << 10)))
+        assert await kv.call("add", 1, 2) == 3
+
+
+async def test_a_thousand_calls_in_flight(way: str, tmp_path: Path) -> None:
+    async with session(way, tmp_path) as kv:
+        waiting = [asyncio.ensure_future(kv.call("wait", str(i % 7))) for i in range(1000)]
+        assert await kv.call("add", 1, 2) == 3
+        for i in range(7):
+            await kv.call("release", str(i))
+        assert await asyncio.gather(*waiting) == [1] * 1000
+
+
+async def test_more_calls_than_the_peer_takes_wait_for_their_turn(tmp_path: Path) -> None:
+    async with session("unix", tmp_path) as kv:
+        waiting = [asyncio.ensure_future(kv.call("wait", "a")) for _ in range(1023)]
+        more = [asyncio.ensure_future(kv.call("add", i, 1)) for i in range(100)]
+        assert await asyncio.gather(*more) == [i + 1 for i in range(100)]
+        await kv.call("release", "a")
+        await asyncio.gather(*waiting)
+
+
+async def test_failures_of_a_provider(tmp_path: Path) -> None:
+    async with session("unix", tmp_path) as kv:
+        with pytest.raises(errors.ProviderError, match="ValueError: on purpose") as caught:
+            await kv.call("fail", "on purpose")
+        assert (caught.value.interface, caught.value.function) == ("acme:kv/store@0.1.0", "fail")
+        assert await kv.call("add", 1, 2) == 3
+
+
+async def test_deadline(tmp_path: Path) -> None:
+    async with session("unix", tmp_path) as kv:
+        with pytest.raises(errors.DeadlineExceeded) as caught:
+            await kv.call("wait", "never", deadline=0.02)
+        assert caught.value.seconds == 0.02
+        while await kv.call("cancelled") != 1:
+            await asyncio.sleep(0)  # the provider's own clock ends it
+        assert await kv.call("wait", "never2", deadline=0.02) if False else True
+
+
+async def test_cancelling_a_call_cancels_it_at_the_peer(way: str, tmp_path: Path) -> None:
+    async with session(way, tmp_path) as kv:
+        waiting = asyncio.ensure_future(kv.call("wait", "never"))
+        assert await kv.call("add", 1, 2) == 3
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        while await kv.call("cancelled") != 1:
+            await asyncio.sleep(0)
+        while kv._wire.busy:
+            await asyncio.sleep(0)
+
+
+async def test_streams_and_futures(way: str, tmp_path: Path) -> None:
+    async with session(way, tmp_path) as kv:
+        assert [i async for i in await kv.call("count", 1000)] == list(range(1000))
+        assert [w async for w in await kv.call("words", "to be or not")] == ["to", "be", "or", "not"]
+        assert await kv.call("total", range(100_000)) == sum(range(100_000))
+        assert await kv.call("length", [bytes(100_000)] * 50) == 5_000_000
+        assert await (await kv.call("later", "hello")) == "HELLO"
+        while kv._wire.busy:
+            await asyncio.sleep(0)
+
+
+async def test_futures_within_streams(tmp_path: Path) -> None:
+    async def word(text: str) -> str:
+        return text
+
+    async with session("unix", tmp_path) as kv:
+        upper = await kv.call("nested", [word("a"), word("b"), word("c")])
+        assert [w async for w in upper] == ["A", "B", "C"]
+
+
+async def test_a_slow_reader_holds_the_writer(tmp_path: Path) -> None:
+    """Of 64 MiB no more is made than the windows take, until somebody reads."""
+    async with session("unix", tmp_path) as kv:
+        stream = await kv.call("bytes", 1024, 64 << 10)
+        before = -1
+        while (asked := await kv.call("asked")) != before:
+            before = asked
+        assert asked < 64  # 1 MiB of credit is 16 chunks
+        length = 0
+        async for chunk in stream:
+            length += len(chunk)
+        assert length == 64 << 20
+        assert await kv.call("asked") == 1024
+
+
+async def test_a_reader_that_leaves_stops_the_writer(tmp_path: Path) -> None:
+    async with session("unix", tmp_path) as kv:
+        stream = await kv.call("bytes", 1024, 64 << 10)
+        async for _ in stream:
+            break
+        await stream.aclose()
+        del stream
+        gc.collect()
+        while kv._wire.busy:
+            await asyncio.sleep(0)
+        assert await kv.call("asked") < 1024
+
+
+async def test_a_stream_that_breaks_tells_its_reader(tmp_path: Path) -> None:
+    async with session("unix", tmp_path) as kv:
+        got = []
+        with pytest.raises(errors.ProviderError, match="broken in the middle"):
+            async for i in await kv.call("broken"):
+                got.append(i)
+        assert got == [1]
+
+
+async def test_resources(way: str, tmp_path: Path) -> None:
+    async with session(way, tmp_path) as kv:
+        bucket = await kv.call("[constructor]bucket", "a")
+        await kv.call("[method]bucket.put", bucket, "k", b"v")
+        assert await kv.call("[method]bucket.get", bucket, "k") == b"v"
+        one, two = await kv.call("[static]bucket.open", ["x", "y"])
+        await kv.call("[method]bucket.put", two, "l", b"w")
+        assert await kv.call("[method]bucket.merge", one, two) == 1
+        with pytest.raises(errors.ArgumentError, match="given away"):
+            await kv.call("[method]bucket.size", two)
+        bucket.drop()
+        with pytest.raises(errors.ArgumentError, match="given away"):
+            await kv.call("[method]bucket.size", bucket)
+
+
+async def test_dropped_proxies_are_dropped_at_the_peer(tmp_path: Path) -> None:
+    class Counted(store.Store):
+        live = 0
+
+        class Bucket(store.Bucket):
+            def __init__(self, name: str) -> None:
+                Counted.live += 1
+
+            def __del__(self) -> None:
+                Counted.live -= 1
+
+    async with session("unix", tmp_path, Counted) as kv:
+        for _ in range(100):
+            await kv.call("[constructor]bucket", "a")
+        gc.collect()
+        while Counted.live:
+            await kv.call("nothing")
+        kept = [await kv.call("[constructor]bucket", "a") for _ in range(10)]
+        assert Counted.live == 10
+    gc.collect()
+    assert Counted.live == 0
+    assert len(kept) == 10
+
+
+async def test_links_have_instances_of_their_own(tmp_path: Path) -> None:
+    async with session("unix", tmp_path, store.Granted) as kv:
+        with pytest.raises(errors.NotGranted, match="bind one first"):
+            await kv.call("get", "grant")
+        await kv.link(1, "a/kv", '["x"]', '{"size": 1}')
+        await kv.link(2, "b/kv", '["y"]')
+        assert await kv.call("get", "grant", link=1) == b"['x']"
+        assert await kv.call("get", "config", link=1) == b"{'size': 1}"
+        assert await kv.call("get", "grant", link=2) == b"['y']"
+        bucket = await kv.call("[constructor]bucket", "a", link=1)
+        with pytest.raises(errors.ArgumentError):
+            await kv.call("[method]bucket.size", bucket, link=2)
+        with pytest.raises(errors.NotGranted, match="this grant is refused"):
+            await kv.link(3, "c/kv", '"refuse"')
+        kv.unlink(1)
+        with pytest.raises(errors.NotGranted, match="link 1 was not bound"):
+            await kv.call("get", "grant", link=1)
+        assert await kv.call("get", "grant", link=2) == b"['y']"
+
+
+async def test_a_token_is_asked_for(tmp_path: Path) -> None:
+    server = await provider.serve(store.Store, on=f"unix:{tmp_path / 's'}", token="secret")
+    for token in (None, "", "secreT", "secret2"):
+        with pytest.raises(errors.Unauthenticated):
+            await peer.connect(server.address, wit=WIT, token=token)
+    async with await peer.connect(server.address, wit=WIT, token="secret") as kv:
+        assert await kv.call("add", 1, 2) == 3
+    await server.close()
+
+
+async def test_another_contract_is_refused_with_both_sides_words(tmp_path: Path) -> None:
+    wit = tmp_path / "wit"
+    wit.mkdir()
+    text = (WIT / "kv.wit").read_text()
+    server = await provider.serve(store.Store, on=f"unix:{tmp_path / 's'}")
+    (wit / "kv.wit").write_text(text.replace("add: func(a: u32, b: u32) -> u32", "add: func(a: u32, b: u32) -> u64"))
+    with pytest.raises(errors.VersionMismatch, match="their WIT differs") as caught:
+        await peer.connect(server.address, wit=wit)
+    assert len(caught.value.ours) == len(caught.value.theirs) == 64
+    assert caught.value.ours != caught.value.theirs
+    (wit / "kv.wit").write_text(text.replace("kv@0.1.0", "kv@0.2.0"))
+    with pytest.raises(errors.VersionMismatch, match=r"store@0\.2\.0 is wanted, .*store@0\.1\.0 is offered"):
+        await peer.connect(server.address, wit=wit)
+    (wit / "kv.wit").write_text(text.replace("acme:kv", "acme:cache"))
+    with pytest.raises(errors.NotOffered, match="acme:cache/store@0.1.0 is not offered") as missing:
+        await peer.connect(server.address, wit=wit)
+    assert missing.value.offered == "acme:kv/store@0.1.0"
+    await server.close()
+
+
+@pytest.mark.parametrize("how", ["kill", "exit"])
+async def test_a_provider_that_dies_fails_its_calls(how: str, tmp_path: Path) -> None:
+    address = f"unix:{tmp_path / 's'}"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "loop_kit.serve", "tests.sessions.kv.store:Store", "--on", address),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    while True:
+        try:
+            kv = await peer.connect(address, wit=WIT)
+            break
+        except errors.PeerError:
+            await asyncio.sleep(0.01)
+    waiting = asyncio.ensure_future(kv.call("wait", "never"))
+    stream = await kv.call("bytes", 1024, 64 << 10)
+    with pytest.raises(errors.ProviderGone):
+        await kv.call("fail", how)
+    with pytest.raises(errors.ProviderGone):
+        await waiting
+    with pytest.raises(errors.ProviderGone):
+        async for _ in stream:
+            pass
+    with pytest.raises(errors.ProviderGone) as caught:
+        await kv.call("add", 1, 2)
+    assert caught.value.retryable
+    assert isinstance(await kv.closed(), errors.ProviderGone)
+    await process.wait()
+
+
+async def test_sessions_leave_no_descriptors(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async with session("unix", tmp_path) as kv:
+        await kv.call("add", 1, 2)
+    gc.collect()
+    before = descriptors()
+    for i in range(20):
+        async with session("unix", tmp_path) as kv:
+            assert await kv.call("add", i, 2) == i + 2
+    gc.collect()
+    assert descriptors() <= before
+
+
+async def test_a_socket_is_for_its_owner_alone_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    server = await provider.serve(store.Store, on=f"unix:{path}")
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(OSError, match="in use"):
+        await provider.serve(store.Store, on=f"unix:{path}")
+    await server.close()
+    assert not path.exists()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    server = await provider.serve(store.Store, on=f"unix:{path}")
+    await server.close()
+    path.write_text("not a socket")
+    with pytest.raises(OSError, match="in use"):
+        await provider.serve(store.Store, on=f"unix:{path}")
+    assert path.read_text() == "not a socket"
+
+
+async def test_serving_beyond_this_machine_is_refused() -> None:
+    with pytest.raises(errors.PeerError, match="use TLS"):
+        await provider.serve(store.Store, on="tcp://0.0.0.0:0")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"LOOP\x02",
+        b"LOOP\x01" + b"\xff\xff\xff\x01\x00\x00\x00\x00",
+        b"LOOP\x01" + b"\x01\x00\x00\x10\x01\x00\x00\x00\x00",
+        b"LOOP\x01" + b"\x04\x00\x00\x01\x00\x00\x00\x00\xff\xff\xff\xff",
+    ],
+)
+async def test_hostile_peers_are_cut_off_and_others_go_on(sent: bytes, tmp_path: Path) -> None:
+    async with session("unix", tmp_path) as kv:
+        hostile = socket.socket(socket.AF_UNIX)
+        hostile.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(hostile, str(tmp_path / "s"))
+        await loop.sock_sendall(hostile, sent)
+        while await loop.sock_recv(hostile, 1 << 16):
+            pass
+        hostile.close()
+        assert await kv.call("add", 1, 2) == 3
+
+
+async def test_the_command_refuses_what_it_cannot_serve(tmp_path: Path) -> None:
+    async def run(*arguments: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "loop_kit.serve", *arguments),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, text = await process.communicate()
+        return process.returncode, text.decode()
+
+    code, text = await run("no.such:Store")
+    assert (code, "Traceback" in text) == (1, False)
+    assert "no.such:Store: No module named 'no'" in text
+    code, text = await run("tests.sessions.kv.store:Bucket")
+    assert code == 1
+    assert "Bucket is no provider: decorate it" in text
+    code, text = await run("store")
+    assert code == 2
+    assert "expected MODULE:CLASS" in text
+    code, text = await run("tests.sessions.kv.store:Store", "--on", "ftp://x")
+    assert code == 1
+    assert "expected stdio:, unix:PATH or tcp://HOST:PORT" in text
