@@ -297,7 +297,6 @@ impl Link {
                 .map_err(|e| format_err!("export {interface}#{name}: {e:#}"))?;
             exports.push(Export {
                 ty: Arc::new(ty),
-                func: f.clone(),
                 index,
             });
         }

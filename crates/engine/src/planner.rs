@@ -106,36 +106,15 @@ impl Planner {
         let param_types: Vec<Type> = public.iter().map(|(_, t)| t.clone()).collect();
         let param_tuple = self.tuple(cx.types, params_raw, &param_types)?;
         let result_tuple = self.tuple(cx.types, results_raw, &results)?;
-        let slots = |t: &TyRef| -> Vec<TyRef> {
-            match &t.kind {
-                Kind::Tuple(f) => f.iter().map(|f| f.ty.clone()).collect(),
-                _ => vec![],
-            }
-        };
-        let params: Box<[_]> = public
-            .iter()
-            .zip(slots(&param_tuple))
-            .map(|((n, _), t)| (Arc::from(n.as_str()), t))
-            .collect();
-        let result = slots(&result_tuple).pop();
-        let lends = param_tuple.any(&|t| matches!(t.kind, Kind::Borrow(_)));
-        let pins = result_tuple.any(&|t| {
-            matches!(
-                t.kind,
-                Kind::Own(_) | Kind::Stream(_) | Kind::Future(_) | Kind::ErrorContext
-            )
-        });
-        Ok(FuncTy {
-            interface: interface.clone(),
-            name: name.into(),
-            params,
+        let names = public.iter().map(|(n, _)| Arc::from(n.as_str()));
+        Ok(FuncTy::new(
+            interface.clone(),
+            name.into(),
+            names,
             param_tuple,
-            result,
             result_tuple,
-            async_: func.async_(),
-            lends,
-            pins,
-        })
+            func.async_(),
+        ))
     }
 
     fn tuple(&mut self, types: &ComponentTypes, raw: InterfaceType, public: &[Type]) -> Result<TyRef> {

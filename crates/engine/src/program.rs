@@ -4,7 +4,6 @@ use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use wasmtime::component::types::ComponentFunc;
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Result, Store, format_err};
 
@@ -33,7 +32,6 @@ pub enum StoreKind {
 /// An exported function.
 pub struct Export {
     pub ty: Arc<FuncTy>,
-    pub(crate) func: ComponentFunc,
     pub(crate) index: ComponentExportIndex,
 }
 

@@ -279,6 +279,36 @@ pub struct FuncTy {
 }
 
 impl FuncTy {
+    /// A function of the parameters `names` in `param_tuple` and of the result in `result_tuple`, if it has one.
+    pub(crate) fn new(
+        interface: Arc<str>,
+        name: Arc<str>,
+        names: impl Iterator<Item = Arc<str>>,
+        param_tuple: TyRef,
+        result_tuple: TyRef,
+        async_: bool,
+    ) -> Self {
+        let slots = |t: &TyRef| t.children().into_iter().cloned().collect::<Vec<_>>();
+        let lends = param_tuple.any(&|t| matches!(t.kind, Kind::Borrow(_)));
+        let pins = result_tuple.any(&|t| {
+            matches!(
+                t.kind,
+                Kind::Own(_) | Kind::Stream(_) | Kind::Future(_) | Kind::ErrorContext
+            )
+        });
+        FuncTy {
+            interface,
+            name,
+            params: names.zip(slots(&param_tuple)).collect(),
+            result: slots(&result_tuple).pop(),
+            param_tuple,
+            result_tuple,
+            async_,
+            lends,
+            pins,
+        }
+    }
+
     /// `interface#name`, or just the name at the root.
     pub fn path(&self) -> String {
         if self.interface.is_empty() {
@@ -288,17 +318,26 @@ impl FuncTy {
         }
     }
 
-    /// The signature written as WIT.
+    /// The signature written as WIT, named types by their name.
     pub fn wit(&self) -> String {
+        self.written(&Ty::wit)
+    }
+
+    /// The signature written as WIT, with no names of types: what makes two functions the same.
+    pub fn shape(&self) -> String {
+        self.written(&Ty::shape)
+    }
+
+    fn written(&self, ty: &dyn Fn(&Ty) -> String) -> String {
         let params: Vec<_> = self
             .params
             .iter()
-            .map(|(n, t)| format!("{n}: {}", t.wit()))
+            .map(|(n, t)| format!("{n}: {}", ty(t)))
             .collect();
         let result = self
             .result
             .as_ref()
-            .map_or(String::new(), |t| format!(" -> {}", t.wit()));
+            .map_or(String::new(), |t| format!(" -> {}", ty(t)));
         format!(
             "{}func({}){result}",
             if self.async_ { "async " } else { "" },

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use wasm_wave::untyped::{UntypedFuncCall, UntypedValue};
 use wasm_wave::value::{Type, Value as Text};
 use wasm_wave::wasm::WasmValue;
-use wasmtime::component::{Val, types};
+use wasmtime::component::Val;
 use wasmtime::{Result, format_err};
 
 use crate::convert::each_number;
@@ -18,39 +18,40 @@ impl Export {
     ///
     /// Errors with the parser's words when the text is no WAVE or does not fit the parameters.
     pub fn parse_args(&self, text: &str) -> Result<Vec<Value>> {
-        let types = self.ty.params.iter().map(|(_, ty)| readable(ty));
-        let types: Vec<Type> = types.collect::<Result<_>>()?;
-        let source = format!("f({text})");
-        let call = UntypedFuncCall::parse(&source).map_err(|e| format_err!("{e}"))?;
-        let values = call
-            .to_wasm_params::<Text>(&types)
-            .map_err(|e| format_err!("{e}"))?;
-        values
-            .iter()
-            .zip(&self.ty.params)
-            .map(|(v, (_, ty))| from_text(v, ty))
-            .collect()
+        parse_values(self.ty.params.iter().map(|(_, ty)| ty), text)
     }
 
     /// A result as WAVE.
     ///
     /// Errors when it holds a handle, a stream or a future, which have no text.
     pub fn format_result(&self, v: &Value) -> Result<String> {
-        let (Some(ty), Some(public)) = (&self.ty.result, self.func.results().next()) else {
-            return Ok(String::new());
-        };
-        to_val(v, ty)?
-            .to_wave()
-            .map_err(|e| format_err!("{} has no text form: {e}", describe(&public)))
+        self.ty
+            .result
+            .as_ref()
+            .map_or(Ok(String::new()), |ty| format_value(ty, v))
     }
 }
 
-fn describe(t: &types::Type) -> String {
-    format!("{t:?}")
-        .split('(')
-        .next()
-        .unwrap_or_default()
-        .to_lowercase()
+/// Values of `types` written as WAVE, between commas.
+///
+/// Errors with the parser's words when the text is no WAVE or does not fit.
+pub fn parse_values<'t>(types: impl Iterator<Item = &'t TyRef> + Clone, text: &str) -> Result<Vec<Value>> {
+    let readable: Vec<Type> = types.clone().map(|ty| readable(ty)).collect::<Result<_>>()?;
+    let source = format!("f({text})");
+    let call = UntypedFuncCall::parse(&source).map_err(|e| format_err!("{e}"))?;
+    let values = call
+        .to_wasm_params::<Text>(&readable)
+        .map_err(|e| format_err!("{e}"))?;
+    values.iter().zip(types).map(|(v, ty)| from_text(v, ty)).collect()
+}
+
+/// A value as WAVE.
+///
+/// Errors when it holds a handle, a stream or a future, which have no text.
+pub fn format_value(ty: &Ty, v: &Value) -> Result<String> {
+    to_val(v, ty)?
+        .to_wave()
+        .map_err(|e| format_err!("{} has no text form: {e}", ty.wit()))
 }
 
 /// Whether `text` is one WAVE value.

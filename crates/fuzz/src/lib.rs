@@ -12,19 +12,22 @@ mod text;
 mod transfer;
 mod types;
 mod values;
+mod wire;
 
 pub use link::link;
 pub use memory::memory;
 pub use text::text;
 pub use transfer::values;
+pub use wire::wire;
 
 /// An oracle.
 pub type Oracle = fn(&[u8]);
 
 /// Every oracle by the name of its target in `fuzz/`.
-pub const ORACLES: [(&str, Oracle); 4] = [
+pub const ORACLES: [(&str, Oracle); 5] = [
     ("values", values),
     ("memory", memory),
     ("text", text),
     ("link", link),
+    ("wire", wire),
 ];

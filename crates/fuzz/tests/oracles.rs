@@ -30,6 +30,11 @@ fn link_survives_what_is_no_component() {
     run("link");
 }
 
+#[test]
+fn wire_reads_back() {
+    run("wire");
+}
+
 /// Where the input at work is kept: it is still there after a crash.
 fn kept(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.input"))

@@ -23,6 +23,7 @@ mod streams;
 mod values;
 mod wake;
 mod wasi;
+mod wire;
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,6 +39,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<call::Call>()?;
     m.add_class::<streams::Stream>()?;
     m.add_class::<streams::Future>()?;
+    m.add_class::<wire::WireType>()?;
     m.add_class::<values::Ok>()?;
     m.add_class::<values::Handle>()?;
     m.add_class::<values::ErrorContext>()?;
