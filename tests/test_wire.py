@@ -109,7 +109,7 @@ def cases(draw: st.DrawFn) -> tuple[Type, Any]:
 
 
 @given(cases())
-@examples(400)
+@examples(200)
 def test_what_is_written_reads_back(case: tuple[Type, Any]) -> None:
     t, v = case
     text = wit(t)
@@ -124,7 +124,7 @@ def test_what_is_written_reads_back(case: tuple[Type, Any]) -> None:
 
 
 @given(types(fixed=True), st.binary(max_size=200))
-@examples(400)
+@examples(200)
 def test_any_bytes_are_read_or_refused(t: Type, data: bytes) -> None:
     text = wit(t)
     refused = None

@@ -42,9 +42,10 @@ def _type_argument(command: _F) -> _F:
     )
 )
 def wire() -> None:
-    """Turn values into the bytes that travel between processes, and back.
+    """Turn values into the bytes of the wire, and back.
 
-    A type is written as in WIT; a record, variant, enum or flags stands in place: 'record { x: u32, y: u32 }'.
+    They are how values travel between processes. A type is written as in WIT; a record, variant, enum or flags
+    stands in place: 'record { x: u32, y: u32 }'.
     """
 
 
