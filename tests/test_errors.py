@@ -368,6 +368,7 @@ SAMPLES: dict[type, tuple[Any, ...]] = {
     errors.Overloaded: ("text", 3),
     errors.ProviderGone: ("text",),
     errors.Reentered: ("text",),
+    errors.WireError: ("text", "mismatch", None, ".x", "u8", "int 256"),
     errors.HostClosed: ("text",),
     errors.ForkError: ("text",),
 }

@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loop_kit import blocking, errors, testing
+    from loop_kit import blocking, errors, testing, wire
     from loop_kit._core import __version__
     from loop_kit._types import Err, Numbers, Ok, Some
     from loop_kit.errors import LoopError
@@ -39,6 +39,7 @@ __all__ = [
     "builtin",
     "errors",
     "testing",
+    "wire",
 ]
 
 # Names are loaded when they are first used, so that the command line starts without the compiled core.
@@ -55,7 +56,7 @@ _HOMES = {
     "__version__": "_core",
     "builtin": "placements.builtin",
 }
-_MODULES = {"blocking", "errors", "testing"}
+_MODULES = {"blocking", "errors", "testing", "wire"}
 
 
 def __getattr__(name: str) -> Any:

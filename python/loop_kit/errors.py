@@ -23,6 +23,7 @@ LoopError                    anything loop-kit raises on purpose
 │   ├── VersionMismatch      its contract or its protocol is another
 │   ├── Unauthenticated      it does not believe who calls
 │   └── ProtocolError        it broke the rules of the wire
+├── WireError                bytes are not a value of their type, or a value has no bytes (also a ValueError)
 ├── HostClosed               the host was closed
 └── ForkError                use after fork
 
@@ -65,6 +66,7 @@ __all__ = [
     "Reentered",
     "Unauthenticated",
     "VersionMismatch",
+    "WireError",
 ]
 
 
@@ -401,6 +403,36 @@ class Unauthenticated(PeerError):
 
 class ProtocolError(PeerError):
     """A peer broke the rules of the wire, or sent bytes that are no value."""
+
+
+class WireError(LoopError, ValueError):
+    """Bytes are not a value of their type, or a value does not fit the type that it is to be written as.
+
+    Attributes:
+        kind: The cause in a word. Of bytes: `truncated`, `overflow`, `too-long`, `invalid-utf8`, `invalid-value`,
+            `invalid-discriminant`, `trailing-bytes` or `limit`. Of a value: `mismatch` or `bad-handle`. Of the type
+            itself: `bad-type`.
+        offset: The byte where the part begins that is wrong, of a `bad-type` that of its text; None for a value.
+        path: Where in the value (`.point.x`, `[3]`), "" at the top.
+        expected: The WIT type of that part, "" where the type is wrong itself.
+        got: What was there instead; None for bytes.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        kind: str,
+        offset: int | None,
+        path: str = "",
+        expected: str = "",
+        got: str | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.offset = offset
+        self.path = path
+        self.expected = expected
+        self.got = got
 
 
 class HostClosed(LoopError):

@@ -72,13 +72,10 @@ impl Wit {
 impl Interface {
     /// SHA-256 of the interface in canonical form: a line for each function by name, with no names of types.
     pub fn digest(&self) -> [u8; 32] {
-        let mut lines: Vec<String> = self
-            .funcs
-            .iter()
-            .map(|f| format!("{}: {}\n", f.name, f.shape()))
-            .collect();
-        lines.sort_unstable();
-        Sha256::digest(lines.concat()).into()
+        let mut funcs: Vec<_> = self.funcs.iter().collect();
+        funcs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let lines = funcs.iter().map(|f| format!("{}: {}\n", f.name, f.shape()));
+        Sha256::digest(lines.collect::<String>()).into()
     }
 }
 
@@ -304,3 +301,6 @@ fn same(a: &Ty, b: &Ty) -> bool {
     let (ours, theirs) = (of(a), of(b));
     a.shape() == b.shape() && ours.iter().zip(&theirs).all(|(a, b)| Arc::ptr_eq(a, b))
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,8 @@ impl WireType {
     #[new]
     fn new(py: Python<'_>, text: &str, handle: Py<PyType>) -> PyResult<Self> {
         let ty = parse_type(text).map_err(|e| {
-            let message = format!("{text:?}, column {}: {e}", text[..e.at].chars().count() + 1);
+            let column = text[..e.at].chars().count() + 1;
+            let message = format!("`{}`, column {column}: {e}", short(text));
             errors::raise(py, "WireError", (message, "bad-type", e.at))
         })?;
         let ty = ready(&ty).map_err(|e| errors::raise(py, "WireError", (format!("{e}"), "bad-type", 0)))?;
@@ -116,7 +117,7 @@ impl WireType {
         if let Some(PyFailure(cause)) = e.downcast_ref() {
             return cause.clone_ref(py);
         }
-        let text = format!("{}: {e}", self.ty.wit());
+        let text = format!("{}: {e}", short(&self.ty.wit()));
         if let Some(e) = e.downcast_ref::<BadBytes>() {
             return errors::raise(
                 py,
@@ -132,6 +133,14 @@ impl WireType {
             ),
             None => errors::raise(py, "WireError", (text, "bad-handle", py.None())),
         }
+    }
+}
+
+/// A type in a message that has more to say.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
     }
 }
 

@@ -24,3 +24,6 @@ pub use import::{Link, streams};
 pub use incoming::{Incoming, receive};
 pub use outgoing::{Buffer, Message, Outgoing, Pending, Way};
 pub use peer::{Apart, Peer};
+
+#[cfg(test)]
+mod tests;
