@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Provides } from './exports.js';
+import { reserveStdout } from './transports.js';
 import { serve, type ServeOptions } from './serve.js';
 
 const USAGE = `usage: loop-provider-node MODULE [--wit PATH] [--on ADDRESS] [--open]
@@ -44,10 +45,13 @@ async function main(): Promise<void> {
     process.exitCode = values.help ? 0 : 2;
     return;
   }
+  const asked = values.on ?? process.env['LOOP_PROVIDER_ADDRESS'];
+  // The module may print while it is loaded, and may itself say that it is served on stdio.
+  if (asked === undefined || asked === 'stdio:') reserveStdout();
   const url = pathToFileURL(resolve(module)).href;
   let generation = 0;
   const exported = await load(url, generation);
-  const on = values.on ?? process.env['LOOP_PROVIDER_ADDRESS'] ?? exported.on ?? 'stdio:';
+  const on = asked ?? exported.on ?? 'stdio:';
   const server = await serve({
     wit: values.wit ?? exported.wit ?? 'wit',
     signals: true,

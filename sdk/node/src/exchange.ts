@@ -85,7 +85,7 @@ export class Exchange implements InletOwner, OutletOwner, Lifting {
     if (type.kind === 'stream') {
       const inlet = new InStream(this, type, path, this.#port.readWindow);
       this.#ins.set(inlet.key, inlet);
-      return inlet;
+      return inlet.reader();
     }
     const inlet = new InFuture(this, type, path, this.#port.readWindow);
     this.#ins.set(inlet.key, inlet);

@@ -227,8 +227,8 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     this.#finish();
     const made = this.#exchange?.made() ?? [];
     this.#session.sendResult(start, this.#stream, () => this.#exchange?.begin(made));
-    // Streams that came with the call and that nobody reads would hold their writers for nothing.
-    this.#exchange?.stopIns(true);
+    // A stream that nobody has begun to read would hold its writer for nothing, unless what is returned draws on it.
+    if (!this.#target.signature.returnsChannels) this.#exchange?.stopIns(true);
     this.#session.settled(this.#stream, this);
   }
 

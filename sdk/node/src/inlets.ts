@@ -58,8 +58,32 @@ interface Waiter {
 const TOGETHER = 4096;
 const DONE: IteratorResult<unknown, undefined> = { done: true, value: undefined };
 
-/** The reading end of a stream, as its user has it. */
-export class InStream extends Inlet implements AsyncIterableIterator<unknown> {
+/** A stream as its user has it; one that is lost unread is stopped. */
+class StreamReader implements AsyncIterableIterator<unknown> {
+  readonly #inlet: InStream;
+
+  constructor(inlet: InStream) {
+    this.#inlet = inlet;
+    lost.register(this, inlet);
+  }
+
+  next(): Promise<IteratorResult<unknown, undefined>> {
+    return this.#inlet.next();
+  }
+
+  return(): Promise<IteratorResult<unknown, undefined>> {
+    return this.#inlet.return();
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}
+
+const lost = new FinalizationRegistry<InStream>((inlet) => void inlet.return());
+
+/** The reading end of a stream. */
+export class InStream extends Inlet {
   begun = false;
   readonly #queue: Entry[] = [];
   readonly #waiters: Waiter[] = [];
@@ -199,8 +223,9 @@ export class InStream extends Inlet implements AsyncIterableIterator<unknown> {
     return Promise.resolve(DONE);
   }
 
-  [Symbol.asyncIterator](): this {
-    return this;
+  /** What the user gets. Nothing else may hold it, so that its loss is noticed. */
+  reader(): AsyncIterableIterator<unknown> {
+    return new StreamReader(this);
   }
 }
 

@@ -129,7 +129,7 @@ export class PlainCall implements PlainUser, CallContext {
     try {
       this.#answered = true;
       this.#connection.sendRoot(() => undefined, root);
-      this.#connection.receiving.stopIns(true);
+      if (!(this.#target as Target).signature.returnsChannels) this.#connection.receiving.stopIns(true);
     } catch (error) {
       this.#threw(error);
     }

@@ -10,6 +10,8 @@ export class Signature {
   readonly interface: string;
   /** Whether streams or futures go with its calls. */
   readonly channels: boolean;
+  /** Whether its result holds streams or futures. */
+  readonly returnsChannels: boolean;
   /** Whether its result holds handles. */
   readonly gives: boolean;
   /** Whether its result as a whole is a future, so that a returned Promise is the value itself. */
@@ -24,6 +26,7 @@ export class Signature {
     this.func = func;
     this.interface = face;
     this.channels = [...types, ...(func.result ? [func.result] : [])].some(hasChannels);
+    this.returnsChannels = func.result !== undefined && hasChannels(func.result);
     this.gives = func.result !== undefined && hasHandles(func.result);
     this.future = func.result?.kind === 'future';
     this.#encoders = types.map((type) => codecOf(type).encode);

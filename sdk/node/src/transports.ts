@@ -175,16 +175,24 @@ let taken = false;
 
 /**
  * Standard input and output as a connection. From then on everything else that would go to standard output goes to
- * standard error, for one stray line would break the frames.
+ * standard error, for one stray line would break the frames. (`process.stdout` would block on a slow pipe.)
  */
 function stdio(): Wire {
   if (taken) throw new Error('standard input and output are in use already; listen on another address');
   taken = true;
-  const { stdin, stderr } = process;
-  const output = standardOutput();
+  reserveStdout();
+  return new Wire(process.stdin, standardOutput(), 'stdio:');
+}
+
+let stdout: Writable | undefined;
+
+/** Keeps standard output for frames, from before any other code has a chance to write to it. */
+export function reserveStdout(): void {
+  if (stdout !== undefined) return;
+  stdout = process.stdout;
+  const { stderr } = process;
   Object.defineProperty(process, 'stdout', { configurable: true, get: () => stderr });
   globalThis.console = new Console(stderr, stderr);
-  return new Wire(stdin, output, 'stdio:');
 }
 
 /** Writes that do not block where the other end of a pipe is slow; a plain file can only be written in order. */
@@ -192,6 +200,6 @@ function standardOutput(): Writable {
   try {
     return new Socket({ fd: 1, readable: false, writable: true });
   } catch {
-    return process.stdout;
+    return stdout as Writable;
   }
 }
