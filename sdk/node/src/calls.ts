@@ -325,11 +325,13 @@ export class Calls {
       return call.exchange?.begin(made);
     }
     this.#held = true;
+    let begun = false;
     output.long({
       kind: Kind.CALL,
       body: output.cut(start),
       stream: () => {
-        this.#held = false;
+        if (!begun) this.#held = false;
+        begun = true;
         return stream;
       },
       done: () => {

@@ -25,14 +25,18 @@ export class Wire {
     this.#readable = readable;
     this.#writable = writable;
     this.peer = peer;
-    for (const end of new Set([readable, writable])) {
+    const open = new Set<Readable | Writable>([readable, writable]);
+    for (const end of [...open]) {
       end.on('error', (error: Error) => {
         this.#error ??= error;
         this.#over();
       });
+      // Of a pair of pipes each closes by itself.
+      end.on('close', () => {
+        open.delete(end);
+        if (open.size === 0) this.#over();
+      });
     }
-    // Of a pair of pipes the reading one closes by itself after its end.
-    writable.on('close', () => this.#over());
   }
 
   #over(): void {

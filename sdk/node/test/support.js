@@ -158,7 +158,7 @@ export function makeAll(seen = {}) {
     },
     async hold(v) {
       const first = await v.next();
-      await new Promise((resolve) => seen.hold(resolve));
+      await new Promise((resolve) => seen.hold?.(resolve));
       let n = first.value.length;
       for await (const chunk of v) n += chunk.length;
       return n;
