@@ -85,6 +85,7 @@ export class PlainConnection implements Port {
   #tried = 0;
   #over = false;
   #ended = false;
+  #finishing = false;
   #finished = false;
 
   constructor(
@@ -320,7 +321,8 @@ export class PlainConnection implements Port {
 
   /** Shuts our direction; the connection is over once the peer has shut its own. */
   finish(): void {
-    if (this.#finished || this.#over) return;
+    if (this.#finishing || this.#over) return;
+    this.#finishing = true;
     this.#wire.end(() => {
       this.#finished = true;
       if (this.#ended) this.close();
