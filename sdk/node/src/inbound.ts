@@ -108,28 +108,25 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     return this.#session.importsOf(this.#link);
   }
 
-  /** @internal What handles and channels of its messages go through. */
+  /** What handles and channels of its messages go through. */
   get coding(): Lowering & Lifting {
     return this.#exchange ?? this;
   }
 
-  /** @internal */
   get exchange(): Exchange | undefined {
     return this.#exchange;
   }
 
-  /** @internal Whether nothing of it is left on this side. */
+  /** Whether nothing of it is left on this side. */
   get over(): boolean {
     return this.#answered && !this.#running && (this.#exchange?.open ?? 0) === 0;
   }
 
-  /** @internal */
   lowerHandle(resource: Resource, value: unknown, owned: boolean): Uint8Array {
     if (this.#session.exports.has(resource.interface)) return this.#link.handles.add(resource, value);
     return handleOf(value, this.#link, resource, owned);
   }
 
-  /** @internal */
   liftHandle(resource: Resource, handle: Uint8Array, owned: boolean): unknown {
     if (this.#session.exports.has(resource.interface)) return this.#link.handles.get(resource, handle, owned);
     const proxy = this.#session.proxy(this.#link, resource);
@@ -138,17 +135,15 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     return proxy;
   }
 
-  /** @internal */
   lowerChannel(_: ChannelType): void {
     throw new TypeError('a function without channels cannot send one');
   }
 
-  /** @internal */
   liftChannel(_: ChannelType): unknown {
     throw new TypeError('a function without channels cannot receive one');
   }
 
-  /** @internal Runs the function; it answers now or later. */
+  /** Runs the function; it answers now or later. */
   run(args: unknown[]): void {
     const { pending } = this.#link;
     if (pending === undefined) return this.#run(args);
@@ -245,7 +240,7 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     });
   }
 
-  /** @internal Answers with a failure. */
+  /** Answers with a failure. */
   fail(error: unknown): void {
     const failure = failureOf(error, { interface: this.#target.signature.interface, function: this.#target.signature.func.name });
     this.#finish();
@@ -261,7 +256,7 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     for (const proxy of this.#borrowed ?? []) revoke(proxy);
   }
 
-  /** @internal The caller wants no answer any more; it gets this one. */
+  /** The caller wants no answer any more; it gets this one. */
   abort(failure: Failure): void {
     if (this.#aborted === undefined) {
       this.#aborted = failure;
@@ -272,7 +267,7 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     else this.#exchange?.dropOuts(failure);
   }
 
-  /** @internal The session has ended. */
+  /** The session has ended. */
   end(failure: Failure): void {
     this.#aborted ??= failure;
     this.#controller?.abort(failure);

@@ -40,7 +40,7 @@ export class PlainCall implements PlainUser, CallContext {
   #moved: Uint8Array[] = [];
   #answered = false;
 
-  /** @internal Settles once nothing is left of it. */
+  /** Settles once nothing is left of it. */
   readonly over: Promise<void>;
 
   constructor(wire: Wire, serving: PlainServing, onOver: () => void = () => undefined) {
@@ -62,18 +62,15 @@ export class PlainCall implements PlainUser, CallContext {
     return this.#controller.signal;
   }
 
-  /** @internal */
   feed(chunk: Buffer): void {
     this.#connection.feed(chunk);
   }
 
-  /** @internal */
   close(): void {
     this.#connection.close();
     this.#controller.abort();
   }
 
-  /** @internal */
   header(instance: string, name: string): void {
     const { exports, objects, giveHandles } = this.#serving;
     const target = exports.functions.find(
@@ -87,13 +84,11 @@ export class PlainCall implements PlainUser, CallContext {
     this.#target = target;
   }
 
-  /** @internal */
   root(reader: Reader): void {
     this.#moved = [];
     this.#args = (this.#target as Target).signature.decodeParams(reader);
   }
 
-  /** @internal */
   begin(): void {
     for (const handle of this.#moved) this.#serving.handles.forget(handle);
     const target = this.#target as Target;
@@ -135,23 +130,19 @@ export class PlainCall implements PlainUser, CallContext {
     }
   }
 
-  /** @internal */
   idle(): void {
     const { sending } = this.#connection;
     if (this.#answered && sending.open === 0) this.#connection.finish();
   }
 
-  /** @internal */
   fail(failure: Failure): void {
     this.#controller.abort(failure);
   }
 
-  /** @internal */
   lowerHandle(resource: Resource, value: unknown): Uint8Array {
     return this.#serving.handles.add(resource, value as object);
   }
 
-  /** @internal */
   liftHandle(resource: Resource, handle: Uint8Array, owned: boolean): unknown {
     if (owned) this.#moved.push(handle);
     return this.#serving.handles.get(resource, handle);

@@ -47,6 +47,8 @@ export interface ServeOptions {
   readonly clock?: Clock;
 }
 
+const LONG = 1 << 30;
+
 /** A provider at work. */
 export interface ServerHandle extends AsyncDisposable {
   /** Where it is reached, with the port that was chosen where 0 was given. */
@@ -215,6 +217,8 @@ class Serving implements ServerHandle {
     process.off('SIGTERM', this.#onSignal);
     process.off('SIGINT', this.#onSignal);
     const { grace = 10_000 } = this.#options;
+    // A connection whose peer has sent its last keeps no process, yet its call is still to be answered.
+    const hold = setInterval(() => undefined, LONG);
     const stopped = this.#stopListening();
     for (const wire of this.#waiting) wire.destroy();
     const calls = [...this.#calls].map((call) => call.over);
@@ -222,6 +226,7 @@ class Serving implements ServerHandle {
     await Promise.all([...[...this.#sessions].map((session) => session.leave('the provider is closing', grace)), ...calls]);
     stop();
     await stopped;
+    clearInterval(hold);
     this.#onClosed();
   }
 
