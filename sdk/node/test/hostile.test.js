@@ -162,7 +162,8 @@ test('a cancel in the middle of a long call ends it', async (t) => {
 test('a sender that oversteps the credit of a channel is cut off', async (t) => {
   const { peer } = await begun(t, {}, { limits: { window: 1000 } });
   peer.send(Kind.CALL, 1, call('hold', (w) => w.byte(0)));
-  for (let i = 0; i < 3; i++) peer.send(Kind.DATA, 1, (w) => { w.raw(Uint8Array.of(1, 0)); w.bytes(new Uint8Array(400)); });
+  // The provider reads the first and no more.
+  for (let i = 0; i < 6; i++) peer.send(Kind.DATA, 1, (w) => { w.raw(Uint8Array.of(1, 0)); w.bytes(new Uint8Array(400)); });
   const failure = await peer.failure();
   assert.equal(failure.code, 'protocol');
   assert.match(failure.message, /credit/);
@@ -175,7 +176,7 @@ test('a sender that oversteps the credit of the connection is cut off', async (t
   await peer.hello([ALL]);
   for (let i = 0; i < 8; i++) {
     peer.send(Kind.CALL, 1 + 2 * i, call('hold', (w) => w.byte(0)));
-    for (let n = 0; n < 2; n++) peer.send(Kind.DATA, 1 + 2 * i, (w) => { w.raw(Uint8Array.of(1, 0)); w.bytes(new Uint8Array(400)); });
+    for (let n = 0; n < 3; n++) peer.send(Kind.DATA, 1 + 2 * i, (w) => { w.raw(Uint8Array.of(1, 0)); w.bytes(new Uint8Array(400)); });
   }
   assert.match((await peer.failure()).message, /credit/);
 });
