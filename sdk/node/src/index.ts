@@ -1,0 +1,11 @@
+export { systemClock, type Clock } from './clock.js';
+export { connect, type Client, type ConnectOptions, type ImportedInterface, type Imports, type LinkOptions } from './connect.js';
+export { CODES, Failure, ResultError, WireError, type Code, type WireErrorKind } from './errors.js';
+export type { Implementation, LinkInfo, Provides } from './exports.js';
+export type { CallContext } from './inbound.js';
+export type { Limits } from './messages.js';
+export type { CallOptions } from './outbound.js';
+export { serve, type ServeOptions, type ServerHandle } from './serve.js';
+export { Session, type SessionOptions } from './session.js';
+export type { TlsOptions } from './transports.js';
+export { loadWit, parseWit, Wit, WitError } from './wit.js';
