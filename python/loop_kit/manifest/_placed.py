@@ -51,8 +51,9 @@ def check_placements(raw: Raw, at: Cursor) -> None:
             if provider.get("config"):
                 here.problem("config", "config is passed by the handshake, which this provider does not have")
     for keys, link in _links(raw):
-        if link.get("provider") in plain and link.get("grant"):
-            message = f"no grant can be passed to {link['provider']}: plain wRPC has none"
+        name = link.get("provider")
+        if isinstance(name, str) and name in plain and link.get("grant"):
+            message = f"no grant can be passed to {name}: plain wRPC has none"
             hint = "remove the grant; the provider may do whatever its process may"
             _Place(at, keys).problem("grant", message, hint)
 
