@@ -51,9 +51,9 @@ def check_placements(raw: Raw, at: Cursor) -> None:
             if provider.get("config"):
                 here.problem("config", "config is passed by the handshake, which this provider does not have")
     for keys, link in _links(raw):
-        name = link.get("provider")
-        if isinstance(name, str) and name in plain and link.get("grant"):
-            message = f"no grant can be passed to {name}: plain wRPC has none"
+        linked = link.get("provider")
+        if isinstance(linked, str) and linked in plain and link.get("grant"):
+            message = f"no grant can be passed to {linked}: plain wRPC has none"
             hint = "remove the grant; the provider may do whatever its process may"
             _Place(at, keys).problem("grant", message, hint)
 
