@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from loop_kit import _core
 from loop_kit.errors import LoadError
 from loop_kit.placements._process import INHERITED, Child, Command
+from loop_kit.placements._watchdog import _SCRIPT
 from tests.children import READY, is_gone, nothing_is_left, python, shell, until, words_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -321,3 +323,22 @@ def test_nothing_survives_the_host(end: str) -> None:
         host.communicate()
     until(lambda: all(map(is_gone, pids)))
     until(lambda: not folder.exists())
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash", "busybox"])
+def test_the_watchdog_in_every_shell(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    folder = tmp_path / "a b"
+    (folder / "c").mkdir(parents=True)
+    groups = [subprocess.Popen(["sleep", "1000"], process_group=0) for _ in range(3)]
+    gone, kept, other = (group.pid for group in groups)
+    told = f"+ {gone}\n+ {kept}\n- {other}\n+ {other}\n- {kept}\n- {kept}\n? {kept}\n"
+    argv = [shell, *(["sh"] if shell == "busybox" else []), "-c", _SCRIPT, "loop-watchdog", str(folder)]
+    subprocess.run(argv, input=told, text=True, check=True)
+    until(lambda: is_gone(gone) and is_gone(other))
+    assert not is_gone(kept)
+    assert not folder.exists()
+    for group in groups:
+        group.kill()
+        group.wait()
