@@ -121,6 +121,115 @@ def test_what_contradicts_itself_is_refused() -> None:
     )
 
 
+ELSEWHERE = """\
+[components.site]
+path = "site.wasm"
+[components.site.imports]
+"loop:fsx" = { provider = "near", grant.roots.docs.path = "docs", budget = "5ms" }
+"acme:kv" = { provider = "near" }
+"acme:own" = { provider = "own", grant = { a = 1 } }
+"acme:far" = { provider = "far", grant = { b = 2 } }
+"acme:old" = { provider = "old" }
+[providers.near]
+use = "sidecar:./bin/kv"
+transport = "quic"
+args = ["--name", "a b"]
+env = { TOKEN = "hunter2" }
+[providers.own]
+use = "sidecar:node:own.js"
+isolate = true
+[providers.far]
+use = "remote:ws://far.example:1/rpc"
+tls = { certificate = "c", key = "k" }
+token = { env = "FAR_TOKEN" }
+[providers.old]
+use = "remote:tcp://127.0.0.1:7"
+handshake = false
+[links]
+"acme:log" = { provider = "near", grant = { level = 1 } }
+"acme:other" = { provider = "own", grant = { c = 3 } }
+"""
+FAR = ["loop:fsx/files@0.1.0-dev", "acme:kv/a", "acme:own/a", "acme:far/a", "acme:old/a"]
+
+
+def test_providers_that_run_elsewhere() -> None:
+    items = explained(ELSEWHERE, *FAR)
+    near = items["loop:fsx/files@0.1.0-dev"]
+    assert (near.placement, near.transport, near.budget, near.trusted) == ("sidecar", "quic", 0.005, False)
+    assert near.process == ("/ws/bin/kv", "--name", "a b")
+    assert [place for place, _ in near.entrusted] == [
+        'components.site.imports."loop:fsx"', 'components.site.imports."acme:kv"', 'links."acme:log"'
+    ]  # fmt: skip
+    assert items["acme:kv/a"].entrusted == near.entrusted
+    own = items["acme:own/a"]
+    assert (own.transport, own.isolated) == ("unix", True)
+    assert own.entrusted == (('components.site.imports."acme:own"', {"a": 1}),)
+    far = items["acme:far/a"]
+    assert (far.placement, far.transport, far.secured) == ("remote", "ws", ("mutual tls", "token"))
+    assert all(item.answered for item in items.values())
+
+
+FAR_TEXT = """\
+site  {ws}/site.wasm
+
+  loop:fsx/files@0.1.0-dev
+    provider   near, sidecar:./bin/kv
+    runs       as a process of its own, over quic
+    command    {ws}/bin/kv --name 'a b'
+    trust      a native program with your rights, and with the grants of components.site.imports."loop:fsx", \
+links."acme:log"
+    grant      {{ roots = {{ docs = {{ mode = "ro", path = "{ws}/docs" }} }} }}
+    budget     5ms
+    because    "loop:fsx" in [components.site.imports] matches its package, in any version (loop.toml:4)
+
+  acme:kv/a
+    provider   near, sidecar:./bin/kv
+    runs       as a process of its own, over quic
+    command    {ws}/bin/kv --name 'a b'
+    trust      a native program with your rights, and with the grants of components.site.imports."loop:fsx", \
+links."acme:log"
+    grant      nothing
+    because    "acme:kv" in [components.site.imports] matches its package, in any version (loop.toml:5)
+
+  acme:own/a
+    provider   own, sidecar:node:own.js
+    runs       as a process of its own for this link, over unix
+    command    node {ws}/own.js
+    trust      a native program with your rights, and with the grant below
+    grant      {{ a = 1 }}
+    because    "acme:own" in [components.site.imports] matches its package, in any version (loop.toml:6)
+
+  acme:far/a
+    provider   far, remote:ws://far.example:1/rpc
+    runs       elsewhere, over ws with mutual tls and token
+    trust      whoever answers there, with the grant below
+    grant      {{ b = 2 }}
+    because    "acme:far" in [components.site.imports] matches its package, in any version (loop.toml:7)
+
+  acme:old/a
+    provider   old, remote:tcp://127.0.0.1:7
+    runs       elsewhere, over tcp with nothing to secure it
+    trust      whoever answers there, with no grants
+    grant      nothing
+    because    "acme:old" in [components.site.imports] matches its package, in any version (loop.toml:8)
+"""
+
+
+def test_the_text_of_what_runs_elsewhere(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(IMPORTS, "site.wasm", FAR)
+    (workspace / "loop.toml").write_text(ELSEWHERE)
+    assert main(["explain", "site"]) == 0
+    assert capsys.readouterr().out == FAR_TEXT.format(ws=workspace)
+    assert main(["explain", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    near = report["components"][0]["imports"][0]
+    assert (near["transport"], near["budget"], near["process"][0]) == ("quic", 0.005, f"{workspace}/bin/kv")
+    assert near["entrusted"][2] == ['links."acme:log"', {"level": 1}]
+    assert "hunter2" not in json.dumps(report)
+
+
 BARE = '[components.site]\npath = "site.wasm"\n'
 
 

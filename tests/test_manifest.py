@@ -276,11 +276,6 @@ FSX = '[providers.files]\nuse = "builtin:fsx"\n[links]\n'
             USE + '"python:a"\ntrusted = true',
             'providers.f.use: expected "python:module:Class"',
         ),
-        (USE + '"sidecar:x"', "providers.f.use: sidecar: is not available in this version"),
-        (
-            USE + '"remote:tcp://a"',
-            "providers.f.use: remote: is not available in this version",
-        ),
         (USE + '"component:"', 'expected "component:" and a name or a path'),
         (GOOD + USE + '"component:b"', 'providers.f: there is no component "b"'),
         (

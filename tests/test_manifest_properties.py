@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 
 import loop_kit
 from loop_kit._units import parse_duration, parse_size
-from loop_kit.manifest import Dir, Limits, Link, Manifest, ManifestError, Secret, Serve, Wasi, loads
+from loop_kit.manifest import (
+    Dir,
+    Limits,
+    Link,
+    Manifest,
+    ManifestError,
+    Provider,
+    Secret,
+    Serve,
+    Tls,
+    Wasi,
+    loads,
+)
 from loop_kit.manifest import schema as schema_module
 from loop_kit.manifest._declare import MANIFEST
 from loop_kit.manifest._shape import Cursor
@@ -76,10 +88,50 @@ def links(draw: st.DrawFn, providers: list[str]) -> dict[str, Any]:
     if not providers:
         return {}
     provider = {"provider": st.sampled_from(providers)}
-    plain = draw(st.dictionaries(import_keys, table(provider, grant=frees), max_size=3))
-    fsx = draw(st.dictionaries(fsx_keys, table(provider, grant=fsx_grant), max_size=2))
+    plain = draw(st.dictionaries(import_keys, table(provider, grant=frees, budget=durations), max_size=3))
+    fsx = draw(st.dictionaries(fsx_keys, table(provider, grant=fsx_grant, budget=durations), max_size=2))
     core = draw(st.dictionaries(core_keys, table(provider, grant=core_grant), max_size=2))
     return plain | fsx | core
+
+
+@st.composite
+def sidecars(draw: st.DrawFn, text_or_secret: st.SearchStrategy[Any]) -> dict[str, Any]:
+    uses = [
+        "sidecar",
+        "sidecar:python:a_b.c:D.E",
+        "sidecar:node:x/p.js",
+        "sidecar:./p",
+        "sidecar:kv-provider",
+    ]
+    use = draw(st.sampled_from(uses))
+    listen = draw(st.sampled_from([
+        {}, {"transport": "unix"}, {"transport": "stdio"}, {"transport": "http2"},
+        {"transport": "tcp", "address": "tcp://[::1]:0"}, {"address": "ws://localhost:9/x"},
+        {"transport": "nats", "address": "nats://a.example/b.c"}, {"address": "unix:x"},
+    ]))  # fmt: skip
+    more = table(
+        {},
+        **{
+            "args": st.lists(texts, max_size=2),
+            "env": st.dictionaries(env_names, text_or_secret, max_size=2),
+            "isolate": st.booleans(),
+            "trusted": st.booleans(),
+            "start-timeout": durations,
+            "stop-timeout": durations,
+            "config": frees,
+        },
+    )
+    command = draw(st.lists(filled, min_size=1, max_size=2)) if use == "sidecar" else None
+    return {"use": use, **({"command": command} if command else {}), **listen, **draw(more)}
+
+
+pair = {"certificate": st.just("c.pem"), "key": st.just("k.pem")}
+tls = table({}, **{"ca": filled, "server-name": filled}) | table(pair, ca=filled)
+far = st.sampled_from(["remote:tcp://a.example:7", "remote:quic://[::2]:7", "remote:nats://a.example/s"])
+near = st.sampled_from(["remote:http2://127.0.0.1:7", "remote:ws://localhost:65535/x", "remote:unix:x"])
+remotes = table({"use": far, "tls": tls}, token=secrets, config=frees) | table(
+    {"use": near}, token=secrets, config=frees
+)
 
 
 @st.composite
@@ -95,8 +147,10 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     uses = st.sampled_from(["builtin:fsx", "builtin:core", "component:x.wasm", "component:a/b", SHIPPED])
     untrusted = table({"use": uses}, config=frees, trusted=st.booleans())
     python = table({"use": st.just("python:a_b.c:D.E"), "trusted": st.just(True)}, config=frees)
-    providers = draw(st.dictionaries(names, untrusted | python, max_size=3))
     text_or_secret = texts | secrets
+    # Plain wRPC takes neither grants nor config: what it may be linked to is for the tests of placements.
+    elsewhere = sidecars(text_or_secret) | remotes
+    providers = draw(st.dictionaries(names, untrusted | python | elsewhere, max_size=3))
     component = table(
         {"path": filled},
         build=st.sampled_from(["npm run build", "a"]) | st.lists(texts, min_size=1, max_size=2),
@@ -159,7 +213,14 @@ def document_of(manifest: Manifest) -> dict[str, Any]:
             for name, component in manifest.components.items()
         },
         "providers": {
-            name: {"use": provider.use, "config": provider.config, "trusted": provider.trusted}
+            name: {
+                key.replace("_", "-"): value
+                for key, value in vars(provider).items()
+                if key not in ("name", "placement", "target", "path")
+                and value != getattr(Provider, key, None)
+                and not (key == "transport" and provider.placement != "sidecar")
+                and value not in ((), {})
+            }
             for name, provider in manifest.providers.items()
         },
         "links": manifest.links,
@@ -174,11 +235,14 @@ def plain(value: Any) -> Any:
         case list() | tuple():
             return [plain(item) for item in value]
         case Link():
-            return {"provider": value.provider, "grant": plain(value.grant)}
+            budget = {} if value.budget is None else {"budget": value.budget}
+            return {"provider": value.provider, "grant": plain(value.grant)} | budget
         case Secret():
             return {"env": value.env} if value.file is None else {"file": str(value.file)}
         case Limits():
             return value.given()
+        case Tls():
+            return {k.replace("_", "-"): plain(v) for k, v in vars(value).items() if v is not None}
         case Path():
             return str(value)
         case Wasi() | Dir() | Serve():
@@ -219,14 +283,17 @@ def spots(value: Any) -> list[tuple[Any, Any]]:
 # lets pass in the validator.
 json_values = st.sampled_from([
     True, False, -1, 0, 1, 70_000, 2.5, -0.5, "", "x", "ro", "0s", "5ms", "1MiB", "a:1", "a:99999", "\0",
-    "a b", "python:a:B", "python:a", SHIPPED, "builtin:x", "remote:x", "component:\0", [], [1], ["x"], {},
+    "a b", "python:a:B", "python:a", SHIPPED, "builtin:x", "remote:x", "component:\0",
+    "sidecar", "sidecar:x", "sidecar:y:z", "remote:tcp://a:1", "remote:unix:x", "tcp", "tcp://a:0",
+    "10s", [], [1], ["x"], {},
     {"env": "X"}, {"file": "\0"}, {"env": "a", "file": "b"}, {"env": "="}, {"provider": "x"}, {"path": "x"},
     {"grant": {}, "provider": "p"}, {"use": "builtin:fsx"}, {"roots": {"a b": {"path": "x"}}},
     {"roots": {"a": {"path": "x", "mode": "rw"}}},
 ])  # fmt: skip
 new_keys = st.sampled_from([
     "x", "", "a b", "path", "oci", "env", "grant", "loop:fsx", "a:b/c", "A=", "trusted", "mode",
-    "log", "level", "max-read", "max-entries",
+    "log", "level", "max-read", "max-entries", "command", "args", "transport", "address", "handshake", "isolate",
+    "tls", "token", "ca", "key", "budget", "start-timeout",
 ])  # fmt: skip
 
 
@@ -317,7 +384,14 @@ def test_samples_that_the_schema_takes(sample: dict[str, Any]) -> None:
         {"components": {"a": {}}},
         {"components": {"a": {"oci": "x"}}},
         {"providers": {"p": {"use": "python:a:B"}}},
-        {"providers": {"p": {"use": "sidecar:x"}}},
+        {"providers": {"p": {"use": "sidecar:pyhton:x:Y"}}},
+        {"providers": {"p": {"use": "sidecar"}}},
+        {"providers": {"p": {"use": "sidecar:x", "command": ["x"]}}},
+        {"providers": {"p": {"use": "sidecar:x", "token": {"env": "X"}}}},
+        {"providers": {"p": {"use": "builtin:fsx", "handshake": True}}},
+        {"providers": {"p": {"use": "remote:tcp://a:0"}}},
+        {"providers": {"p": {"use": "remote:tcp://127.0.0.1:1", "token": "x"}}},
+        {"providers": {"p": {"use": "remote:tcp://127.0.0.1:1", "tls": {"key": "x"}}}},
         {"links": {"loop:fsx": {"provider": "p", "grant": {"root": {}}}}},
     ],
 )

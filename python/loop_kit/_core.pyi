@@ -3,6 +3,7 @@ from typing import Any, Generic, TypeVar, final
 
 __all__ = [
     "Call",
+    "Child",
     "Engine",
     "ErrorContext",
     "Function",
@@ -36,6 +37,23 @@ class Hub:
     def create(event_loop: Any, engine: Engine) -> Hub: ...
     def drain(self) -> None: ...
     def close(self) -> None: ...
+
+@final
+class Child:
+    @staticmethod
+    def spawn(
+        program: str,
+        argv: Sequence[str],
+        env: Sequence[tuple[str, str]],
+        cwd: str,
+        fds: Sequence[int],
+        watchdog: int | None = None,
+    ) -> Child: ...
+    @property
+    def pid(self) -> int: ...
+    def fileno(self) -> int: ...
+    def signal(self, number: int) -> bool: ...
+    def exit(self) -> tuple[int | None, int | None] | None: ...
 
 @final
 class Function:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,9 @@ from loop_kit import manifest as manifests
 from loop_kit.errors import LoadError
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
-from loop_kit.manifest import Component, Manifest, Provider
+from loop_kit.manifest import Component, Link, Manifest, Provider
+from loop_kit.placements import remote, sidecar
+from loop_kit.placements._supervisor import Supervisor
 from loop_kit.placements.builtin import Builtin
 from loop_kit.placements.python import python
 from loop_kit.wasi import Dir, Wasi
@@ -25,6 +26,8 @@ __all__ = ["Workspace"]
 
 class Workspace:
     """Loads the components of a manifest into a host; a provider that is a component is loaded once.
+
+    As an async context manager, within that of the host, it ends the sidecars and the sessions with remote providers.
 
     Args:
         host: The host.
@@ -38,6 +41,23 @@ class Workspace:
         self._stdio = stdio
         self._apps: dict[str | Path, App] = {}
         self._python: dict[str, Any] = {}
+        self._sidecars: dict[str, Supervisor[sidecar.Sidecar]] = {}
+        self._remotes: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Workspace:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends all sidecars at once, in good order, and the sessions with remote providers. Again is harmless."""
+        running = [*self._sidecars.values(), *self._remotes.values()]
+        self._sidecars.clear()
+        self._remotes.clear()
+        results = await asyncio.gather(*(item.aclose() for item in running), return_exceptions=True)
+        if failed := [item for item in results if isinstance(item, BaseException)]:
+            raise failed[0]
 
     async def build(self, name: str) -> None:
         """Runs the component's `build`, if it has one, in the manifest's folder.
@@ -96,11 +116,12 @@ class Workspace:
             link = self.manifest.link_for(name, wanted)
             if link is not None:
                 provider = self.manifest.providers[link.provider]
-                imports[wanted] = await self._provide(provider, link.grant)
+                imports[wanted] = await self._provide(provider, link, name or path.name, wanted)
         return await self.host.load(path, imports, limits=limits, wasi=wasi)
 
-    async def _provide(self, provider: Provider, grant: Mapping[str, Any]) -> Any:
-        config = manifests.reveal(provider.config)
+    async def _provide(self, provider: Provider, link: Link, importer: str, wanted: str) -> Any:
+        config, grant = manifests.reveal(provider.config), link.grant
+        called = f"{importer}/{wanted}"
         match provider.placement:
             case "builtin":
                 return Builtin(provider.target, config, grant)
@@ -119,6 +140,17 @@ class Workspace:
                     limits = Limits(**self.manifest.limits.given())
                     self._apps[provider.path] = await self._load(None, provider.path, limits, Wasi())
                 return self._apps[provider.path]
+            case "sidecar":
+                key = f"{provider.name} {importer}/{link.name}" if provider.isolate else provider.name
+                if key not in self._sidecars:
+                    self._sidecars[key] = await sidecar.start(provider, self.manifest.folder)
+                started = self._sidecars[key]
+                return sidecar.bind(started, called, grant=grant, config=config, budget=link.budget)
+            case "remote":
+                if provider.name not in self._remotes:
+                    self._remotes[provider.name] = await remote.connect(provider)
+                session = self._remotes[provider.name]
+                return remote.bind(session, called, grant=grant, config=config, budget=link.budget)
 
     def _wasi(self, component: Component) -> Wasi:
         granted = component.wasi

@@ -6,6 +6,7 @@
 use pyo3::prelude::*;
 
 mod call;
+mod child;
 mod classes;
 mod domain;
 mod engine;
@@ -14,6 +15,7 @@ mod feed;
 mod hub;
 mod inspect;
 mod kept;
+mod launch;
 mod link;
 mod native;
 mod program;
@@ -31,6 +33,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<engine::Engine>()?;
     m.add_class::<hub::Hub>()?;
+    m.add_class::<child::Child>()?;
     m.add_class::<link::Link>()?;
     m.add_class::<link::Interface>()?;
     m.add_class::<link::Function>()?;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,18 +117,45 @@ def _rows(item: ExplainedImport) -> list[tuple[str, str]]:
         case "linked":
             return [
                 ("provider", f"{item.provider}, {item.use}"),
-                ("runs", _placement(item)),
+                *_placement(item),
                 ("grant", _grant(item.grant)),
+                *([("budget", f"{item.budget * 1000:g}ms")] if item.budget is not None else []),
                 ("because", where),
             ]
 
 
-def _placement(item: ExplainedImport) -> str:
-    if item.trusted:
-        return warn("TRUSTED: in this process, with all the rights of the host")
-    if item.placement == "component":
-        return good("sandboxed, as a component")
-    return "in this process, as part of loop-kit"
+def _placement(item: ExplainedImport) -> list[tuple[str, str]]:
+    match item.placement:
+        case "sidecar":
+            whose = "of its own for this link" if item.isolated else "of its own"
+            return [
+                ("runs", f"as a process {whose}, over {item.transport}"),
+                ("command", shlex.join(item.process)),
+                ("trust", warn(f"a native program with your rights, and with {_entrusted(item)}")),
+            ]
+        case "remote":
+            how = " and ".join(item.secured) or "nothing to secure it"
+            return [
+                ("runs", f"elsewhere, over {item.transport} with {how}"),
+                ("trust", warn(f"whoever answers there, with {_entrusted(item)}")),
+            ]
+        case _ if item.trusted:
+            return [("runs", warn("TRUSTED: in this process, with all the rights of the host"))]
+        case "component":
+            return [("runs", good("sandboxed, as a component"))]
+        case _:
+            return [("runs", "in this process, as part of loop-kit")]
+
+
+def _entrusted(item: ExplainedImport) -> str:
+    granted = [place for place, grant in item.entrusted if grant]
+    match granted:
+        case []:
+            return "no grants"
+        case [_] if len(item.entrusted) == 1:
+            return "the grant below"
+        case _:
+            return f"the grants of {', '.join(granted)}"
 
 
 def _grant(grant: Mapping[str, Any]) -> str:

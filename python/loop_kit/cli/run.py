@@ -152,8 +152,7 @@ def _workspace(path: Path) -> None:
         raise LoadError(f'{manifest.path}: no component says run = "serve" or run = "run"')
 
     async def main() -> int:
-        async with Host() as host:
-            workspace = Workspace(host, manifest)
+        async with Host() as host, Workspace(host, manifest) as workspace:
             code = 0
             served = []
             for component in named:

@@ -14,10 +14,11 @@ from loop_kit.manifest.model import (
     Provider,
     Secret,
     Serve,
+    Tls,
     Wasi,
 )
 
 __all__ = [
     "FILE_NAME", "Component", "Dir", "Limits", "Link", "Manifest", "ManifestError", "Placement", "Problem",
-    "Provider", "Secret", "Serve", "Wasi", "find", "load", "loads", "reveal",
+    "Provider", "Secret", "Serve", "Tls", "Wasi", "find", "load", "loads", "reveal",
 ]  # fmt: skip

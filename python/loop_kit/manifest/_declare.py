@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from loop_kit.manifest import model
 from loop_kit.manifest._grants import GRANTS
 from loop_kit.manifest._match import IMPORT_PATTERN
+from loop_kit.manifest._placed import check_placements
+from loop_kit.manifest._provider import PROVIDER
 from loop_kit.manifest._references import check_references
+from loop_kit.manifest._secrets import SECRET
 from loop_kit.manifest._shape import (
     Bool,
     Choice,
@@ -28,51 +29,10 @@ from loop_kit.manifest._shape import (
 )
 from loop_kit.manifest._text import ADDRESS, ENV_NAME, FILE, GUEST_PATH, NAME, NET, TEXT
 from loop_kit.manifest._toml import string
-from loop_kit.manifest._use import USE
 
 __all__ = ["MANIFEST"]
 
-
-def _one_source(raw: Mapping[str, Any], at: Cursor) -> None:
-    if len(raw) != 1:
-        at.problem('a secret has either "env" or "file"')
-
-
-class _Secret(Table):
-    """A table whose result remembers its place, since it can still fail when it is read."""
-
-    def read(self, value: dict[str, object], at: Cursor) -> Any:
-        parsed = super().read(value, at)
-        return None if parsed is None else model.Secret(**parsed, _place=(at.source, at.keys))
-
-
-SECRET = _Secret(
-    "secret",
-    "A value kept outside the manifest. It is read when it is needed, and never printed.",
-    dict,
-    {
-        "env": Field(ENV_NAME, "Environment variable of the host that holds the value."),
-        "file": Field(FILE, "File that holds the value; one final line end is not part of it."),
-    },
-    verify=_one_source,
-    also={"minProperties": 1, "maxProperties": 1},
-    expects='a secret such as { env = "NAME" } or { file = "path" }',
-)
 _TEXT_OR_SECRET = Either((TEXT, SECRET))
-
-
-def _with_secrets(value: Any, at: Cursor) -> Any:
-    """Replaces `{ env = "NAME" }` and `{ file = "path" }`, at any depth, by secrets."""
-    match value:
-        case {"env": str(), **rest} | {"file": str(), **rest} if not rest:
-            return SECRET.check(value, at)
-        case dict():
-            return {key: _with_secrets(item, at.child(key)) for key, item in value.items()}
-        case list():
-            return [_with_secrets(item, at.child(index)) for index, item in enumerate(value)]
-        case _:
-            return value
-
 
 LIMITS = Table(
     "limits",
@@ -106,6 +66,10 @@ def _link_table(title: str, grant: Table | MapOf) -> Table:
         {
             "provider": Field(TEXT, "Name of a provider in [providers].", required=True),
             "grant": Field(grant, "What the provider may touch on behalf of the component."),
+            "budget": Field(
+                Duration(),
+                "How long a call should take at most; those that take longer are shown, not ended.",
+            ),
         },
     )
 
@@ -200,50 +164,13 @@ COMPONENT = Table(
 )
 
 
-# Code of the user's own, in the host's process: what ships with loop-kit is trusted with it.
-_NEEDS_TRUST = rf"^python:(?!{re.escape(model.SHIPPED)})"
-
-
-def _trust(raw: Mapping[str, Any], at: Cursor) -> None:
-    use = raw.get("use")
-    if isinstance(use, str) and re.match(_NEEDS_TRUST, use) and raw.get("trusted") is not True:
-        remedy = "add `trusted = true` if you trust this code, or sandbox it as a component"
-        at.problem("runs inside the host with all its rights, so it must be trusted", remedy, child="use")
-
-
-def _provider(name: str, use: tuple[str, str, str, Path | None], **rest: Any) -> model.Provider:
-    text, placement, target, path = use
-    return model.Provider(name, text, placement, target, path, **rest)  # type: ignore[arg-type]
-
-
-PROVIDER = Table(
-    "provider",
-    "Whatever exports a capability.",
-    _provider,
-    {
-        "use": Field(USE, "What it is and where it runs.", required=True),
-        "config": Field(
-            MapOf(Free(_with_secrets)),
-            "Passed to the provider when it starts. Secrets may stand anywhere in it.",
-        ),
-        "trusted": Field(
-            Bool(),
-            "Whether this code may run inside the host, with all the host's rights. Required for `python:` "
-            "unless it ships with loop-kit.",
-            default=False,
-        ),
-    },
-    named=True,
-    verify=_trust,
-    also={
-        "if": {"properties": {"use": {"type": "string", "pattern": _NEEDS_TRUST}}, "required": ["use"]},
-        "then": {"properties": {"trusted": {"const": True}}, "required": ["trusted"]},
-    },
-)
-
-
 def _named(table: Table) -> MapOf:
     return MapOf(table, key_pattern=NAME.pattern, key_expects=NAME.expects)
+
+
+def _check(raw: Mapping[str, Any], at: Cursor) -> None:
+    check_references(raw, at)
+    check_placements(raw, at)
 
 
 MANIFEST = Table(
@@ -265,5 +192,5 @@ MANIFEST = Table(
         "links": Field(LINKS, "Links of every component whose own `imports` do not match."),
         "limits": Field(LIMITS, "Limits of every component that does not set its own."),
     },
-    verify=check_references,
+    verify=_check,
 )

@@ -92,7 +92,11 @@ def _missing_provider(name: str, providers: Mapping[str, Raw]) -> str:
     if near:
         return near
     builtin = name.removeprefix("builtin:")
-    use = f'"builtin:{builtin}"' if builtin in BUILTINS else '"builtin:…", "python:…" or "component:…"'
+    use = (
+        f'"builtin:{builtin}"'
+        if builtin in BUILTINS
+        else '"builtin:…", "python:…", "component:…", "sidecar:…" or "remote:…"'
+    )
     return f"add [providers.{builtin if builtin in BUILTINS else 'NAME'}] with use = {use}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from loop_kit._address import CONNECT_PATTERN, EXAMPLES
 from loop_kit.manifest._shape import Cursor, JsonSchema, Shape, did_you_mean
 from loop_kit.manifest._text import absolute
 from loop_kit.manifest._toml import string
@@ -13,10 +14,14 @@ __all__ = ["BUILTINS", "USE", "is_file"]
 
 BUILTINS = ("core", "fsx")
 
-_FORMS = '"builtin:NAME", "python:module:Class" or "component:NAME"'
-_LATER = ("sidecar", "remote")
+_FORMS = '"builtin:NAME", "python:module:Class", "component:NAME", "sidecar:PROGRAM" or "remote:ADDRESS"'
+_PLACEMENTS = ("builtin", "python", "component", "sidecar", "remote")
 _DOTTED = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 _PYTHON = rf"{_DOTTED}:{_DOTTED}"
+_KINDS = ("python", "node")
+# A colon would be a kind that is not known; what has one in its name is given as `command`.
+_PROGRAM = r"[^\u0000:]+"
+_SIDECAR = rf"python:{_PYTHON}|node:[^\u0000]+|{_PROGRAM}"
 
 
 class _Use(Shape):
@@ -29,9 +34,7 @@ class _Use(Shape):
         """Returns the text, the placement, the target, and the file that a `component:` names, if it does."""
         placement, colon, target = value.partition(":")
         path = None
-        if placement in _LATER and colon:
-            at.problem(f"{placement}: is not available in this version", f"use {_FORMS}")
-        elif placement not in ("builtin", "python", "component") or not colon:
+        if placement not in _PLACEMENTS or not (colon or placement == "sidecar"):
             at.problem(f"expected {_FORMS}, got {string(value)}", _guess(value))
         elif placement == "builtin" and target not in BUILTINS:
             hint = did_you_mean(target, BUILTINS) or f"there are {', '.join(BUILTINS)}"
@@ -42,11 +45,29 @@ class _Use(Shape):
             at.problem(f'expected "component:" and a name or a path, got {string(value)}')
         elif placement == "component" and is_file(target):
             path = absolute(target, at)
+        elif placement == "sidecar" and colon:
+            path = _sidecar(target, at)
+        elif placement == "remote" and not re.fullmatch(CONNECT_PATTERN, target):
+            at.problem(
+                f"expected an address such as {string(EXAMPLES[1])}, got {string(target)}", _remote(target)
+            )
+        elif placement == "remote" and target.startswith("unix:"):
+            target = f"unix:{absolute(target.removeprefix('unix:'), at)}"
         return value, placement, target, path
 
     def schema(self, defs: JsonSchema) -> JsonSchema:
-        forms = (f"builtin:({'|'.join(BUILTINS)})", f"python:{_PYTHON}", r"component:[^\u0000]+")
-        examples = ["builtin:fsx", "python:my_module:MyProvider", "component:cache", "component:cache.wasm"]
+        forms = (
+            f"builtin:({'|'.join(BUILTINS)})",
+            f"python:{_PYTHON}",
+            r"component:[^\u0000]+",
+            f"sidecar(:({_SIDECAR}))?",
+            f"remote:({CONNECT_PATTERN})",
+        )
+        examples = [
+            "builtin:fsx", "python:my_module:MyProvider", "component:cache", "component:cache.wasm",
+            "sidecar:python:my_module:MyProvider", "sidecar:node:provider.js", "sidecar:bin/provider",
+            f"remote:{EXAMPLES[1]}",
+        ]  # fmt: skip
         return {"type": "string", "pattern": f"^({'|'.join(forms)})$", "examples": examples}
 
 
@@ -64,5 +85,36 @@ def _guess(value: str) -> str | None:
     if is_file(value):
         return f"did you mean {string(f'component:{value}')}?"
     placement, colon, target = value.partition(":")
-    near = did_you_mean(placement, ("builtin", "python", "component"))
+    near = did_you_mean(placement, _PLACEMENTS)
     return near if colon and target else None
+
+
+def _sidecar(target: str, at: Cursor) -> Path | None:
+    """Checks what follows `sidecar:`, and returns its file, if it names one."""
+    kind, colon, rest = target.partition(":")
+    if re.fullmatch(_SIDECAR, target):
+        if colon:
+            return absolute(rest, at) if kind == "node" else None
+        return absolute(target, at) if "/" in target else None
+    if kind == "python" and colon:
+        at.problem(f'expected "sidecar:python:module:Class", got {string(f"sidecar:{target}")}')
+    else:
+        hint = did_you_mean(kind, _KINDS) or 'use = "sidecar" with command = ["PROGRAM"] takes any name'
+        expected = 'expected "sidecar:python:module:Class", "sidecar:node:FILE" or "sidecar:PROGRAM"'
+        at.problem(f"{expected}, got {string(f'sidecar:{target}')}", hint)
+    return None
+
+
+def _remote(target: str) -> str | None:
+    """What was probably meant by an address that is none."""
+    scheme, colon, rest = target.partition(":")
+    if scheme == "stdio":
+        return "pipes lead to a process that this host starts: write `sidecar:`"
+    if scheme in ("wss", "https"):
+        instead = "ws" if scheme == "wss" else "http2"
+        return f"write {string(f'{instead}:{rest}')} and add `tls`"
+    if not colon:
+        return (
+            f"did you mean {string(f'remote:unix:{target}' if '/' in target else f'remote:tcp://{target}')}?"
+        )
+    return did_you_mean(scheme, ("unix", "pipe", "tcp", "quic", "http2", "ws", "nats"))

@@ -16,7 +16,7 @@ from loop_kit.manifest._source import dotted
 from loop_kit.manifest._toml import inline, key, string
 from loop_kit.manifest._use import BUILTINS
 from loop_kit.manifest._wasi import Gate, gate_of, granted
-from loop_kit.manifest.model import Component, Manifest, Provider
+from loop_kit.manifest.model import Component, Link, Manifest, Provider
 
 __all__ = ["ExplainedComponent", "ExplainedImport", "ImportsOf", "explain"]
 
@@ -36,7 +36,13 @@ class ExplainedImport:
         use: The provider as the manifest writes it, or None.
         placement: Where it runs, or None.
         trusted: Whether it is code of the user's that runs inside the host with all the host's rights.
+        transport: What it is reached by where it runs elsewhere, or None.
+        process: Program and arguments of a sidecar; () for anything else.
+        entrusted: The grants that one process, whose program may use them all, has: place and grant of each link.
+        isolated: Whether it has a process for this link alone.
+        secured: `tls`, `mutual tls` and `token`, as far as a remote provider has them.
         grant: What it may touch for this component.
+        budget: Seconds that a call should take at most, or None.
         reason: Which key decided and why; or why nothing answers, or what is closed.
         place: `loop.toml:12` of that key, or None.
         add: TOML to add to the manifest, to link or to allow more; None if there is nothing to add.
@@ -48,7 +54,13 @@ class ExplainedImport:
     use: str | None = None
     placement: str | None = None
     trusted: bool = False
+    transport: str | None = None
+    process: tuple[str, ...] = ()
+    entrusted: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    isolated: bool = False
+    secured: tuple[str, ...] = ()
     grant: Mapping[str, Any] = field(default_factory=dict)
+    budget: float | None = None
     reason: str = ""
     place: str | None = None
     add: str | None = None
@@ -134,8 +146,14 @@ def _import(manifest: Manifest, component: Component, name: str) -> ExplainedImp
             provider=link.provider,
             use=provider.use,
             placement=provider.placement,
-            trusted=not (provider.shipped or provider.sandboxed),
+            trusted=provider.inside and not (provider.shipped or provider.sandboxed),
+            transport=provider.transport or None,
+            process=provider.argv() if provider.placement == "sidecar" else (),
+            entrusted=_entrusted(manifest, provider, link),
+            isolated=provider.isolate,
+            secured=_secured(provider),
             grant=link.grant,
+            budget=link.budget,
             reason=link.reason,
             place=_place(manifest, link.keys),
         )
@@ -155,7 +173,29 @@ def _wasi(manifest: Manifest, component: Component, name: str, gate: Gate) -> Ex
         reason, place = f"[{dotted(keys)}] grants it", _place(manifest, (*keys, gate.key))
     else:
         reason, add = gate.without, _to_paste(manifest, keys, {gate.key: gate.example})
-    return ExplainedImport(name, "wasi", "wasi", None, "builtin", False, grant, reason, place, add)
+    return ExplainedImport(
+        name, "wasi", "wasi", placement="builtin", grant=grant, reason=reason, place=place, add=add
+    )
+
+
+def _entrusted(
+    manifest: Manifest, provider: Provider, link: Link
+) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """The links whose grants one process holds: the program enforces them itself, so it could use any of them."""
+    if provider.inside:
+        return ()
+    links = [link] if provider.isolate else _links_to(manifest, provider)
+    return tuple((dotted(item.keys), item.grant) for item in links)
+
+
+def _links_to(manifest: Manifest, provider: Provider) -> list[Link]:
+    own = [link for component in manifest.components.values() for link in component.imports.values()]
+    return [link for link in (*own, *manifest.links.values()) if link.provider == provider.name]
+
+
+def _secured(provider: Provider) -> tuple[str, ...]:
+    tls = () if provider.tls is None else ("mutual tls" if provider.tls.certificate else "tls",)
+    return (*tls, *(("token",) if provider.token is not None else ()))
 
 
 def _place(manifest: Manifest, keys: Keys) -> str | None:

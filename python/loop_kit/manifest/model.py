@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,14 @@ __all__ = [
     "Provider",
     "Secret",
     "Serve",
+    "Tls",
     "Wasi",
 ]
 
-Placement = Literal["builtin", "python", "component"]
+Placement = Literal["builtin", "python", "component", "sidecar", "remote"]
+
+TRANSPORTS = ("stdio", "unix", "pipe", "tcp", "quic", "http2", "ws", "nats")
+"""What a sidecar can be reached by."""
 
 SHIPPED = "loop_kit.capabilities."
 """How the modules of Python providers that ship with loop-kit begin."""
@@ -117,6 +122,7 @@ class Link:
         provider: Name of the provider.
         grant: What the provider may touch for this component; the capability defines its keys.
         keys: Where the link stands in the manifest.
+        budget: Seconds that a call should take at most, or None.
         reason: Why it was chosen for an import; "" unless it comes from `Manifest.link_for`.
     """
 
@@ -124,7 +130,25 @@ class Link:
     provider: str
     grant: Mapping[str, Any] = field(default_factory=dict)
     keys: Keys = ()
+    budget: float | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How a connection is secured.
+
+    Attributes:
+        ca: Authorities to trust, or None for those that the system trusts.
+        certificate: This host's own certificate, or None.
+        key: Its private key, or None.
+        server_name: The name that the provider's certificate must have, or None for the address's.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,12 +157,26 @@ class Provider:
 
     Attributes:
         name: Its name in the manifest.
-        use: What it is, as written: `builtin:fsx`, `python:module:Class`, `component:NAME`.
-        placement: Where it runs: `builtin`, `python` or `component`.
-        target: `use` after the placement: a builtin's name, `module:Class`, or a component's name.
-        path: The `.wasm` file, where `component:` names a file and not a component of this workspace.
+        use: What it is, as written: `builtin:fsx`, `python:module:Class`, `component:NAME`, `sidecar:PROGRAM`,
+            `remote:ADDRESS`.
+        placement: Where it runs: `builtin`, `python`, `component`, `sidecar` or `remote`.
+        target: `use` after the placement: a builtin's name, `module:Class`, a component's name, a program, an
+            address.
+        path: The file that it names, if it does: a `.wasm` file that is not a component of this workspace, a
+            sidecar's script or program.
         config: Passed to the provider when it starts; secrets in it are `Secret`s, see `reveal`.
         trusted: The manifest's own statement that this code may run inside the host.
+        command: Program and arguments of a sidecar whose `use` names none.
+        args: More arguments of a sidecar.
+        env: Environment variables of a sidecar.
+        transport: What it is reached by: one of `TRANSPORTS`, "" in the host's process.
+        address: Where a sidecar listens, if not at its transport's default.
+        handshake: Whether it is a peer of loop-kit's, and not of plain wRPC.
+        isolate: Whether each link has a sidecar of its own.
+        start_timeout: Seconds until a sidecar must be ready.
+        stop_timeout: Seconds until a sidecar that is to end is killed.
+        tls: How the connection to a remote provider is secured, or None.
+        token: What a remote provider asks for, or None.
     """
 
     name: str
@@ -148,11 +186,40 @@ class Provider:
     path: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     trusted: bool = False
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str | Secret] = field(default_factory=dict)
+    transport: str = ""
+    address: str | None = None
+    handshake: bool = True
+    isolate: bool = False
+    start_timeout: float = 10.0
+    stop_timeout: float = 5.0
+    tls: Tls | None = None
+    token: Secret | None = None
 
     @property
     def sandboxed(self) -> bool:
-        """Whether it runs as a component. Anything else has all the rights of the host process."""
+        """Whether it runs as a component. Anything else here has all the rights of the host process."""
         return self.placement == "component"
+
+    @property
+    def inside(self) -> bool:
+        """Whether it runs in the host's process."""
+        return self.placement not in ("sidecar", "remote")
+
+    def argv(self) -> tuple[str, ...]:
+        """What a sidecar runs: Python providers with this interpreter, Node's with the `node` that PATH has."""
+        kind, colon, rest = self.target.partition(":")
+        if not self.target:
+            program = self.command
+        elif colon and kind == "python":
+            program = (sys.executable, "-m", "loop_kit.serve", rest)
+        elif colon:
+            program = (kind, str(self.path))
+        else:
+            program = (str(self.path or self.target),)
+        return (*program, *self.args)
 
     @property
     def shipped(self) -> bool:

@@ -1,0 +1,253 @@
+//! From a plan to a running program. On Linux the child borrows the host's memory until its `exec`, as in
+//! `posix_spawn`: a host of any size is not copied, and what fails is simply written down. Elsewhere it is a fork.
+//!
+//! Between the two only async-signal-safe calls are made, on what was allocated before.
+
+use std::ffi::{CString, c_char, c_int};
+use std::io;
+use std::os::fd::RawFd;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Everything that the child needs, allocated.
+pub struct Plan {
+    program: CString,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    cwd: CString,
+    fds: Vec<RawFd>,
+    watchdog: Option<RawFd>,
+    host: libc::pid_t,
+    /// Descriptors end below it, where the system cannot close all at once.
+    open_max: RawFd,
+    /// The errno of what failed in the child.
+    failure: AtomicI32,
+}
+
+impl Plan {
+    pub fn new(
+        program: CString,
+        argv: Vec<CString>,
+        env: Vec<CString>,
+        cwd: CString,
+        fds: Vec<RawFd>,
+        watchdog: Option<RawFd>,
+    ) -> Self {
+        let open_max = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
+        Plan {
+            program,
+            argv,
+            env,
+            cwd,
+            fds,
+            watchdog,
+            host: unsafe { libc::getpid() },
+            open_max: open_max.clamp(256, 1 << 16) as RawFd,
+            failure: AtomicI32::new(0),
+        }
+    }
+}
+
+/// What `exec` reads: pointers that end with a null.
+struct Pointers {
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+}
+
+fn pointers(of: &[CString]) -> Vec<*const c_char> {
+    of.iter().map(|text| text.as_ptr()).chain([null()]).collect()
+}
+
+/// Starts a plan and returns the number of its process. The caller's thread must outlive the child.
+pub fn launch(plan: &Plan) -> io::Result<libc::pid_t> {
+    let pointers = Pointers {
+        argv: pointers(&plan.argv),
+        env: pointers(&plan.env),
+    };
+    // No handler of the host may run in a child that shares its memory.
+    let mut before = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    let pid = unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let pid = start(plan, &pointers);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, null_mut());
+        pid?
+    };
+    match plan.failure.load(Ordering::Acquire) {
+        0 => Ok(pid),
+        failure => {
+            forget(plan.watchdog, pid);
+            unsafe { libc::waitpid(pid, null_mut(), 0) };
+            Err(io::Error::from_raw_os_error(failure))
+        }
+    }
+}
+
+/// Tells the watchdog that a group is gone, while its number still cannot be another's.
+pub fn forget(watchdog: Option<RawFd>, pid: libc::pid_t) {
+    if let Some(watchdog) = watchdog {
+        tell(watchdog, format!("- {pid}\n").as_bytes());
+    }
+}
+
+fn tell(watchdog: RawFd, line: &[u8]) -> bool {
+    #[cfg(target_os = "linux")]
+    const FLAGS: c_int = libc::MSG_NOSIGNAL;
+    #[cfg(not(target_os = "linux"))]
+    const FLAGS: c_int = 0; // Python ignores SIGPIPE
+    unsafe { libc::send(watchdog, line.as_ptr().cast(), line.len(), FLAGS) != -1 }
+}
+
+#[cfg(target_os = "linux")]
+unsafe fn start(plan: &Plan, pointers: &Pointers) -> io::Result<libc::pid_t> {
+    extern "C" fn child(given: *mut libc::c_void) -> c_int {
+        let (plan, pointers) = unsafe { *given.cast::<(&Plan, &Pointers)>() };
+        let failure = unsafe { become_program(plan, pointers) };
+        plan.failure.store(failure, Ordering::Release);
+        127
+    }
+    let mut stack = vec![0_u128; 4096]; // aligned, and far more than the calls need
+    let mut given = (plan, pointers);
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let top = stack.as_mut_ptr_range().end.cast();
+    match unsafe { libc::clone(child, top, flags, (&raw mut given).cast()) } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(pid),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+unsafe fn start(plan: &Plan, pointers: &Pointers) -> io::Result<libc::pid_t> {
+    use std::io::{Read, Write};
+    let (mut reader, mut writer) = io::pipe()?; // closed on exec
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => unsafe {
+            let failure = become_program(plan, pointers);
+            let _ = writer.write_all(&failure.to_ne_bytes());
+            libc::_exit(127)
+        },
+        pid => {
+            drop(writer);
+            let mut failure = [0; 4];
+            if reader.read_exact(&mut failure).is_ok() {
+                plan.failure.store(i32::from_ne_bytes(failure), Ordering::Release);
+            }
+            Ok(pid)
+        }
+    }
+}
+
+/// In the child; returns only with the errno of what failed.
+unsafe fn become_program(plan: &Plan, pointers: &Pointers) -> c_int {
+    unsafe {
+        if libc::setsid() == -1 {
+            return errno();
+        }
+        if let Some(watchdog) = plan.watchdog {
+            // Told before there is a program that could start others.
+            let mut line = [0; 16];
+            let length = registration(libc::getpid(), &mut line);
+            if !tell(watchdog, &line[..length]) {
+                return errno();
+            }
+            #[cfg(target_os = "linux")]
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
+                return errno();
+            }
+            if libc::getppid() != plan.host {
+                return libc::ESRCH; // the host died in between, and no signal will come
+            }
+        }
+        default_signals();
+        if libc::chdir(plan.cwd.as_ptr()) == -1 || !place(&plan.fds) {
+            return errno();
+        }
+        close_others(plan.fds.len() as RawFd, plan.open_max);
+        libc::execve(
+            plan.program.as_ptr(),
+            pointers.argv.as_ptr(),
+            pointers.env.as_ptr(),
+        );
+        errno()
+    }
+}
+
+/// What the host ignores (Python: SIGPIPE) the program would ignore too, and none is held back.
+unsafe fn default_signals() {
+    unsafe {
+        for signal in 1..32 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, null_mut());
+    }
+}
+
+/// Makes `fds[n]` descriptor `n`: first all out of the way, so that none is overwritten before it is copied.
+unsafe fn place(fds: &[RawFd]) -> bool {
+    let free = fds.len() as RawFd;
+    let mut moved = [-1; 8];
+    let Some(moved) = moved.get_mut(..fds.len()) else {
+        unsafe { set_errno(libc::EMFILE) };
+        return false;
+    };
+    for (fd, moved) in fds.iter().zip(moved.iter_mut()) {
+        *moved = unsafe { libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, free) };
+        if *moved == -1 {
+            return false;
+        }
+    }
+    (0..)
+        .zip(moved.iter())
+        .all(|(number, fd)| unsafe { libc::dup2(*fd, number) } != -1)
+}
+
+/// Lets no descriptor from `first` on through `exec`, also none that was opened without that mark.
+unsafe fn close_others(first: RawFd, open_max: RawFd) {
+    unsafe {
+        #[cfg(target_os = "linux")]
+        if libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 {
+            return;
+        }
+        for fd in first..open_max {
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+}
+
+/// Writes `+ PID` and a line end, without a formatter; returns the length.
+fn registration(pid: libc::pid_t, line: &mut [u8; 16]) -> usize {
+    let (mut digits, mut rest, mut count) = ([0; 12], pid, 0);
+    while rest > 0 {
+        digits[count] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        count += 1;
+    }
+    line[..2].copy_from_slice(b"+ ");
+    for (place, digit) in line[2..].iter_mut().zip(digits[..count].iter().rev()) {
+        *place = *digit;
+    }
+    line[2 + count] = b'\n';
+    3 + count
+}
+
+#[cfg(target_os = "linux")]
+unsafe fn errno_place() -> *mut c_int {
+    unsafe { libc::__errno_location() }
+}
+
+#[cfg(not(target_os = "linux"))]
+unsafe fn errno_place() -> *mut c_int {
+    unsafe { libc::__error() }
+}
+
+unsafe fn errno() -> c_int {
+    unsafe { *errno_place() }
+}
+
+unsafe fn set_errno(value: c_int) {
+    unsafe { *errno_place() = value }
+}

@@ -1,0 +1,145 @@
+"""Keeps one provider running: starts it again when it ends by itself, and says why where it no longer does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+from loop_kit.errors import LoopError, ProviderGone
+from loop_kit.placements._lifecycle import Lifecycle, State
+
+__all__ = ["Running", "Supervisor"]
+
+
+class Running(Protocol):
+    """A provider that was started and can be called."""
+
+    async def gone(self) -> str:
+        """Waits until it ends by itself, and tells why."""
+
+    async def aclose(self) -> None:
+        """Ends it in good order."""
+
+
+R = TypeVar("R", bound=Running)
+
+
+class Supervisor(Generic[R]):
+    """Runs what `start` starts until it is closed.
+
+    Args:
+        name: The provider's, for messages.
+        start: Starts it; it may raise LoopError or OSError.
+        lifecycle: Its state, with the rules of restarting.
+        sleep: Waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], Awaitable[R]],
+        lifecycle: Lifecycle | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self.name = name
+        self.lifecycle = lifecycle or Lifecycle()
+        self._start = start
+        self._sleep = sleep
+        self._running: R | None = None
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> R:
+        """Starts the provider for the first time: what is wrong with it is raised, and it is not tried again.
+
+        Raises:
+            LoadError: It cannot be started.
+        """
+        running = await self._start()
+        self._is_ready(running)
+        self._task = asyncio.create_task(self._keep(running), name=f"loop-provider-{self.name}")
+        return running
+
+    @property
+    def running(self) -> R:
+        """The provider, where it can be called now.
+
+        Raises:
+            ProviderGone: It is not ready; the text says why.
+        """
+        if self._running is None:
+            raise self._gone()
+        return self._running
+
+    async def ready(self) -> R:
+        """Waits while it is started again.
+
+        Raises:
+            ProviderGone: It is not started again; the text says why.
+        """
+        while self._running is None:
+            if self._task is None or self._task.done():
+                raise self._gone()
+            await self._changed.wait()
+        return self._running
+
+    async def aclose(self) -> None:
+        """Ends the provider; again is harmless."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        running, self._running = self._running, None
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._change()
+        if running is not None:
+            self.lifecycle.drain()
+            await running.aclose()
+        if self.lifecycle.state is not State.STOPPED:
+            self.lifecycle.stopped()
+
+    async def _keep(self, running: R) -> None:
+        while True:
+            reason = await running.gone()
+            self._running = None
+            with contextlib.suppress(LoopError, OSError):  # there is nobody left to part from in good order
+                await running.aclose()
+            started = await self._again(reason)
+            if started is None:
+                return
+            running = started
+
+    async def _again(self, reason: str) -> R | None:
+        while (pause := self.lifecycle.failed(reason)) is not None:
+            self._change()
+            await self._sleep(pause)
+            self.lifecycle.again()
+            try:
+                running = await self._start()
+            except (LoopError, OSError) as e:
+                reason = str(e)
+                continue
+            self._is_ready(running)
+            return running
+        asyncio.get_running_loop().call_soon(self._change)
+        return None
+
+    def _is_ready(self, running: R) -> None:
+        self.lifecycle.ready()
+        self._running = running
+        self._change()
+
+    def _change(self) -> None:
+        """Wakes all who wait in `ready`."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _gone(self) -> ProviderGone:
+        state, reason = self.lifecycle.state, self.lifecycle.reason
+        often = " over and over, and is not started again" if self.lifecycle.crash_loop else ""
+        why = f": {reason}" if reason else ""
+        return ProviderGone(f"provider {self.name} is {state}{often}{why}")

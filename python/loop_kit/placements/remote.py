@@ -1,0 +1,36 @@
+"""Providers at an address: whoever runs them, it is not this host."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from loop_kit import manifest as manifests
+from loop_kit.manifest import Provider
+
+__all__ = ["bind", "connect"]
+
+
+async def connect(provider: Provider) -> Any:
+    """The session with a remote provider of the manifest; it has `aclose()`.
+
+    Raises:
+        LoadError: It cannot be connected to, or is not what it should be.
+        ManifestError: The token cannot be read.
+    """
+    token = manifests.reveal(provider.token)
+    return await _sessions().connect(
+        provider.target, name=provider.name, handshake=provider.handshake, token=token, tls=provider.tls
+    )
+
+
+def bind(
+    session: Any, name: str, *, grant: Mapping[str, Any], config: Mapping[str, Any], budget: float | None
+) -> Any:
+    """What answers the imports of one link by a remote provider; the arguments are those of `sidecar.bind`."""
+    return _sessions().bind(session, name, grant=grant, config=config, budget=budget)
+
+
+def _sessions() -> Any:
+    return importlib.import_module("loop_kit._remote")

@@ -1,0 +1,115 @@
+"""Providers in processes of their own, which this host starts, supervises and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loop_kit import manifest as manifests
+from loop_kit.manifest import Provider
+from loop_kit.placements._lifecycle import Lifecycle
+from loop_kit.placements._process import Child, Command
+from loop_kit.placements._supervisor import Supervisor
+
+__all__ = ["Sidecar", "bind", "command", "start"]
+
+
+class Sidecar:
+    """One generation of a sidecar: its process and the session with it."""
+
+    def __init__(self, child: Child, session: Any) -> None:
+        self.child = child
+        self.session = session
+
+    async def gone(self) -> str:
+        """Waits until the process ends, and tells why with its last lines."""
+        return str(await self.child.stopped())
+
+    async def aclose(self) -> None:
+        """Ends the session, which lets open calls finish, then the process."""
+        try:
+            await self.session.aclose()
+        finally:
+            await self.child.stop()
+
+
+async def start(provider: Provider, folder: Path, lifecycle: Lifecycle | None = None) -> Supervisor[Sidecar]:
+    """Starts a sidecar and keeps it running until the supervisor is closed.
+
+    Args:
+        provider: What the manifest says of it.
+        folder: The workspace's, in which it runs.
+        lifecycle: The rules of starting it again.
+
+    Raises:
+        LoadError: It cannot be started, or not be connected to.
+        ManifestError: A secret cannot be read.
+    """
+    run = command(provider, folder)
+
+    async def again() -> Sidecar:
+        child = await Child.start(run)
+        try:
+            return Sidecar(child, await _connect(child, provider))
+        except BaseException:
+            child.kill()
+            await asyncio.shield(child.stopped())
+            raise
+
+    supervisor = Supervisor(provider.name, again, lifecycle)
+    await supervisor.start()
+    return supervisor
+
+
+def command(provider: Provider, folder: Path) -> Command:
+    """What runs for a provider of the manifest, with its secrets.
+
+    Raises:
+        ManifestError: A secret cannot be read.
+    """
+    return Command(
+        provider.name,
+        provider.argv(),
+        folder,
+        manifests.reveal(provider.env),
+        provider.transport,
+        provider.address,
+        provider.handshake,
+        provider.start_timeout,
+        provider.stop_timeout,
+    )
+
+
+def bind(
+    supervisor: Supervisor[Sidecar],
+    name: str,
+    *,
+    grant: Mapping[str, Any],
+    config: Mapping[str, Any],
+    budget: float | None,
+) -> Any:
+    """What answers the imports of one link by a sidecar, also after it was started again.
+
+    Args:
+        supervisor: The sidecar.
+        name: The link's, for messages: `component/interface`.
+        grant: What the provider may touch for it.
+        config: What the provider is configured with.
+        budget: Seconds that a call should take at most, or None.
+    """
+    return _sessions().bind(supervisor, name, grant=grant, config=config, budget=budget)
+
+
+async def _connect(child: Child, provider: Provider) -> Any:
+    """The session with a sidecar that is ready; it has `aclose()`."""
+    where = child.take_pipes() if child.address == "stdio:" else child.address
+    return await _sessions().connect(
+        where, name=provider.name, handshake=provider.handshake, token=child.token, tls=None
+    )
+
+
+def _sessions() -> Any:
+    return importlib.import_module("loop_kit._remote")
