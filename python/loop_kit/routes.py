@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from loop_kit._core import Function, Interface, Link, Native, Program
+from loop_kit._core import Function, Interface, Link, Native, Program, Route
 from loop_kit._types import pascal, snake
 from loop_kit.errors import LinkError, LinkProblem
 
@@ -91,6 +91,10 @@ def _link_interface(link: Link, interface: Interface, provider: Any, problems: l
             problems.append(LinkProblem(interface.name, name, "is not served by this native provider"))
         # a provider whose answer comes later says so itself
         return False
+    if isinstance(provider, Route):
+        for name in link.define_remote(interface.name, provider):
+            problems.append(LinkProblem(interface.name, name, "is not offered by the provider"))
+        return True
     program = getattr(provider, "_program", None)
     if isinstance(program, Program):  # another loaded component: joined in the core, no Python on the path
         for name, message in link.define_program(interface.name, program):

@@ -145,12 +145,12 @@ class Workspace:
                 if key not in self._sidecars:
                     self._sidecars[key] = await sidecar.start(provider, self.manifest.folder)
                 started = self._sidecars[key]
-                return sidecar.bind(started, called, grant=grant, config=config, budget=link.budget)
+                return await sidecar.bind(started, called, grant=grant, config=config, budget=link.budget)
             case "remote":
                 if provider.name not in self._remotes:
                     self._remotes[provider.name] = await remote.connect(provider)
                 session = self._remotes[provider.name]
-                return remote.bind(session, called, grant=grant, config=config, budget=link.budget)
+                return await remote.bind(session, called, grant=grant, config=config, budget=link.budget)
 
     def _wasi(self, component: Component) -> Wasi:
         granted = component.wasi

@@ -1,6 +1,7 @@
 //! Engine errors as `loop_kit.errors`.
 
 use loop_engine::{Ended, Fault, Mismatch, Within};
+use loop_remote::Failed;
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
@@ -8,6 +9,7 @@ use pyo3::prelude::*;
 use wasmtime::{Error, Trap, WasmBacktrace};
 
 use crate::domain::PyFailure;
+use crate::session::failures;
 
 /// An error class of `loop_kit.errors`, called with `args`.
 pub fn raise<'py>(py: Python<'py>, name: &str, args: impl PyCallArgs<'py>) -> PyErr {
@@ -46,6 +48,9 @@ pub fn of_call(py: Python<'_>, path: &str, e: &Error) -> PyErr {
         .or_else(|| e.downcast_ref())
     {
         return of_provider(py, cause);
+    }
+    if let Some(Failed(failure)) = e.chain().find_map(|c| c.downcast_ref()).or_else(|| e.downcast_ref()) {
+        return failures::raised(py, failure);
     }
     if let Some(fault) = e.downcast_ref::<Fault>() {
         return of_fault(py, fault);

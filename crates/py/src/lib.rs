@@ -48,6 +48,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<session::Wire>()?;
     m.add_class::<session::WireCall>()?;
     m.add_class::<session::RemoteHandle>()?;
+    m.add_class::<session::Remote>()?;
+    m.add_class::<session::Route>()?;
     m.add_class::<values::Ok>()?;
     m.add_class::<values::Handle>()?;
     m.add_class::<values::ErrorContext>()?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use loop_engine::{FuncTy, Import, Instances, Kind, Limits, Neutral, Outcome};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
+use loop_remote::Encoded;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
@@ -15,6 +16,7 @@ use crate::errors;
 use crate::hub::{Hub, HubInner};
 use crate::kept::{Anchor, Kept};
 use crate::native::Native;
+use crate::session::Route;
 use crate::program::Program;
 use crate::request::Begun;
 use crate::values::Ok as OkValue;
@@ -193,6 +195,27 @@ impl Link {
         }
         for r in &resources {
             link.define_resource::<Neutral>(r);
+        }
+        Ok(missing)
+    }
+
+    /// Serves import `interface` by a peer; returns the functions that it lacks.
+    fn define_remote(&mut self, interface: &str, route: &Route) -> PyResult<Vec<String>> {
+        let link = self.get_mut()?;
+        let Some(found) = link.imports.iter().find(|i| &*i.name == interface) else {
+            return Ok(vec![]);
+        };
+        let (funcs, resources) = (found.funcs.clone(), found.resources.clone());
+        let peer = route.0.link();
+        let mut missing = vec![];
+        for f in &funcs {
+            match peer.function(&f.interface, &f.name) {
+                Ok(_) => link.define(f, route.0.import(f)),
+                Err(_) => missing.push(f.name.to_string()),
+            }
+        }
+        for r in &resources {
+            link.define_resource::<Encoded>(r);
         }
         Ok(missing)
     }

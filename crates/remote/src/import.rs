@@ -1,43 +1,30 @@
-//! A component's import, answered by a peer.
+//! Imports of components, answered by a peer.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use loop_engine::{FuncTy, Handle, HostObject, Import, Kind, Mismatch, Resource, Ty};
 use loop_wire::session::{Meta, Request, Session};
-use loop_wire::{Code, Failure};
+use loop_wire::{Code, Failure, Interface};
+use tokio::runtime::Handle as Runtime;
 use wasmtime::{Error, Result};
 
 use crate::encoded::{Encoded, Wire};
 use crate::flow::{Ends, Failed, Handles, Pump, SessionCall, follow};
 use crate::incoming::receive;
 
-/// A link over a session: where an import's calls go, and what they carry.
+/// A link in one session.
 pub struct Link {
-    pub session: Session,
+    session: Session,
     /// As it was bound; 0: without a grant.
-    pub number: u32,
-    /// Who calls, for the provider's log.
-    pub identity: Option<Arc<str>>,
-    /// Time that each call may take at most.
-    pub deadline: Option<Duration>,
-    /// The numbers of resources at the peer, by interface and name.
-    resources: HashMap<(Arc<str>, Arc<str>), u32>,
-    runtime: tokio::runtime::Handle,
-    pub spent: Spent,
-}
-
-/// What the calls of a link have taken, for those who look at it.
-#[derive(Default)]
-pub struct Spent {
-    pub calls: AtomicU64,
-    /// Nanoseconds, all calls together.
-    pub nanoseconds: AtomicU64,
-    /// Calls over the link's budget.
-    pub over: AtomicU64,
+    number: u32,
+    /// Tells links apart that one route goes to in turn.
+    generation: u32,
+    identity: Option<Arc<str>>,
+    runtime: Runtime,
 }
 
 /// A resource that the peer implements.
@@ -56,7 +43,7 @@ impl Drop for Proxy {
     }
 }
 
-fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -66,36 +53,46 @@ pub fn streams(ty: &Ty) -> bool {
 }
 
 impl Link {
-    /// `resources`: numbers at the peer, by interface and name as the component imports them.
-    pub fn new(
-        session: Session,
-        number: u32,
-        identity: Option<Arc<str>>,
-        deadline: Option<Duration>,
-        resources: HashMap<(Arc<str>, Arc<str>), u32>,
-        runtime: tokio::runtime::Handle,
-    ) -> Arc<Self> {
+    /// `number`: as it was bound at the peer. `identity`: who calls, for the provider's log.
+    pub fn new(session: Session, number: u32, identity: Option<Arc<str>>, runtime: Runtime) -> Arc<Self> {
+        static GENERATION: AtomicU32 = AtomicU32::new(1);
         Arc::new(Link {
             session,
             number,
+            generation: GENERATION.fetch_add(1, Relaxed),
             identity,
-            deadline,
-            resources,
             runtime,
-            spent: Spent::default(),
         })
     }
 
-    /// The import that calls function number `function` of the peer.
-    pub fn import(self: &Arc<Self>, f: &Arc<FuncTy>, function: u32) -> Import<Encoded> {
-        let (link, f) = (self.clone(), f.clone());
-        let streaming = streams(&f.param_tuple) || streams(&f.result_tuple);
-        Import::later(move |mut args: Vec<Wire>| {
-            let (link, f) = (link.clone(), f.clone());
-            // all parameters together are one value, made as the guest's memory was walked
-            let made = args.pop().unwrap_or(Wire::Placed);
-            async move { link.call(&f, function, streaming, made).await }
-        })
+    /// The peer's number of a function.
+    ///
+    /// Errors where it offers no such interface, or lacks the function.
+    pub fn function(&self, interface: &str, name: &str) -> Result<u32, Failure> {
+        let wanted = Interface {
+            name: interface.into(),
+            digest: vec![],
+            functions: vec![],
+            resources: vec![],
+        };
+        let Some(theirs) = self.session.theirs() else {
+            return Err(Failure::gone("there is no session yet", true));
+        };
+        let (first, offered) = theirs.offers(&wanted)?;
+        match offered.functions.iter().position(|f| f == name) {
+            Some(at) => Ok(first + at as u32),
+            None => Err(Failure::new(Code::NoSuchFunction, format!("the peer has no {interface}#{name}"))
+                .with("interface", interface)
+                .with("function", name)),
+        }
+    }
+
+    /// The peer's number of a resource.
+    fn resource(&self, resource: &Resource) -> Option<u32> {
+        let all = self.session.theirs()?.exports.iter();
+        let mut all = all.flat_map(|i| i.resources.iter().map(move |r| (i, r)));
+        let found = all.position(|(i, r)| **r == *resource.name && loop_wire::serves(&i.name, &resource.interface));
+        found.map(|n| n as u32)
     }
 
     async fn call(
@@ -105,24 +102,21 @@ impl Link {
         streaming: bool,
         args: Wire,
     ) -> Result<Option<Wire>> {
-        let handles: Arc<dyn Handles> = Arc::new(LinkHandles(self.clone()));
         let mut ends = Ends {
             invocation: None,
-            handles,
+            handles: Arc::new(LinkHandles(self.clone())),
         };
         let message = args.finish(&ends)?;
-        let request = Request {
+        let pending = self.session.call(Request {
             function,
             link: self.number,
             meta: Meta {
-                deadline: self.deadline,
                 identity: self.identity.clone(),
                 ..Meta::default()
             },
             root: Bytes::from(message.bytes),
             streaming,
-        };
-        let pending = self.session.call(request);
+        });
         if streaming {
             ends.invocation = Some(Arc::new(SessionCall {
                 session: self.session.clone(),
@@ -141,12 +135,84 @@ impl Link {
 /// What went wrong at the peer, as the caller's error.
 fn failed(f: &FuncTy, failure: Failure) -> Error {
     let failure = match failure.code {
-        Code::Provider | Code::BadValue if failure.field("function").is_none() => failure
-            .with("interface", &f.interface)
-            .with("function", &f.name),
+        Code::Provider | Code::BadValue if failure.field("function").is_none() => {
+            failure.with("interface", &*f.interface).with("function", &*f.name)
+        }
         _ => failure,
     };
     Error::new(Failed(failure))
+}
+
+/// Where the imports of one link go: to a link of some session, which may be exchanged for another at any time.
+pub struct Route {
+    link: RwLock<Arc<Link>>,
+    /// Time that a call should take at most.
+    budget: Option<Duration>,
+    calls: AtomicU64,
+    over: AtomicU64,
+}
+
+impl Route {
+    pub fn new(link: Arc<Link>, budget: Option<Duration>) -> Arc<Self> {
+        Arc::new(Route {
+            link: RwLock::new(link),
+            budget,
+            calls: AtomicU64::new(0),
+            over: AtomicU64::new(0),
+        })
+    }
+
+    /// Has the calls to come go to another link; those on their way end where they began.
+    pub fn set(&self, link: Arc<Link>) {
+        let old = std::mem::replace(&mut *self.link.write().unwrap_or_else(PoisonError::into_inner), link);
+        drop(old);
+    }
+
+    pub fn link(&self) -> Arc<Link> {
+        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Calls made, and those of them that took longer than the budget.
+    pub fn spent(&self) -> (u64, u64) {
+        (self.calls.load(Relaxed), self.over.load(Relaxed))
+    }
+
+    /// The import that calls `f` at the peer.
+    pub fn import(self: &Arc<Self>, f: &Arc<FuncTy>) -> Import<Encoded> {
+        let streaming = streams(&f.param_tuple) || streams(&f.result_tuple);
+        let shared = Arc::new((self.clone(), f.clone(), AtomicU64::new(0)));
+        Import::later(move |mut args: Vec<Wire>| {
+            let shared = shared.clone();
+            // all parameters together are one value, made as the guest's memory was walked
+            let made = args.pop().unwrap_or(Wire::Placed);
+            async move {
+                let (route, f, known) = &*shared;
+                let link = route.link();
+                let function = number(&link, f, known).map_err(|e| Error::new(Failed(e)))?;
+                let Some(budget) = route.budget else {
+                    return link.call(f, function, streaming, made).await;
+                };
+                let begun = Instant::now();
+                let answer = link.call(f, function, streaming, made).await;
+                route.calls.fetch_add(1, Relaxed);
+                if begun.elapsed() > budget {
+                    route.over.fetch_add(1, Relaxed);
+                }
+                answer
+            }
+        })
+    }
+}
+
+/// The number of `f` at the link's peer, which is looked up once a link: `known` has it with the link's generation.
+fn number(link: &Link, f: &FuncTy, known: &AtomicU64) -> Result<u32, Failure> {
+    let was = known.load(Relaxed);
+    if (was >> 32) as u32 == link.generation {
+        return Ok(was as u32);
+    }
+    let number = link.function(&f.interface, &f.name)?;
+    known.store(u64::from(link.generation) << 32 | u64::from(number), Relaxed);
+    Ok(number)
 }
 
 struct LinkHandles(Arc<Link>);
@@ -158,8 +224,8 @@ impl Handles for LinkHandles {
             Handle::Guest(_) => None,
         };
         let Some(proxy) = proxy.filter(|p| p.link.ptr_eq(&Arc::downgrade(&self.0))) else {
-            let wanted = format!("a resource {} of this link", resource.name);
-            return Err(Mismatch::new(wanted, "one of another provider").into());
+            let failure = Failure::gone(format!("the {} is of a session that is over", resource.name), false);
+            return Err(Error::new(Failed(failure)));
         };
         let mut bytes = lock(&proxy.bytes);
         let there = if own { bytes.take() } else { bytes.clone() };
@@ -167,14 +233,13 @@ impl Handles for LinkHandles {
     }
 
     fn take(&self, resource: &Arc<Resource>, own: bool, bytes: &[u8]) -> Result<Handle> {
-        let key = (resource.interface.clone(), resource.name.clone());
-        let Some(number) = self.0.resources.get(&key).filter(|_| own) else {
-            let failure = Failure::new(Code::BadHandle, format!("the peer sent a {} that it cannot have", resource.name));
-            return Err(Error::new(Failed(failure)));
+        let Some(number) = self.0.resource(resource).filter(|_| own) else {
+            let text = format!("the peer sent a {} that is not its own", resource.name);
+            return Err(Error::new(Failed(Failure::new(Code::BadHandle, text))));
         };
         let proxy: HostObject = Arc::new(Proxy {
             link: Arc::downgrade(&self.0),
-            resource: *number,
+            resource: number,
             bytes: Mutex::new(Some(bytes.to_vec())),
         });
         Ok(Handle::Host(proxy))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from loop_kit import _remote
 from loop_kit import manifest as manifests
 from loop_kit.manifest import Provider
 
 __all__ = ["bind", "connect"]
 
 
-async def connect(provider: Provider) -> Any:
+async def connect(provider: Provider) -> _remote.Routes:
     """The session with a remote provider of the manifest; it has `aclose()`.
 
     Raises:
@@ -20,17 +20,16 @@ async def connect(provider: Provider) -> Any:
         ManifestError: The token cannot be read.
     """
     token = manifests.reveal(provider.token)
-    return await _sessions().connect(
+    session = await _remote.connect(
         provider.target, name=provider.name, handshake=provider.handshake, token=token, tls=provider.tls
     )
+    routes = _remote.Routes()
+    await routes.move(session)
+    return routes
 
 
-def bind(
-    session: Any, name: str, *, grant: Mapping[str, Any], config: Mapping[str, Any], budget: float | None
+async def bind(
+    routes: _remote.Routes, name: str, *, grant: Mapping[str, Any], config: Mapping[str, Any], budget: float | None
 ) -> Any:
     """What answers the imports of one link by a remote provider; the arguments are those of `sidecar.bind`."""
-    return _sessions().bind(session, name, grant=grant, config=config, budget=budget)
-
-
-def _sessions() -> Any:
-    return importlib.import_module("loop_kit._remote")
+    return await routes.bind(name, grant=grant, config=config, budget=budget)

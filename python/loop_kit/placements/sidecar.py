@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loop_kit import _remote
 from loop_kit import manifest as manifests
 from loop_kit.manifest import Provider
 from loop_kit.placements._lifecycle import Lifecycle
@@ -20,9 +20,10 @@ __all__ = ["Sidecar", "bind", "command", "start"]
 class Sidecar:
     """One generation of a sidecar: its process and the session with it."""
 
-    def __init__(self, child: Child, session: Any) -> None:
+    def __init__(self, child: Child, session: _remote.Session, routes: _remote.Routes) -> None:
         self.child = child
         self.session = session
+        self.routes = routes
 
     async def gone(self) -> str:
         """Waits until the process ends, and tells why with its last lines."""
@@ -49,11 +50,14 @@ async def start(provider: Provider, folder: Path, lifecycle: Lifecycle | None = 
         ManifestError: A secret cannot be read.
     """
     run = command(provider, folder)
+    routes = _remote.Routes()
 
     async def again() -> Sidecar:
         child = await Child.start(run)
         try:
-            return Sidecar(child, await _connect(child, provider))
+            session = await _connect(child, provider)
+            await routes.move(session)
+            return Sidecar(child, session, routes)
         except BaseException:
             child.kill()
             await asyncio.shield(child.stopped())
@@ -83,7 +87,7 @@ def command(provider: Provider, folder: Path) -> Command:
     )
 
 
-def bind(
+async def bind(
     supervisor: Supervisor[Sidecar],
     name: str,
     *,
@@ -100,16 +104,12 @@ def bind(
         config: What the provider is configured with.
         budget: Seconds that a call should take at most, or None.
     """
-    return _sessions().bind(supervisor, name, grant=grant, config=config, budget=budget)
+    return await supervisor.running.routes.bind(name, grant=grant, config=config, budget=budget)
 
 
-async def _connect(child: Child, provider: Provider) -> Any:
+async def _connect(child: Child, provider: Provider) -> _remote.Session:
     """The session with a sidecar that is ready; it has `aclose()`."""
     where = child.take_pipes() if child.address == "stdio:" else child.address
-    return await _sessions().connect(
+    return await _remote.connect(
         where, name=provider.name, handshake=provider.handshake, token=child.token, tls=None
     )
-
-
-def _sessions() -> Any:
-    return importlib.import_module("loop_kit._remote")

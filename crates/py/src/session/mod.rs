@@ -2,10 +2,11 @@
 
 mod conn;
 mod contract;
-mod failures;
+pub mod failures;
 mod links;
 mod pending;
 mod pumps;
+mod remote;
 mod serve;
 mod values;
 
@@ -13,3 +14,4 @@ pub use conn::Wire;
 pub use contract::Contract;
 pub use links::RemoteHandle;
 pub use pending::WireCall;
+pub use remote::{Remote, Route};

@@ -1,0 +1,177 @@
+//! Sessions of a host: they run on its own threads, so that no Python is on the path of a component's call.
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use loop_remote::Link;
+use loop_wire::session::{Nothing, Session};
+use loop_wire::transport::{Connection, Options, Token};
+use loop_wire::{Address, Failure, Hello};
+use pyo3::prelude::*;
+use tokio::runtime::Handle as Runtime;
+
+use super::failures;
+use crate::engine::Engine;
+use crate::errors;
+use crate::hub::lock;
+
+/// A session with a peer that components call.
+#[pyclass(frozen, module = "loop_kit._core")]
+pub struct Remote {
+    /// None once it is closed.
+    session: Mutex<Option<Session>>,
+    runtime: Runtime,
+}
+
+/// Where the imports of one link go.
+#[pyclass(frozen, module = "loop_kit._core")]
+pub struct Route(pub Arc<loop_remote::Route>);
+
+impl Remote {
+    fn session(&self, py: Python<'_>) -> PyResult<Session> {
+        let session = lock(&self.session).clone();
+        session.ok_or_else(|| failures::raised(py, &Failure::gone("the session was closed", true)))
+    }
+
+    fn wait<R: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl Future<Output = Result<R, Failure>> + Send,
+    ) -> PyResult<R> {
+        let done = py.detach(|| self.runtime.block_on(work));
+        done.map_err(|e| failures::raised(py, &e))
+    }
+}
+
+#[pymethods]
+impl Remote {
+    /// Connects to an address, or to descriptors to read and to write, which are owned from here on; blocks until the
+    /// handshake is over, for `timeout` seconds at most.
+    ///
+    /// Raises what the peer refused it with, and ProviderGone where nobody is there.
+    #[staticmethod]
+    #[pyo3(signature = (engine, address, *, descriptors = None, identity = "", token = None, timeout = 10.0))]
+    fn connect(
+        py: Python<'_>,
+        engine: &Engine,
+        address: &str,
+        descriptors: Option<(RawFd, RawFd)>,
+        identity: &str,
+        token: Option<String>,
+        timeout: f64,
+    ) -> PyResult<Remote> {
+        let runtime = engine.0.runtime().map_err(|e| errors::of_load(py, &e))?;
+        // SAFETY: the caller gives the descriptors away.
+        let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+        let descriptors = descriptors.map(|(read, write)| (own(read), own(write)));
+        let mut ours = Hello {
+            identity: identity.into(),
+            ..Hello::default()
+        };
+        let mut options = Options::default();
+        if let Some(token) = token {
+            ours.token = token.clone().into_bytes();
+            options.token = Some(Token(token.into_bytes()));
+        }
+        let work = async {
+            let connection = match descriptors {
+                Some((read, write)) => loop_wire::transport::from_fds(read, write)?,
+                None => loop_wire::transport::connect(&address.parse::<Address>()?, &options).await?,
+            };
+            let Connection::Bytes(io, _) = connection else {
+                return Err(Failure::protocol(format!("{address} is no stream of bytes")));
+            };
+            let (session, driver) = Session::connect(io, ours, Arc::new(Nothing));
+            tokio::spawn(driver);
+            session.ready().await?;
+            Ok(session)
+        };
+        let limit = Duration::from_secs_f64(timeout.clamp(0.0, 1e6));
+        let made = py.detach(|| {
+            runtime.block_on(async {
+                let late = Failure::gone(format!("{address}: no session within {timeout} s"), true);
+                tokio::time::timeout(limit, work).await.unwrap_or(Err(late))
+            })
+        });
+        let session = made.map_err(|e| failures::raised(py, &e))?;
+        Ok(Remote {
+            session: Mutex::new(Some(session)),
+            runtime,
+        })
+    }
+
+    /// The interfaces that the peer offers, with their functions.
+    fn offers(&self, py: Python<'_>) -> PyResult<Vec<(String, Vec<String>)>> {
+        let session = self.session(py)?;
+        let theirs = session.theirs().map(|t| &t.exports[..]).unwrap_or_default();
+        Ok(theirs.iter().map(|i| (i.name.clone(), i.functions.clone())).collect())
+    }
+
+    /// Binds link `number` at the peer; blocks until it says so. `grant` and `config` are JSON.
+    fn link(&self, py: Python<'_>, number: u32, name: String, grant: String, config: String) -> PyResult<()> {
+        let session = self.session(py)?;
+        let link = loop_wire::Link { number, name, grant, config };
+        self.wait(py, async move { session.link(link).await })
+    }
+
+    /// The route of link `number`. `budget`: seconds that a call should take at most.
+    #[pyo3(signature = (number, identity, budget = None))]
+    fn route(&self, py: Python<'_>, number: u32, identity: &str, budget: Option<f64>) -> PyResult<Route> {
+        let link = Link::new(self.session(py)?, number, Some(identity.into()), self.runtime.clone());
+        Ok(Route(loop_remote::Route::new(link, budget.map(Duration::from_secs_f64))))
+    }
+
+    /// Has a route go to link `number` of this session from now on.
+    fn take_over(&self, py: Python<'_>, route: &Route, number: u32, identity: &str) -> PyResult<()> {
+        let link = Link::new(self.session(py)?, number, Some(identity.into()), self.runtime.clone());
+        route.0.set(link);
+        Ok(())
+    }
+
+    /// Asks the peer to read its code anew; blocks until it says so.
+    fn reload(&self, py: Python<'_>) -> PyResult<()> {
+        let session = self.session(py)?;
+        self.wait(py, async move { session.reload().await })
+    }
+
+    /// Why the session is over; None while it is not.
+    fn over(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let session = lock(&self.session).clone();
+        let why = match &session {
+            Some(session) => session.over()?.clone(),
+            None => Failure::gone("the session was closed", true),
+        };
+        Some(failures::raised(py, &why).into_value(py).into_any())
+    }
+
+    /// Lets calls end that have begun, for `timeout` seconds at most, and closes; blocks meanwhile.
+    fn close(&self, py: Python<'_>, timeout: f64) {
+        let Some(session) = lock(&self.session).take() else {
+            return;
+        };
+        let why = Failure::gone("the host is closing", true);
+        let limit = Duration::from_secs_f64(timeout.clamp(0.0, 1e6));
+        py.detach(|| {
+            self.runtime.block_on(async {
+                let _ = tokio::time::timeout(limit, session.leave(&why)).await;
+                session.close();
+            });
+        });
+    }
+}
+
+#[pymethods]
+impl Route {
+    /// Calls made, and those of them that took longer than the budget; counted where there is one.
+    fn spent(&self) -> (u64, u64) {
+        self.0.spent()
+    }
+
+    /// The functions among `names` that the peer does not offer.
+    fn missing(&self, interface: &str, names: Vec<String>) -> Vec<String> {
+        let link = self.0.link();
+        let lacks = |name: &String| link.function(interface, name).is_err();
+        names.into_iter().filter(lacks).collect()
+    }
+}

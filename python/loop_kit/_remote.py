@@ -1,0 +1,136 @@
+"""Sessions of a host with providers outside its process, and the routes of imports to them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from loop_kit import _core
+from loop_kit.errors import LoadError, LoopError
+
+__all__ = ["Routes", "Session", "connect"]
+
+_CLOSE = 5.0
+_IDENTITY = f"loop-kit host {os.getpid()}"
+
+
+class Session:
+    """A session with one provider."""
+
+    def __init__(self, remote: _core.Remote, name: str) -> None:
+        self.remote = remote
+        self.name = name
+        self._numbers = itertools.count(1)
+
+    async def link(self, name: str, grant: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+        """Binds a link at the provider; returns its number. Without a grant and a config it is 0, which needs none.
+
+        Raises:
+            LoadError: The provider refuses it.
+        """
+        if not grant and not config:
+            return 0
+        number = next(self._numbers)
+        words = [json.dumps(dict(part)) if part else "" for part in (grant, config)]
+        try:
+            await asyncio.to_thread(self.remote.link, number, name, *words)
+        except LoopError as error:
+            raise LoadError(f"provider {self.name} refuses {name}: {error}") from error
+        return number
+
+    async def aclose(self) -> None:
+        """Lets calls end that have begun, and closes."""
+        await asyncio.to_thread(self.remote.close, _CLOSE)
+
+
+@dataclass(frozen=True)
+class _Bound:
+    route: _core.Route
+    name: str
+    grant: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
+class Routes:
+    """The routes of all links to one provider, wherever it runs at the moment."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._bound: list[_Bound] = []
+
+    async def move(self, session: Session) -> None:
+        """Has all links go to another session from now on.
+
+        Raises:
+            LoadError: The provider refuses one of them.
+        """
+        for bound in self._bound:
+            number = await session.link(bound.name, bound.grant, bound.config)
+            session.remote.take_over(bound.route, number, _IDENTITY)
+        self._session = session
+
+    async def bind(
+        self, name: str, *, grant: Mapping[str, Any], config: Mapping[str, Any], budget: float | None
+    ) -> _core.Route:
+        """The route of a new link: `name` for messages, `budget` in seconds.
+
+        Raises:
+            LoadError: The provider refuses it, or there is none at the moment.
+        """
+        session = self._session
+        if session is None:
+            raise LoadError(f"{name}: its provider does not run")
+        number = await session.link(name, grant, config)
+        route = session.remote.route(number, _IDENTITY, budget)
+        self._bound.append(_Bound(route, name, grant, config))
+        return route
+
+    async def aclose(self) -> None:
+        """Ends the session."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.aclose()
+
+
+_engine: _core.Engine | None = None
+
+
+async def connect(
+    where: str | tuple[int, int], *, name: str, handshake: bool, token: str | None, tls: Any
+) -> Session:
+    """Begins a session with a provider.
+
+    Args:
+        where: Its address, or the descriptors to read and to write, which are owned from here on.
+        name: The provider's, for messages.
+        handshake: Whether it speaks sessions.
+        token: What it asks for.
+        tls: How it is to be proven; None: not at all.
+
+    Raises:
+        LoadError: There is none, it refuses, or it cannot be spoken with.
+    """
+    global _engine
+    if not handshake:
+        raise LoadError(f"provider {name}: plain wRPC (handshake = false) is not available in this version")
+    if tls is not None:
+        raise LoadError(f"provider {name}: TLS is not available in this version")
+    _engine = _engine or _core.Engine()
+    address, descriptors = ("stdio:", where) if isinstance(where, tuple) else (where, None)
+    try:
+        remote = await asyncio.to_thread(
+            _core.Remote.connect,
+            _engine,
+            address,
+            descriptors=descriptors,
+            identity=_IDENTITY,
+            token=token,
+        )
+    except LoopError as error:
+        raise LoadError(f"provider {name} at {address}: {error}") from error
+    return Session(remote, name)
