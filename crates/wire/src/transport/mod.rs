@@ -1,6 +1,7 @@
 //! Ways to reach a peer. Each yields streams of bytes, for a session or a plain invocation, or streams without end of
 //! its own.
 
+mod nats;
 mod options;
 #[cfg(windows)]
 mod pipe;
@@ -151,6 +152,7 @@ impl fmt::Debug for Listener {
 pub async fn connect(address: &Address, options: &Options) -> Result<Connection, Failure> {
     match address {
         Address::Tcp(place) => tcp::connect(place, options).await,
+        Address::Nats { subject, .. } => nats::connect(address, subject, options).await,
         Address::Ws { place, secure, .. } => ws::connect(address, place, *secure, options).await,
         #[cfg(unix)]
         Address::Unix(path) => unix::connect(path, options).await,
@@ -169,6 +171,7 @@ pub async fn listen(address: &Address, options: &Options) -> Result<Listener, Fa
     options.check_open(address)?;
     let source: Box<dyn Source> = match address {
         Address::Tcp(place) => Box::new(tcp::listen(place, options).await?),
+        Address::Nats { subject, .. } => Box::new(nats::listen(address, subject, options).await?),
         Address::Ws { place, path, secure } => {
             Box::new(ws::listen(address, place, path, *secure, options).await?)
         }

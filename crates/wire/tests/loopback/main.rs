@@ -2,6 +2,7 @@
 
 mod certificates;
 mod hostile;
+mod nats;
 mod peer;
 mod rig;
 mod secured;
@@ -23,6 +24,9 @@ macro_rules! over {
     (@ $way:expr, $($case:ident),*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
+            if $way == Way::Nats && crate::nats::binary().is_none() {
+                return;
+            }
             suite::$case($way).await;
         }
     )*};
@@ -35,4 +39,5 @@ over! {
     ws: Way::Ws,
     wss: Way::Wss,
     pipes: Way::Pipes,
+    over_nats: Way::Nats,
 }
