@@ -40,6 +40,14 @@ impl Channel {
         }
     }
 
+    /// The peer says nothing more.
+    pub fn cut(&mut self, why: &Failure) {
+        if self.over.is_none() {
+            self.over = Some(self.inward.then(|| why.clone()));
+        }
+        self.wake();
+    }
+
     fn wait(&mut self, cx: &mut Context<'_>) {
         match &mut self.waker {
             Some(w) => w.clone_from(cx.waker()),
@@ -48,7 +56,7 @@ impl Channel {
     }
 }
 
-fn gone() -> Failure {
+pub(super) fn gone() -> Failure {
     Failure::gone("the call that this stream or future belongs to is over", false)
 }
 
@@ -76,7 +84,7 @@ impl<U> Core<U> {
                 )));
             }
             None => {
-                open.channels.push(Channel {
+                let mut channel = Channel {
                     path: path.into(),
                     inward,
                     queue: VecDeque::new(),
@@ -85,7 +93,11 @@ impl<U> Core<U> {
                     over: None,
                     stopped: false,
                     waker: None,
-                });
+                };
+                if let Some(why) = &open.cut {
+                    channel.cut(why);
+                }
+                open.channels.push(channel);
                 open.channels.len() - 1
             }
         };

@@ -131,6 +131,17 @@ enum Phase {
     Open,
 }
 
+/// What one byte stream carries.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Carries {
+    /// A session with its invocations.
+    All,
+    /// A session whose invocations have native streams of their own.
+    Control,
+    /// One invocation, stream 1, without credit of a connection.
+    One,
+}
+
 /// One invocation, ours or the peer's.
 pub(super) struct Open<U> {
     /// The caller's, until it is answered; none for the peer's calls.
@@ -142,6 +153,8 @@ pub(super) struct Open<U> {
     /// Its roots may hold streams or futures, so that it goes on after the answer.
     streaming: bool,
     deadline: Option<(Instant, Duration)>,
+    /// The peer says nothing more.
+    pub(super) cut: Option<Failure>,
     pub(super) channels: Vec<Channel>,
 }
 
@@ -175,6 +188,8 @@ pub struct Core<U> {
     next: u32,
     /// The highest stream that the peer has opened.
     highest: u32,
+    /// Streams whose CALL has come in part.
+    begun: Vec<u32>,
     pub(super) open: IdMap<Open<U>>,
     calling: u32,
     serving: u32,
@@ -185,6 +200,7 @@ pub struct Core<U> {
     owed: u32,
     earliest: Option<Instant>,
     leaving: bool,
+    carries: Carries,
 }
 
 impl<U> Core<U> {
@@ -201,8 +217,30 @@ impl<U> Core<U> {
         Self::new(false, limits)
     }
 
+    /// One invocation on a native stream: `opener` is the side that calls. It waits for [`Self::start`].
+    pub(super) fn one(opener: bool, limits: Limits) -> Self {
+        let mut core = Self::new(opener, limits);
+        core.carries = Carries::One;
+        core
+    }
+
+    /// What the byte stream carries, where it is not everything.
+    pub(super) fn carry(&mut self, what: Carries) {
+        self.carries = what;
+    }
+
+    /// The invocation has its native stream, to a peer with these limits.
+    pub(super) fn start(&mut self, theirs: &Limits) {
+        self.phase = Phase::Open;
+        self.theirs = theirs.clone();
+        self.credit = u64::MAX;
+        self.flush_waiting();
+        self.wake_channels();
+    }
+
     fn new(initiator: bool, limits: Limits) -> Self {
         Core {
+            carries: Carries::All,
             initiator,
             phase: if initiator {
                 Phase::Offered
@@ -217,6 +255,7 @@ impl<U> Core<U> {
             waiting: VecDeque::new(),
             next: if initiator { 1 } else { 2 },
             highest: 0,
+            begun: vec![],
             open: IdMap::default(),
             calling: 0,
             serving: 0,
@@ -244,6 +283,17 @@ impl<U> Core<U> {
         self.theirs = theirs.limits.clone();
         self.credit = self.theirs.connection.into();
         self.flush_waiting();
+        self.wake_channels();
+    }
+
+    /// Those that write to channels may have room now.
+    fn wake_channels(&self) {
+        self.open.values().for_each(|o| channel_wakers(&o.channels));
+    }
+
+    /// Whether everything that was said is with whoever writes.
+    pub(super) fn is_drained(&self) -> bool {
+        self.out.is_empty() && self.sending.is_empty()
     }
 
     /// Whether the handshake is over.
@@ -278,8 +328,7 @@ impl<U> Core<U> {
 
     /// Calls the peer; the answer comes with `user`. Returns the number of the invocation's stream.
     pub fn call(&mut self, now: Instant, request: Request, user: U) -> u32 {
-        let stream = self.next;
-        self.next += 2;
+        let stream = self.number();
         let deadline = request.meta.deadline.map(|d| (now + d, d));
         self.note_deadline(deadline);
         self.open.insert(
@@ -291,6 +340,7 @@ impl<U> Core<U> {
                 answered: false,
                 streaming: request.streaming,
                 deadline,
+                cut: None,
                 channels: vec![],
             },
         );
@@ -305,6 +355,24 @@ impl<U> Core<U> {
             });
         }
         stream
+    }
+
+    /// The number of the next stream. They go round, past those that are still in use.
+    fn number(&mut self) -> u32 {
+        loop {
+            let stream = self.next;
+            self.next = stream.wrapping_add(2);
+            if stream != 0 && !self.open.contains_key(&stream) {
+                return stream;
+            }
+        }
+    }
+
+    /// As if all streams up to `next` had been opened and closed.
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, next: u32, peer: &mut Self) {
+        self.next = next;
+        peer.highest = next.wrapping_sub(2);
     }
 
     /// Whether another call may go out. A long one has its parts wait for credit.
@@ -424,7 +492,12 @@ impl<U> Core<U> {
 
     /// Gives a call of ours up; its answer is thrown away. Returns what was kept with it.
     pub fn cancel(&mut self, stream: u32) -> Option<U> {
+        let unsent = self.take_back(stream);
         let open = self.open.get_mut(&stream).filter(|o| o.ours)?;
+        if unsent {
+            open.sent = false;
+            self.calling -= 1;
+        }
         let user = open.user.take();
         if !open.sent || open.answered {
             // nothing to wait for: the peer has not heard of it, or has answered
@@ -436,6 +509,17 @@ impl<U> Core<U> {
             self.out.frame(kind::CANCEL, stream, |_| {});
         }
         user
+    }
+
+    /// Forgets a long CALL of which nothing is written: the peer must not hear of its end before its beginning.
+    fn take_back(&mut self, stream: u32) -> bool {
+        let call = |(s, parts): &(u32, VecDeque<Part>)| {
+            *s == stream && parts.front().is_some_and(|p| p.kind == kind::CALL && !p.begun)
+        };
+        match self.sending.iter().position(call) {
+            Some(at) => self.sending.remove(at).is_some(),
+            None => false,
+        }
     }
 
     /// An invocation is over on this side: all its channels have ended, or it is given up.
@@ -455,6 +539,21 @@ impl<U> Core<U> {
                 self.flush_waiting();
             }
         }
+    }
+
+    /// The peer says nothing more of that call: what has come can be read, and then it is lost. Returns who waits for
+    /// the answer, and whether the call had been sent.
+    pub(super) fn cut(&mut self, stream: u32, why: &Failure) -> Option<(U, bool)> {
+        let open = self.open.get_mut(&stream)?;
+        if !open.answered {
+            let user = open.user.take();
+            let sent = open.sent;
+            self.close(stream);
+            return user.map(|user| (user, sent));
+        }
+        open.channels.iter_mut().for_each(|c| c.cut(why));
+        open.cut = Some(why.clone());
+        None
     }
 
     /// Whether a call is still open here.
@@ -583,7 +682,9 @@ impl<U> Core<U> {
 
     /// Bytes that were taken, to be allowed again.
     pub(super) fn owe(&mut self, n: usize) {
-        self.owed += n as u32;
+        if self.carries != Carries::One {
+            self.owed += n as u32;
+        }
     }
 
     fn give_back(&mut self) {
@@ -597,6 +698,9 @@ impl<U> Core<U> {
 
     /// Counts bytes that the peer sent against what it may.
     fn charge(&mut self, n: usize) -> Result<(), Failure> {
+        if self.carries == Carries::One {
+            return Ok(());
+        }
         match self.allowed.checked_sub(n as u64) {
             Some(left) => {
                 self.allowed = left;
@@ -732,6 +836,11 @@ impl<U> Core<U> {
             state,
             path,
         } = arrived;
+        if self.carries == Carries::One && (stream != 1 || !(kind::CALL..kind::PING).contains(&k)) {
+            return Err(Failure::protocol(format!(
+                "frame {k:#04x} of stream {stream} on the stream of one invocation"
+            )));
+        }
         if self.phase != Phase::Open {
             return self.handshake(k, stream, payload).map(Some);
         }
@@ -742,8 +851,8 @@ impl<U> Core<U> {
                 self.owe(charged);
                 match state {
                     State::Whole => self.called(stream, payload),
-                    State::Part if stream <= self.highest => Ok(None),
-                    State::Part => self.check_new(stream).map(|()| None),
+                    State::Part if !after(stream, self.highest) => Ok(None),
+                    State::Part => self.begins(stream).map(|()| None),
                     State::TooLong => {
                         self.check_new(stream)?;
                         self.highest = stream;
@@ -806,8 +915,7 @@ impl<U> Core<U> {
                 if stream == 0 {
                     self.credit = self.credit.saturating_add(n.into());
                     self.flush_waiting();
-                    // those that write to channels wait for this too
-                    self.open.values().for_each(|o| channel_wakers(&o.channels));
+                    self.wake_channels();
                 } else {
                     self.granted(stream, &path, n)?;
                 }
@@ -880,9 +988,25 @@ impl<U> Core<U> {
     /// Errors unless the peer may open `stream` now.
     fn check_new(&self, stream: u32) -> Result<(), Failure> {
         let parity = if self.initiator { 0 } else { 1 };
-        if stream % 2 != parity || stream == 0 || stream <= self.highest {
+        let fits = match self.carries {
+            Carries::All => after(stream, self.highest),
+            Carries::Control => false,
+            Carries::One => stream == 1 && self.highest == 0,
+        };
+        if !fits || stream % 2 != parity || stream == 0 || self.open.contains_key(&stream) {
             return Err(Failure::protocol(format!("stream {stream} cannot be opened")));
         }
+        Ok(())
+    }
+
+    /// The first part of a long CALL: others may begin and be complete before it is.
+    fn begins(&mut self, stream: u32) -> Result<(), Failure> {
+        self.check_new(stream)?;
+        self.highest = stream;
+        if self.begun.len() >= self.ours.calls as usize {
+            return Err(Failure::protocol("more unfinished calls than calls at once"));
+        }
+        self.begun.push(stream);
         Ok(())
     }
 
@@ -890,9 +1014,9 @@ impl<U> Core<U> {
     pub(super) fn known_stream(&self, stream: u32) -> Result<(), Failure> {
         let ours = stream % 2 == u32::from(self.initiator);
         let been = if ours {
-            stream < self.next
+            after(self.next, stream)
         } else {
-            stream <= self.highest
+            !after(stream, self.highest)
         };
         if stream != 0 && been {
             Ok(())
@@ -902,8 +1026,13 @@ impl<U> Core<U> {
     }
 
     fn called(&mut self, stream: u32, mut payload: Bytes) -> Result<Option<Event<U>>, Failure> {
-        self.check_new(stream)?;
-        self.highest = stream;
+        match self.begun.iter().position(|s| *s == stream) {
+            Some(at) => drop(self.begun.swap_remove(at)),
+            None => {
+                self.check_new(stream)?;
+                self.highest = stream;
+            }
+        }
         let mut from = Cursor::new(&payload);
         let function = from.unsigned(32)? as u32;
         let link = from.unsigned(32)? as u32;
@@ -932,6 +1061,7 @@ impl<U> Core<U> {
                 answered: false,
                 streaming: false,
                 deadline,
+                cut: None,
                 channels: vec![],
             },
         );
@@ -944,6 +1074,11 @@ impl<U> Core<U> {
             at,
         })))
     }
+}
+
+/// Whether a stream's number comes after another's, on a circle that is gone round for ever.
+fn after(stream: u32, other: u32) -> bool {
+    (stream.wrapping_sub(other) as i32) > 0
 }
 
 fn shorten(text: &mut String, most: usize) {

@@ -16,16 +16,17 @@ use tokio::time::Sleep;
 
 use super::core::{Called, Core, Event, IdMap, Request, Times};
 use super::inbox::Inbox;
+use super::lane::{Lane, Lanes, Way};
 use crate::failure::{Code, Failure};
 use crate::frame::Out;
 use crate::hello::{Hello, Link};
 
 /// Time for the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes that the peer leaves unread before it is listened to no longer.
-const UNREAD: usize = 64 << 20;
+pub(crate) const UNREAD: usize = 64 << 20;
 /// Turns of reading and writing before other tasks get theirs.
-const TURNS: usize = 16;
+pub(crate) const TURNS: usize = 16;
 
 /// A connection's two directions.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -93,15 +94,20 @@ pub struct Answer {
     pub root: Bytes,
 }
 
-type Slot = oneshot::Sender<Result<Answer, Failure>>;
+pub(crate) type Slot = oneshot::Sender<Result<Answer, Failure>>;
 
-struct Inner {
+/// What all handles of a session share.
+pub(crate) struct Inner {
     core: Mutex<Core<Slot>>,
+    /// Where invocations are, if not on the session's own connection.
+    pub(crate) lanes: Option<Lanes>,
     driver: AtomicWaker,
-    ours: Hello,
+    pub(crate) ours: Hello,
     theirs: OnceLock<Hello>,
     /// Why it is over.
     dead: OnceLock<Failure>,
+    /// The peer broke the rules on a lane.
+    broken: OnceLock<Failure>,
     /// Those who wait for the handshake or the end.
     watchers: Mutex<Vec<Waker>>,
     links: Mutex<IdMap<oneshot::Sender<Option<Failure>>>>,
@@ -113,7 +119,7 @@ struct Inner {
     closing: AtomicBool,
 }
 
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     // a panic elsewhere leaves these data consistent
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -136,7 +142,95 @@ impl Inner {
             .for_each(Waker::wake);
     }
 
-    fn gone(&self) -> Failure {
+    /// Waits for the handshake; what the peer said of itself.
+    pub(crate) async fn ready(&self) -> Result<&Hello, Failure> {
+        std::future::poll_fn(|cx| {
+            self.watch(cx);
+            match (self.theirs.get(), self.dead.get()) {
+                (Some(theirs), _) => Poll::Ready(Ok(theirs)),
+                (None, Some(why)) => Poll::Ready(Err(why.clone())),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    pub(crate) fn theirs(&self) -> Option<&Hello> {
+        self.theirs.get()
+    }
+
+    /// The handshake is over.
+    fn begun(&self, theirs: Hello) {
+        if let Some(lanes) = &self.lanes {
+            lanes.allow(theirs.limits.calls);
+        }
+        let _ = self.theirs.set(theirs);
+        self.tell();
+    }
+
+    /// Whether no invocation is open.
+    fn is_idle(&self) -> bool {
+        self.core().busy() == 0 && self.lanes.as_ref().is_none_or(Lanes::is_idle)
+    }
+
+    /// Whether new calls are refused, or there is nobody to call.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed) || self.closing.load(Relaxed) || self.dead.get().is_some()
+    }
+
+    /// A lane is over.
+    pub(crate) fn lane_over(&self, number: u32, ours: bool) {
+        let Some(lanes) = &self.lanes else { return };
+        lanes.remove(number, ours);
+        if !self.leaving.load(Relaxed) || !lanes.is_idle() {
+            return;
+        }
+        match lanes.way.has_control() {
+            true => self.driver.wake(),
+            false => drop(self.over(&Failure::gone("the session was left", true))),
+        }
+    }
+
+    /// The peer broke the rules on a lane, which ends the session.
+    pub(crate) fn break_off(&self, failure: &Failure) {
+        let _ = self.broken.set(failure.clone());
+        self.core().go_away(failure);
+        self.closing.store(true, Relaxed);
+        self.driver.wake();
+    }
+
+    /// Ends the session; true where it had not ended before.
+    fn over(&self, why: &Failure) -> bool {
+        let first = self.dead.set(why.clone()).is_ok();
+        let waiting = self.core().abandon();
+        for (user, sent) in waiting {
+            super::lane::fail(user, why, sent);
+        }
+        lock(&self.tasks).drain().for_each(|(_, task)| task.abort());
+        lock(&self.links).clear();
+        lock(&self.reloads).1.clear();
+        if let Some(lanes) = &self.lanes {
+            lanes.abandon(why);
+            if first && !lanes.way.has_control() {
+                lanes.way.closed(why);
+            }
+        }
+        self.tell();
+        first
+    }
+
+    /// Closes the connection as soon as what is to be written is.
+    fn shut(&self) {
+        self.closing.store(true, Relaxed);
+        match &self.lanes {
+            Some(lanes) if !lanes.way.has_control() => {
+                self.over(&Failure::gone("the session was closed", true));
+            }
+            _ => self.driver.wake(),
+        }
+    }
+
+    pub(crate) fn gone(&self) -> Failure {
         match self.dead.get() {
             Some(why) if why.code == Code::ProviderGone => Failure {
                 retryable: true,
@@ -148,13 +242,23 @@ impl Inner {
     }
 }
 
+/// What a call that waits is told when the session, or the invocation, has ended by `why`.
+pub(crate) fn ended(why: &Failure, sent: bool) -> Failure {
+    match why.code {
+        Code::ProviderGone => Failure {
+            retryable: !sent,
+            ..why.clone()
+        },
+        _ => Failure::gone(format!("the session ended: {why}"), !sent),
+    }
+}
+
 /// Closes the connection when the last handle of the session is dropped.
-struct Guard(Arc<Inner>);
+pub(crate) struct Guard(Arc<Inner>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.closing.store(true, Relaxed);
-        self.0.driver.wake();
+        self.0.shut();
     }
 }
 
@@ -166,37 +270,66 @@ impl Session {
     /// Begins a session on a connection that this side made. The [`Driver`] is to be spawned.
     pub fn connect<S: Io>(io: S, ours: Hello, handler: Arc<dyn Handler>) -> (Session, Driver<S>) {
         let core = Core::initiator(&ours);
-        Self::new(io, core, ours, handler, false)
+        Self::new(io, core, ours, handler, false, None)
     }
 
     /// The same on a connection that was made to this side.
     pub fn accept<S: Io>(io: S, ours: Hello, handler: Arc<dyn Handler>) -> (Session, Driver<S>) {
         let core = Core::acceptor(ours.limits.clone());
-        Self::new(io, core, ours, handler, true)
+        Self::new(io, core, ours, handler, true, None)
     }
 
-    fn new<S: Io>(
-        io: S,
-        core: Core<Slot>,
-        ours: Hello,
-        handler: Arc<dyn Handler>,
-        preface: bool,
-    ) -> (Session, Driver<S>) {
-        let inbox = Inbox::new(ours.limits.message, preface);
-        let idle = Duration::from_millis(ours.limits.idle.max(3).into());
-        let inner = Arc::new(Inner {
+    /// A session with nothing that drives it, to a peer that is known already.
+    pub(crate) fn without_control(ours: Hello, theirs: Hello, way: Box<dyn Way>) -> Session {
+        let core = Core::acceptor(ours.limits.clone());
+        let inner = Self::inner_of(core, ours, Some(Lanes::new(way)));
+        inner.begun(theirs);
+        Session(Arc::new(Guard(Arc::new(inner))))
+    }
+
+    /// The shared part, for tasks that must not keep the session open.
+    pub(crate) fn shared(&self) -> &Arc<Inner> {
+        &self.0.0
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Guard> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// The session, unless its last handle is gone.
+    pub(crate) fn upgrade(weak: &Weak<Guard>) -> Option<Session> {
+        weak.upgrade().map(Session)
+    }
+
+    fn inner_of(core: Core<Slot>, ours: Hello, lanes: Option<Lanes>) -> Inner {
+        Inner {
             core: Mutex::new(core),
+            lanes,
             driver: AtomicWaker::new(),
             ours,
             theirs: OnceLock::new(),
             dead: OnceLock::new(),
+            broken: OnceLock::new(),
             watchers: Mutex::default(),
             links: Mutex::default(),
             tasks: Mutex::default(),
             reloads: Mutex::default(),
             leaving: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-        });
+        }
+    }
+
+    pub(super) fn new<S: Io>(
+        io: S,
+        core: Core<Slot>,
+        ours: Hello,
+        handler: Arc<dyn Handler>,
+        preface: bool,
+        way: Option<Box<dyn Way>>,
+    ) -> (Session, Driver<S>) {
+        let inbox = Inbox::new(ours.limits.message, preface);
+        let idle = Duration::from_millis(ours.limits.idle.max(3).into());
+        let inner = Arc::new(Self::inner_of(core, ours, way.map(Lanes::new)));
         let session = Session(Arc::new(Guard(inner.clone())));
         let driver = Driver {
             io,
@@ -223,15 +356,7 @@ impl Session {
     ///
     /// Errors with the peer's refusal, or ours of it.
     pub async fn ready(&self) -> Result<&Hello, Failure> {
-        std::future::poll_fn(|cx| {
-            self.inner().watch(cx);
-            match (self.inner().theirs.get(), self.inner().dead.get()) {
-                (Some(theirs), _) => Poll::Ready(Ok(theirs)),
-                (None, Some(why)) => Poll::Ready(Err(why.clone())),
-                _ => Poll::Pending,
-            }
-        })
-        .await
+        self.inner().ready().await
     }
 
     /// What the peer said of itself, once the handshake is over.
@@ -261,6 +386,14 @@ impl Session {
     pub fn call(&self, request: Request) -> Pending {
         let (tx, rx) = oneshot::channel();
         let inner = self.inner();
+        if let Some(lanes) = inner.lanes.as_ref().filter(|_| !inner.is_leaving()) {
+            return Pending {
+                session: self.clone(),
+                stream: lanes.call(self.shared(), request, tx),
+                answer: rx,
+                done: false,
+            };
+        }
         let mut core = inner.core();
         if inner.dead.get().is_some() || inner.leaving.load(Relaxed) {
             drop(core);
@@ -297,12 +430,42 @@ impl Session {
         times: Option<&Times>,
         streaming: bool,
     ) {
-        self.change(|core| core.respond(stream, answer, times, streaming));
+        match &self.inner().lanes {
+            None => self.change(|core| core.respond(stream, answer, times, streaming)),
+            Some(lanes) => {
+                if let Some(lane) = lanes.get(stream) {
+                    lane.respond(answer, times, streaming);
+                }
+            }
+        }
+    }
+
+    /// Nothing more is written to the streams and futures of that invocation. Worth saying before
+    /// [`Self::close_call`] by callers: a peer in plain mode may wait for it.
+    pub fn finish(&self, stream: u32) {
+        if let Some(lane) = self.lane(stream) {
+            lane.finish();
+        }
     }
 
     /// An invocation with streams or futures is over on this side.
     pub fn close_call(&self, stream: u32) {
-        self.change(|core| core.close(stream));
+        match &self.inner().lanes {
+            None => self.change(|core| core.close(stream)),
+            Some(lanes) => drop(lanes.get(stream).map(|lane| lane.close())),
+        }
+    }
+
+    fn cancel(&self, stream: u32) {
+        match &self.inner().lanes {
+            None => drop(self.change(|core| core.cancel(stream))),
+            Some(lanes) => drop(lanes.get(stream).map(|lane| lane.cancel())),
+        }
+    }
+
+    /// The lane of an invocation; none where it has none, or is over.
+    fn lane(&self, stream: u32) -> Option<Arc<dyn Lane>> {
+        self.inner().lanes.as_ref()?.get(stream)
     }
 
     fn change<R>(&self, f: impl FnOnce(&mut Core<Slot>) -> R) -> R {
@@ -313,6 +476,12 @@ impl Session {
 
     /// The next chunk of a stream of that invocation, or a future's value.
     pub fn poll_read(&self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
+        if let Some(lanes) = &self.inner().lanes {
+            return match lanes.get(stream) {
+                Some(lane) => lane.poll_read(path, cx),
+                None => Poll::Ready(Err(super::channel::gone())),
+            };
+        }
         let polled = self.inner().core().poll_read(stream, path, cx);
         if polled.is_ready() {
             self.inner().driver.wake();
@@ -322,26 +491,45 @@ impl Session {
 
     /// The reader of a stream or future has gone.
     pub fn stop(&self, stream: u32, path: &[u32]) {
-        self.change(|core| core.stop(stream, path));
+        match &self.inner().lanes {
+            None => self.change(|core| core.stop(stream, path)),
+            Some(lanes) => drop(lanes.get(stream).map(|lane| lane.stop(path))),
+        }
     }
 
     /// Bytes that may be written to a stream or future now; `None`: nobody reads it.
     pub fn poll_write(&self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
-        self.inner().core().poll_write(stream, path, cx)
+        match &self.inner().lanes {
+            None => self.inner().core().poll_write(stream, path, cx),
+            Some(lanes) => match lanes.get(stream) {
+                Some(lane) => lane.poll_write(path, cx),
+                None => Poll::Ready(None),
+            },
+        }
     }
 
     /// Writes a chunk or a future's value, once [`Self::poll_write`] allows it.
     pub fn write(&self, stream: u32, path: &[u32], chunk: Bytes) {
-        self.change(|core| core.write(stream, path, chunk));
+        match &self.inner().lanes {
+            None => self.change(|core| core.write(stream, path, chunk)),
+            Some(lanes) => drop(lanes.get(stream).map(|lane| lane.write(path, chunk))),
+        }
     }
 
     /// A stream or future ends without its end.
     pub fn lose(&self, stream: u32, path: &[u32], failure: &Failure) {
-        self.change(|core| core.lose(stream, path, failure));
+        match &self.inner().lanes {
+            None => self.change(|core| core.lose(stream, path, failure)),
+            Some(lanes) => drop(lanes.get(stream).map(|lane| lane.lose(path, failure))),
+        }
     }
 
     /// Binds a link at the peer.
     pub async fn link(&self, link: Link) -> Result<(), Failure> {
+        let known = self.inner().lanes.as_ref().and_then(|l| l.way.link(&link));
+        if let Some(known) = known {
+            return known;
+        }
         let (tx, rx) = oneshot::channel();
         lock(&self.inner().links).insert(link.number, tx);
         self.change(|core| core.link(&link))?;
@@ -361,6 +549,12 @@ impl Session {
 
     /// Asks the peer to read its code anew.
     pub async fn reload(&self) -> Result<(), Failure> {
+        if self.is_plain() {
+            return Err(Failure::new(
+                Code::Provider,
+                "plain mode cannot ask a peer to reload",
+            ));
+        }
         let (tx, rx) = oneshot::channel();
         let number = {
             let mut reloads = lock(&self.inner().reloads);
@@ -371,6 +565,12 @@ impl Session {
         };
         self.change(|core| core.reload(number));
         self.told(rx).await
+    }
+
+    /// Whether the peer speaks plain wRPC.
+    pub fn is_plain(&self) -> bool {
+        let lanes = self.inner().lanes.as_ref();
+        lanes.is_some_and(|lanes| !lanes.way.has_control())
     }
 
     async fn told(&self, rx: oneshot::Receiver<Option<Failure>>) -> Result<(), Failure> {
@@ -387,14 +587,19 @@ impl Session {
     /// Leaves: no new calls, those on their way end first. Returns when the connection is closed.
     pub async fn leave(&self, why: &Failure) {
         self.inner().leaving.store(true, Relaxed);
-        self.change(|core| core.go_away(why));
+        if self.is_plain() {
+            if self.inner().is_idle() {
+                self.inner().shut();
+            }
+        } else {
+            self.change(|core| core.go_away(why));
+        }
         self.closed().await;
     }
 
     /// Closes the connection now; calls that wait fail with `provider-gone`.
     pub fn close(&self) {
-        self.inner().closing.store(true, Relaxed);
-        self.inner().driver.wake();
+        self.inner().shut();
     }
 }
 
@@ -432,9 +637,21 @@ impl Future for Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.done && self.stream != 0 {
-            let user = self.session.change(|core| core.cancel(self.stream));
-            drop(user);
+            self.session.cancel(self.stream);
         }
+    }
+}
+
+/// Tells the provider's times of a call, if they are wanted, from now on.
+pub(crate) fn stopwatch(called: &Called) -> impl Fn() -> Option<Times> + Send + Copy + use<> {
+    let at = called.at;
+    let began = called.meta.timed.then(Instant::now);
+    move || {
+        began.map(|began| Times {
+            queue: began.duration_since(at).as_nanos() as u64,
+            provider: began.elapsed().as_nanos() as u64,
+            ..Times::default()
+        })
     }
 }
 
@@ -484,9 +701,12 @@ impl<S: Io> Driver<S> {
                     return Ok(Some(why));
                 }
                 if self.inner.closing.load(Relaxed) {
-                    return Ok(Some(Failure::gone("the session was closed", true)));
+                    let broken = self.inner.broken.get().cloned();
+                    return Ok(Some(
+                        broken.unwrap_or_else(|| Failure::gone("the session was closed", true)),
+                    ));
                 }
-                if self.inner.leaving.load(Relaxed) && self.inner.core().busy() == 0 {
+                if self.inner.leaving.load(Relaxed) && self.inner.is_idle() {
                     return Ok(Some(Failure::gone("the session was left", true)));
                 }
             }
@@ -563,10 +783,7 @@ impl<S: Io> Driver<S> {
                 }
                 Event::Hello(theirs) => self.greet(theirs),
                 Event::Welcome(theirs) => match self.inner.ours.satisfied_by(&theirs) {
-                    Ok(()) => {
-                        let _ = self.inner.theirs.set(theirs);
-                        self.inner.tell();
-                    }
+                    Ok(()) => self.inner.begun(theirs),
                     Err(failure) => {
                         self.inner.core().go_away(&failure);
                         self.ending = Some(failure);
@@ -608,15 +825,8 @@ impl<S: Io> Driver<S> {
         let Some(session) = self.session.upgrade().map(Session) else {
             return;
         };
-        let (stream, timed, at) = (called.stream, called.meta.timed, called.at);
-        let began = timed.then(Instant::now);
-        let spent = move || {
-            began.map(|began| Times {
-                queue: began.duration_since(at).as_nanos() as u64,
-                provider: began.elapsed().as_nanos() as u64,
-                ..Times::default()
-            })
-        };
+        let stream = called.stream;
+        let spent = stopwatch(&called);
         match self.handler.call(&session, called) {
             Reply::Now(answer) => answers.push((stream, answer, spent())),
             Reply::Later(later) => self.spawn(stream, async move {
@@ -653,8 +863,7 @@ impl<S: Io> Driver<S> {
         match fits {
             Ok(()) => {
                 self.inner.core().welcome(ours, &theirs);
-                let _ = self.inner.theirs.set(theirs);
-                self.inner.tell();
+                self.inner.begun(theirs);
             }
             Err(failure) => {
                 self.inner.core().refuse(&failure);
@@ -732,23 +941,8 @@ impl<S: Io> Driver<S> {
     }
 
     fn end(&mut self, why: &Failure) {
-        let _ = self.inner.dead.set(why.clone());
-        let waiting = self.inner.core().abandon();
-        for (user, sent) in waiting {
-            let failure = match why.code {
-                Code::ProviderGone => Failure {
-                    retryable: !sent,
-                    ..why.clone()
-                },
-                _ => Failure::gone(format!("the session ended: {why}"), !sent),
-            };
-            let _ = user.send(Err(failure));
-        }
-        lock(&self.inner.tasks).drain().for_each(|(_, task)| task.abort());
-        lock(&self.inner.links).clear();
-        lock(&self.inner.reloads).1.clear();
+        self.inner.over(why);
         self.handler.closed(why);
-        self.inner.tell();
     }
 }
 
@@ -756,14 +950,8 @@ impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         // dropped before its end, as with its runtime: nobody may wait for ever
         if self.inner.dead.get().is_none() {
-            let _ = self
-                .inner
-                .dead
-                .set(Failure::gone("the session's task was dropped", false));
-            drop(self.inner.core().abandon());
-            lock(&self.inner.links).clear();
-            lock(&self.inner.reloads).1.clear();
-            self.inner.tell();
+            self.inner
+                .over(&Failure::gone("the session's task was dropped", false));
         }
     }
 }

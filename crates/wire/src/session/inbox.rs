@@ -144,8 +144,11 @@ impl Inbox {
                 header.length
             )));
         }
+        // between the parts of a message, anything else of its stream may come
         let plain = header.kind < kind::MORE
-            && (self.partial.is_empty() || !self.partial.contains_key(&header.stream));
+            && (self.partial.is_empty()
+                || !matches!(header.kind, kind::CALL | kind::RESULT | kind::DATA)
+                || !self.partial.contains_key(&header.stream));
         if plain && self.buffer.len() >= HEADER + header.length {
             self.buffer.advance(HEADER);
             return Ok(Some(Arrived {
@@ -243,7 +246,8 @@ impl Inbox {
             state: State::Whole,
             path: None,
         };
-        let Some(partial) = self.partial.get_mut(&header.stream) else {
+        let message = matches!(arrived.kind, kind::CALL | kind::RESULT | kind::DATA);
+        let Some(partial) = self.partial.get_mut(&header.stream).filter(|_| message) else {
             arrived.payload = bytes.freeze();
             return Ok(arrived);
         };

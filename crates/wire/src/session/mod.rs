@@ -2,9 +2,15 @@
 
 mod channel;
 mod core;
-mod driver;
+pub(crate) mod driver;
 mod inbox;
+mod invocation;
+pub(crate) mod lane;
+mod native;
+#[cfg(test)]
+mod tests;
 
 pub use self::core::{Called, Core, Event, Meta, Request, Times};
 pub use self::driver::{Answer, Driver, Handler, Io, Nothing, Pending, Reply, Session};
 pub use self::inbox::Inbox;
+pub use self::native::{accept_native, connect_native};
