@@ -12,6 +12,7 @@ use futures::future::{BoxFuture, join_all};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
 use crate::address::Address;
 use crate::failure::{Code, Failure};
@@ -55,7 +56,7 @@ pub struct Bounds {
     pub connections: usize,
     /// Of these, such as have not begun a session or an invocation.
     pub handshakes: usize,
-    /// Time until the first byte, with all that the transport says before.
+    /// Time until a session or an invocation has begun, with all that the transport says before.
     pub handshake: Duration,
 }
 
@@ -267,10 +268,11 @@ async fn accept(
 /// One connection from its first byte to its last.
 async fn connection(incoming: Incoming, shared: Arc<Shared>, mut places: Vec<OwnedSemaphorePermit>) {
     let service = &shared.service;
-    let began = tokio::time::timeout(service.bounds.handshake, begin(incoming)).await;
+    let until = Instant::now() + service.bounds.handshake;
+    let began = timeout_at(until, begin(incoming)).await;
     let late = || Failure::gone("the peer did not begin in time", false);
     let task = match began.unwrap_or_else(|_| Err(late())) {
-        Ok(Begun::Session(io, peer)) => return session(io, peer, &shared, places).await,
+        Ok(Begun::Session(io, peer)) => return session(io, peer, &shared, places, until).await,
         Ok(Begun::Plain(io, peer)) if service.token.is_none() || peer.certificate.is_some() => {
             let refusal = format!("{}: plain mode is not served", peer.address);
             service
@@ -302,7 +304,13 @@ async fn connection(incoming: Incoming, shared: Arc<Shared>, mut places: Vec<Own
     }
 }
 
-async fn session(io: Replay, peer: Peer, shared: &Shared, mut places: Vec<OwnedSemaphorePermit>) {
+async fn session(
+    io: Replay,
+    peer: Peer,
+    shared: &Shared,
+    mut places: Vec<OwnedSemaphorePermit>,
+    until: Instant,
+) {
     let handler = Guarded {
         handler: (shared.service.handler)(&peer),
         token: shared.service.token.clone(),
@@ -312,9 +320,15 @@ async fn session(io: Replay, peer: Peer, shared: &Shared, mut places: Vec<OwnedS
     let id = shared.next.fetch_add(1, Relaxed);
     shared.sessions().insert(id, session.clone());
     let greeted = async {
-        let ready = session.ready().await;
+        let ready = timeout_at(until, session.ready()).await;
         places.truncate(1);
-        ready.map(drop)
+        match ready {
+            Ok(ready) => ready.map(drop),
+            Err(_) => {
+                session.close();
+                Err(Failure::gone("the peer did not begin in time", false))
+            }
+        }
     };
     let (_, ready) = tokio::join!(driver, greeted);
     shared.sessions().remove(&id);
