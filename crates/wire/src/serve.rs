@@ -85,6 +85,9 @@ pub trait Others: Send + Sync + 'static {
         None
     }
 
+    /// The listener is being closed: what began in [`Self::native`] is to end soon.
+    fn leave(&self) {}
+
     /// A connection came to nothing.
     fn refused(&self, why: &Failure) {
         let _ = why;
@@ -158,7 +161,7 @@ impl Handler for Guarded {
 pub fn serve(listener: Listener, service: Service) -> Server {
     let (stop, stopping) = watch::channel(false);
     let shared = Arc::new(Shared {
-        sessions: Mutex::default(),
+        sessions: Mutex::new(Some(HashMap::new())),
         next: AtomicU64::new(0),
         service,
     });
@@ -179,13 +182,14 @@ pub struct Server {
 }
 
 struct Shared {
-    sessions: Mutex<HashMap<u64, Session>>,
+    /// None once it is being closed.
+    sessions: Mutex<Option<HashMap<u64, Session>>>,
     next: AtomicU64,
     service: Service,
 }
 
 impl Shared {
-    fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Session>> {
+    fn sessions(&self) -> MutexGuard<'_, Option<HashMap<u64, Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,8 +202,9 @@ impl Server {
 
     /// The sessions that have begun.
     pub fn sessions(&self) -> Vec<Session> {
-        let begun = |s: &&Session| s.theirs().is_some();
-        self.shared.sessions().values().filter(begun).cloned().collect()
+        let sessions = self.shared.sessions();
+        let all = sessions.iter().flat_map(HashMap::values);
+        all.filter(|s| s.theirs().is_some()).cloned().collect()
     }
 
     /// Waits until no more connections can come and those that are there have ended, as with `stdio:`.
@@ -209,20 +214,21 @@ impl Server {
         (&mut self.task).await.unwrap_or(Ok(()))
     }
 
-    /// Takes no more connections, lets the calls of sessions end within `grace`, and closes what is left.
-    pub async fn close(self, grace: Duration) {
+    /// Takes no more connections, lets the calls of sessions and of plain mode end within `grace`, and cuts what is
+    /// left.
+    pub async fn close(mut self, grace: Duration) {
+        let sessions = self.shared.sessions().take().unwrap_or_default();
         let _ = self.stop.send(true);
+        self.shared.service.others.leave();
         let why = Failure::gone("the provider is leaving", true);
-        let sessions: Vec<_> = std::mem::take(&mut *self.shared.sessions())
-            .into_values()
-            .collect();
-        let left = join_all(sessions.iter().map(|session| async {
+        let left = join_all(sessions.values().map(|session| async {
             match session.theirs() {
                 Some(_) => session.leave(&why).await,
                 None => session.close(),
             }
         }));
-        let _ = tokio::time::timeout(grace, left).await;
+        let task = &mut self.task;
+        let _ = tokio::time::timeout(grace, futures::future::join(left, task)).await;
     }
 }
 
@@ -242,6 +248,7 @@ async fn accept(
     let connections = Arc::new(Semaphore::new(bounds.connections));
     let handshakes = Arc::new(Semaphore::new(bounds.handshakes));
     let mut tasks = JoinSet::new();
+    let told = stopping.clone();
     let mut next = async || {
         let places = [&connections, &handshakes].map(|s| s.clone().acquire_owned());
         let places = futures::future::try_join_all(places).await;
@@ -253,7 +260,7 @@ async fn accept(
             Some(_) = tasks.join_next() => {}
             taken = next() => match taken {
                 Ok(Some((incoming, places))) => {
-                    tasks.spawn(connection(incoming, shared.clone(), places));
+                    tasks.spawn(connection(incoming, shared.clone(), places, told.clone()));
                 }
                 Ok(None) => break Ok(()),
                 Err(failure) => break Err(failure),
@@ -266,12 +273,19 @@ async fn accept(
 }
 
 /// One connection from its first byte to its last.
-async fn connection(incoming: Incoming, shared: Arc<Shared>, mut places: Vec<OwnedSemaphorePermit>) {
+async fn connection(
+    incoming: Incoming,
+    shared: Arc<Shared>,
+    mut places: Vec<OwnedSemaphorePermit>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let service = &shared.service;
     let until = Instant::now() + service.bounds.handshake;
-    let began = timeout_at(until, begin(incoming)).await;
-    let late = || Failure::gone("the peer did not begin in time", false);
-    let task = match began.unwrap_or_else(|_| Err(late())) {
+    let began = tokio::select! {
+        began = timeout_at(until, begin(incoming)) => began.unwrap_or_else(|_| Err(late())),
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
+    let task = match began {
         Ok(Begun::Session(io, peer)) => return session(io, peer, &shared, places, until).await,
         Ok(Begun::Plain(io, peer)) if service.token.is_none() || peer.certificate.is_some() => {
             let refusal = format!("{}: plain mode is not served", peer.address);
@@ -318,7 +332,10 @@ async fn session(
     };
     let (session, driver) = Session::accept(io, shared.service.hello.clone(), Arc::new(handler));
     let id = shared.next.fetch_add(1, Relaxed);
-    shared.sessions().insert(id, session.clone());
+    match &mut *shared.sessions() {
+        Some(sessions) => sessions.insert(id, session.clone()),
+        None => return,
+    };
     let greeted = async {
         let ready = timeout_at(until, session.ready()).await;
         places.truncate(1);
@@ -326,15 +343,21 @@ async fn session(
             Ok(ready) => ready.map(drop),
             Err(_) => {
                 session.close();
-                Err(Failure::gone("the peer did not begin in time", false))
+                Err(late())
             }
         }
     };
     let (_, ready) = tokio::join!(driver, greeted);
-    shared.sessions().remove(&id);
+    if let Some(sessions) = &mut *shared.sessions() {
+        sessions.remove(&id);
+    }
     if let Err(failure) = ready {
         shared.service.others.refused(&failure);
     }
+}
+
+fn late() -> Failure {
+    Failure::gone("the peer did not begin in time", false)
 }
 
 enum Begun {

@@ -283,6 +283,27 @@ async fn half_open_connections_take_no_more_than_their_places() {
 }
 
 #[tokio::test]
+async fn who_has_not_begun_holds_up_no_end() {
+    let forever = Duration::from_secs(100_000);
+    let bounds = Bounds {
+        handshake: forever,
+        ..Bounds::default()
+    };
+    let prey = Prey::new(Limits::default(), bounds).await;
+    let mut ends = vec![];
+    for n in [0, 1, PREFACE.len() + HEADER] {
+        let mut raw = prey.raw().await;
+        raw.say(&greeting()[..n]).await;
+        ends.push(raw);
+    }
+    prey.unharmed().await;
+    patient(prey.server.close(forever)).await;
+    for mut raw in ends {
+        let _ = patient(raw.0.read_to_end(&mut vec![])).await;
+    }
+}
+
+#[tokio::test]
 async fn a_flood_of_calls_is_refused_above_the_limit() {
     let limits = Limits {
         calls: 8,
