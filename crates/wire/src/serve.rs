@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::failure::{Code, Failure};
 use crate::frame::PREFACE;
 use crate::hello::{Hello, Link};
-use crate::session::{Called, Handler, Reply, Session};
+use crate::session::{Called, Handler, Reply, Session, accept_native};
 use crate::transport::{BoxIo, Connection, Incoming, Listener, Native, Peer, Token};
 
 /// Makes what serves one session of that peer.
@@ -75,12 +75,6 @@ pub trait Others: Send + Sync + 'static {
     /// certificate come here, since plain mode can show none.
     fn plain(&self, io: BoxIo, peer: Peer) -> Option<BoxFuture<'static, ()>> {
         let _ = (io, peer);
-        None
-    }
-
-    /// A connection of a transport that multiplexes by itself. [`admit`] is to be asked.
-    fn native(&self, connection: Box<dyn Native>, peer: Peer) -> Option<BoxFuture<'static, ()>> {
-        let _ = (connection, peer);
         None
     }
 
@@ -285,13 +279,7 @@ async fn connection(incoming: Incoming, shared: Arc<Shared>, mut places: Vec<Own
                 peer.address
             ),
         )),
-        Ok(Begun::Native(connection, peer)) => {
-            let refusal = format!("{}: its connections are not served", peer.address);
-            service
-                .others
-                .native(connection, peer)
-                .ok_or_else(|| Failure::protocol(refusal))
-        }
+        Ok(Begun::Native(native, peer)) => return native_session(native, peer, &shared, places).await,
         Err(failure) => Err(failure),
     };
     // the place among the handshakes
@@ -302,13 +290,43 @@ async fn connection(incoming: Incoming, shared: Arc<Shared>, mut places: Vec<Own
     }
 }
 
-async fn session(io: Replay, peer: Peer, shared: &Shared, mut places: Vec<OwnedSemaphorePermit>) {
-    let handler = Guarded {
+async fn session(io: Replay, peer: Peer, shared: &Shared, places: Vec<OwnedSemaphorePermit>) {
+    let handler = guarded(peer, shared);
+    let (session, driver) = Session::accept(io, shared.service.hello.clone(), handler);
+    drive(session, driver, shared, places).await;
+}
+
+/// A session of a transport that multiplexes by itself, whose control stream has not been opened yet.
+async fn native_session(
+    native: Box<dyn Native>,
+    peer: Peer,
+    shared: &Shared,
+    places: Vec<OwnedSemaphorePermit>,
+) {
+    let (hello, handler) = (shared.service.hello.clone(), guarded(peer, shared));
+    let begun = accept_native(native.into(), hello, handler);
+    let begun = tokio::time::timeout(shared.service.bounds.handshake, begun).await;
+    let late = || Failure::gone("the peer did not begin in time", false);
+    match begun.unwrap_or_else(|_| Err(late())) {
+        Ok((session, driver)) => drive(session, driver, shared, places).await,
+        Err(failure) => shared.service.others.refused(&failure),
+    }
+}
+
+fn guarded(peer: Peer, shared: &Shared) -> Arc<dyn Handler> {
+    Arc::new(Guarded {
         handler: (shared.service.handler)(&peer),
         token: shared.service.token.clone(),
         peer,
-    };
-    let (session, driver) = Session::accept(io, shared.service.hello.clone(), Arc::new(handler));
+    })
+}
+
+async fn drive(
+    session: Session,
+    driver: impl Future<Output = Failure>,
+    shared: &Shared,
+    mut places: Vec<OwnedSemaphorePermit>,
+) {
     let id = shared.next.fetch_add(1, Relaxed);
     shared.sessions().insert(id, session.clone());
     let greeted = async {

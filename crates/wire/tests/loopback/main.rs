@@ -35,4 +35,5 @@ over! {
     ws: Way::Ws,
     wss: Way::Wss,
     pipes: Way::Pipes,
+    quic: Way::Quic,
 }

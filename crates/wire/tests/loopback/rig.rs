@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use loop_wire::session::{Nothing, Request, Session};
+use loop_wire::session::{Nothing, Request, Session, connect_native};
 use loop_wire::transport::{self, Connection, Listener, Options, from_fds};
 use loop_wire::{Address, Failure, Limits, Others, Server, Service, serve};
 use tempfile::TempDir;
@@ -24,6 +24,7 @@ pub enum Way {
     Ws,
     Wss,
     Pipes,
+    Quic,
 }
 
 /// Why connections came to nothing.
@@ -78,6 +79,7 @@ pub fn place(way: Way, folder: &TempDir) -> (String, Options, Options) {
         Way::Tcp | Way::Tls => "tcp://127.0.0.1:0".into(),
         Way::Ws => "ws://127.0.0.1:0/loop".into(),
         Way::Wss => "wss://127.0.0.1:0/loop".into(),
+        Way::Quic => "quic://127.0.0.1:0".into(),
         Way::Pipes => "stdio:".into(),
     };
     for tls in [&mut options.0.tls, &mut options.1.tls].into_iter().flatten() {
@@ -103,12 +105,18 @@ pub fn service(provider: Provider, limits: Limits) -> (Service, Arc<Refusals>) {
 }
 
 /// A session over that connection.
-pub fn session(connection: Connection, limits: Limits) -> (Session, JoinHandle<Failure>) {
-    let Connection::Bytes(io, _) = connection else {
-        panic!("a stream of bytes");
-    };
-    let (session, driver) = Session::connect(io, hello(false, limits), Arc::new(Nothing));
-    (session, tokio::spawn(driver))
+pub async fn session(connection: Connection, limits: Limits) -> (Session, JoinHandle<Failure>) {
+    let (hello, handler) = (hello(false, limits), Arc::new(Nothing));
+    match connection {
+        Connection::Bytes(io, _) => {
+            let (session, driver) = Session::connect(io, hello, handler);
+            (session, tokio::spawn(driver))
+        }
+        Connection::Native(native, _) => {
+            let (session, driver) = connect_native(native.into(), hello, handler).await.unwrap();
+            (session, tokio::spawn(driver))
+        }
+    }
 }
 
 pub async fn rig_of(way: Way, limits: Limits) -> Rig {
@@ -130,7 +138,7 @@ pub async fn rig_of(way: Way, limits: Limits) -> Rig {
             (server, transport::connect(&address, &connecting).await.unwrap())
         }
     };
-    let (session, driver) = session(connection, limits);
+    let (session, driver) = session(connection, limits).await;
     patient(session.ready()).await.expect("a session");
     Rig {
         session,
