@@ -8,6 +8,7 @@ pub mod codec;
 mod failure;
 pub mod frame;
 mod hello;
+pub mod plain;
 mod serve;
 pub mod session;
 pub mod transport;

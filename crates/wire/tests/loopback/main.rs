@@ -3,6 +3,7 @@
 mod certificates;
 mod hostile;
 mod peer;
+mod plain;
 mod rig;
 mod secured;
 mod sockets;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use loop_wire::plain::{Connector, streams_of};
 use loop_wire::session::{Nothing, Request, Session, connect_native};
 use loop_wire::transport::{self, Connection, Listener, Options, from_fds};
 use loop_wire::{Address, Failure, Limits, Others, Server, Service, serve};
@@ -166,4 +167,21 @@ pub fn request(function: u32, root: impl Into<bytes::Bytes>) -> Request {
         root: root.into(),
         ..Request::default()
     }
+}
+
+/// What makes the connections of plain mode to that address.
+pub async fn connector(address: &Address, options: &Options) -> Connector {
+    if let Connection::Native(native, _) = transport::connect(address, options).await.unwrap() {
+        return streams_of(native.into());
+    }
+    let (address, options) = (address.clone(), options.clone());
+    Arc::new(move || {
+        let (address, options) = (address.clone(), options.clone());
+        Box::pin(async move {
+            match transport::connect(&address, &options).await? {
+                Connection::Bytes(io, _) => Ok(io),
+                Connection::Native(..) => panic!("a stream of bytes"),
+            }
+        })
+    })
 }
