@@ -31,7 +31,8 @@ run: setup ## Build examples/site, serve it and print its URL (SITE=folder serve
 
 test: setup own-target ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
 	tools/system_packages chromium
-	cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native
+	NATS_SERVER=$(CURDIR)/$(BIN)/nats-server \
+	  cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-wire
 	node --test --test-reporter=spec examples/site/test/*.test.js tests/browser/*.test.mjs
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
@@ -117,7 +118,7 @@ own-target:
 	@mkdir -p $(CARGO_TARGET_DIR); owner=$(CARGO_TARGET_DIR)/checkout; \
 	if [ "$$(cat "$$owner" 2>/dev/null)" != '$(CURDIR)' ]; then \
 	  for profile in dev release; do \
-	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-fuzz -p loop-native -p loop-py; \
+	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-fuzz -p loop-native -p loop-py -p loop-wire; \
 	  done; \
 	  echo '$(CURDIR)' > "$$owner"; \
 	fi

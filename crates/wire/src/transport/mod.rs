@@ -2,6 +2,7 @@
 //! its own.
 
 mod local;
+mod nats;
 mod options;
 #[cfg(windows)]
 mod pipe;
@@ -154,6 +155,7 @@ pub async fn connect(address: &Address, options: &Options) -> Result<Connection,
     match address {
         Address::Tcp(place) => tcp::connect(place, options).await,
         Address::Quic(place) => quic::connect(place, options).await,
+        Address::Nats { subject, .. } => nats::connect(address, subject, options).await,
         Address::Ws { place, secure, .. } => ws::connect(address, place, *secure, options).await,
         #[cfg(unix)]
         Address::Unix(path) => unix::connect(path, options).await,
@@ -173,6 +175,7 @@ pub async fn listen(address: &Address, options: &Options) -> Result<Listener, Fa
     let source: Box<dyn Source> = match address {
         Address::Tcp(place) => Box::new(tcp::listen(place, options).await?),
         Address::Quic(place) => Box::new(quic::listen(place, options).await?),
+        Address::Nats { subject, .. } => Box::new(nats::listen(address, subject, options).await?),
         Address::Ws { place, path, secure } => {
             Box::new(ws::listen(address, place, path, *secure, options).await?)
         }

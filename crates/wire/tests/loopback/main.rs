@@ -2,6 +2,7 @@
 
 mod certificates;
 mod hostile;
+mod nats;
 mod peer;
 mod plain;
 mod rig;
@@ -24,6 +25,9 @@ macro_rules! over {
     (@ $way:expr, $($case:ident),*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
+            if $way == Way::Nats && crate::nats::binary().is_none() {
+                return;
+            }
             suite::$case($way).await;
         }
     )*};
@@ -37,4 +41,5 @@ over! {
     wss: Way::Wss,
     pipes: Way::Pipes,
     quic: Way::Quic,
+    over_nats: Way::Nats,
 }

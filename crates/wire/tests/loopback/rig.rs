@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use crate::certificates::Authority;
+use crate::nats::Nats;
 use crate::peer::{Provider, Seen, hello};
 
 /// Time for anything at all; what takes longer hangs.
@@ -26,6 +27,7 @@ pub enum Way {
     Wss,
     Pipes,
     Quic,
+    Nats,
 }
 
 /// Why connections came to nothing.
@@ -60,6 +62,7 @@ pub struct Rig {
     pub heard: UnboundedReceiver<String>,
     pub driver: JoinHandle<Failure>,
     _folder: TempDir,
+    _nats: Option<Nats>,
 }
 
 pub async fn patient<T>(f: impl Future<Output = T>) -> T {
@@ -82,6 +85,7 @@ pub fn place(way: Way, folder: &TempDir) -> (String, Options, Options) {
         Way::Wss => "wss://127.0.0.1:0/loop".into(),
         Way::Quic => "quic://127.0.0.1:0".into(),
         Way::Pipes => "stdio:".into(),
+        Way::Nats => unreachable!("it depends on its server"),
     };
     for tls in [&mut options.0.tls, &mut options.1.tls].into_iter().flatten() {
         tls.server_name = Some("localhost".into());
@@ -125,7 +129,14 @@ pub async fn rig_of(way: Way, limits: Limits) -> Rig {
     let (provider, heard) = Provider::new();
     let seen = provider.0.clone();
     let (service, _) = service(provider, limits.clone());
-    let (address, listening, connecting) = place(way, &folder);
+    let nats = match way {
+        Way::Nats => Some(Nats::start(&[]).await),
+        _ => None,
+    };
+    let (address, listening, connecting) = match &nats {
+        Some(nats) => (nats.address("test.kv"), Options::default(), Options::default()),
+        None => place(way, &folder),
+    };
     let address: Address = address.parse().unwrap();
     let (server, connection) = match way {
         Way::Pipes => {
@@ -148,6 +159,7 @@ pub async fn rig_of(way: Way, limits: Limits) -> Rig {
         heard,
         driver,
         _folder: folder,
+        _nats: nats,
     }
 }
 
