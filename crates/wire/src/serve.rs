@@ -1,15 +1,12 @@
 //! Serving whoever connects: sessions here, everything else where it belongs.
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
@@ -18,7 +15,8 @@ use crate::address::Address;
 use crate::failure::{Code, Failure};
 use crate::frame::PREFACE;
 use crate::hello::{Hello, Link};
-use crate::session::{Called, Handler, Reply, Session};
+use crate::replay::Replay;
+use crate::session::{Called, Handler, Reply, Session, accept_native};
 use crate::transport::{BoxIo, Connection, Incoming, Listener, Native, Peer, Token};
 
 /// Makes what serves one session of that peer.
@@ -78,15 +76,6 @@ pub trait Others: Send + Sync + 'static {
         let _ = (io, peer);
         None
     }
-
-    /// A connection of a transport that multiplexes by itself. [`admit`] is to be asked.
-    fn native(&self, connection: Box<dyn Native>, peer: Peer) -> Option<BoxFuture<'static, ()>> {
-        let _ = (connection, peer);
-        None
-    }
-
-    /// The listener is being closed: what began in [`Self::native`] is to end soon.
-    fn leave(&self) {}
 
     /// A connection came to nothing.
     fn refused(&self, why: &Failure) {
@@ -219,7 +208,6 @@ impl Server {
     pub async fn close(mut self, grace: Duration) {
         let sessions = self.shared.sessions().take().unwrap_or_default();
         let _ = self.stop.send(true);
-        self.shared.service.others.leave();
         let why = Failure::gone("the provider is leaving", true);
         let left = join_all(sessions.values().map(|session| async {
             match session.theirs() {
@@ -301,12 +289,8 @@ async fn connection(
                 peer.address
             ),
         )),
-        Ok(Begun::Native(connection, peer)) => {
-            let refusal = format!("{}: its connections are not served", peer.address);
-            service
-                .others
-                .native(connection, peer)
-                .ok_or_else(|| Failure::protocol(refusal))
+        Ok(Begun::Native(native, peer)) => {
+            return native_session(native, peer, &shared, places, until, stopping).await;
         }
         Err(failure) => Err(failure),
     };
@@ -318,19 +302,47 @@ async fn connection(
     }
 }
 
-async fn session(
-    io: Replay,
+async fn session(io: Replay, peer: Peer, shared: &Shared, places: Vec<OwnedSemaphorePermit>, until: Instant) {
+    let handler = guarded(peer, shared);
+    let (session, driver) = Session::accept(io, shared.service.hello.clone(), handler);
+    drive(session, driver, shared, places, until).await;
+}
+
+/// A session of a transport that multiplexes by itself, whose control stream has not been opened yet.
+async fn native_session(
+    native: Box<dyn Native>,
     peer: Peer,
+    shared: &Shared,
+    places: Vec<OwnedSemaphorePermit>,
+    until: Instant,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let (hello, handler) = (shared.service.hello.clone(), guarded(peer, shared));
+    let begun = tokio::select! {
+        begun = timeout_at(until, accept_native(native.into(), hello, handler)) => begun,
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
+    match begun.unwrap_or_else(|_| Err(late())) {
+        Ok((session, driver)) => drive(session, driver, shared, places, until).await,
+        Err(failure) => shared.service.others.refused(&failure),
+    }
+}
+
+fn guarded(peer: Peer, shared: &Shared) -> Arc<dyn Handler> {
+    Arc::new(Guarded {
+        handler: (shared.service.handler)(&peer),
+        token: shared.service.token.clone(),
+        peer,
+    })
+}
+
+async fn drive(
+    session: Session,
+    driver: impl Future<Output = Failure>,
     shared: &Shared,
     mut places: Vec<OwnedSemaphorePermit>,
     until: Instant,
 ) {
-    let handler = Guarded {
-        handler: (shared.service.handler)(&peer),
-        token: shared.service.token.clone(),
-        peer,
-    };
-    let (session, driver) = Session::accept(io, shared.service.hello.clone(), Arc::new(handler));
     let id = shared.next.fetch_add(1, Relaxed);
     match &mut *shared.sessions() {
         Some(sessions) => sessions.insert(id, session.clone()),
@@ -390,58 +402,5 @@ async fn begin(incoming: Incoming) -> Result<Begun, Failure> {
             false,
         )),
         Err(e) => Err(Failure::gone(format!("{}: {e}", peer.address), false)),
-    }
-}
-
-/// A connection whose first byte was read and is read again.
-struct Replay {
-    first: Option<u8>,
-    io: BoxIo,
-}
-
-impl AsyncRead for Replay {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        to: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(first) = self.first.take_if(|_| to.remaining() > 0) {
-            to.put_slice(&[first]);
-            // what followed may be there; if not, the byte alone is an answer
-            if to.remaining() > 0
-                && let Poll::Ready(r) = Pin::new(&mut self.io).poll_read(cx, to)
-            {
-                r?;
-            }
-            return Poll::Ready(Ok(()));
-        }
-        ready!(Pin::new(&mut self.io).poll_read(cx, to))?;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replay {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, from)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        from: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, from)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -705,17 +705,15 @@ impl<S: Io> Driver<S> {
             }
             if self.write(cx)? {
                 // everything is written
-                if let Some(why) = self.ending.take() {
-                    return Ok(Some(why));
+                if self.ending.is_none() {
+                    self.ending = self.leaves();
                 }
-                if self.inner.closing.load(Relaxed) {
-                    let broken = self.inner.broken.get().cloned();
-                    return Ok(Some(
-                        broken.unwrap_or_else(|| Failure::gone("the session was closed", true)),
-                    ));
-                }
-                if self.inner.leaving.load(Relaxed) && self.inner.is_idle() {
-                    return Ok(Some(Failure::gone("the session was left", true)));
+                if self.ending.is_some() {
+                    // a native connection is closed at once, and would lose what is on its way
+                    if self.inner.lanes.is_some() && Pin::new(&mut self.io).poll_shutdown(cx).is_pending() {
+                        return Ok(None);
+                    }
+                    return Ok(self.ending.take());
                 }
             }
             if !read {
@@ -724,6 +722,16 @@ impl<S: Io> Driver<S> {
         }
         cx.waker().wake_by_ref();
         Ok(None)
+    }
+
+    /// Why this side ends the session now, if it does.
+    fn leaves(&self) -> Option<Failure> {
+        if self.inner.closing.load(Relaxed) {
+            let broken = self.inner.broken.get().cloned();
+            return Some(broken.unwrap_or_else(|| Failure::gone("the session was closed", true)));
+        }
+        let left = self.inner.leaving.load(Relaxed) && self.inner.is_idle();
+        left.then(|| Failure::gone("the session was left", true))
     }
 
     /// Reads once and deals with what came; false where there is nothing.

@@ -4,6 +4,7 @@ mod certificates;
 mod hostile;
 mod nats;
 mod peer;
+mod plain;
 mod rig;
 mod secured;
 mod sockets;
@@ -39,5 +40,6 @@ over! {
     ws: Way::Ws,
     wss: Way::Wss,
     pipes: Way::Pipes,
+    quic: Way::Quic,
     over_nats: Way::Nats,
 }

@@ -144,7 +144,7 @@ async fn pair(nats: &Nats, options: &Options) -> (loop_wire::Server, Session) {
     let (service, _) = service(Provider::new().0, Limits::default());
     let server = serve(listener, service);
     let connection = transport::connect(&nats.place(), options).await.unwrap();
-    let (session, _) = session(connection, Limits::default());
+    let (session, _) = session(connection, Limits::default()).await;
     patient(session.ready()).await.unwrap();
     (server, session)
 }
@@ -230,7 +230,7 @@ async fn listeners_of_one_queue_share_its_connections() {
         let connection = transport::connect(&nats.place(), &Options::default())
             .await
             .unwrap();
-        let (session, _) = session(connection, Limits::default());
+        let (session, _) = session(connection, Limits::default()).await;
         patient(session.ready()).await.unwrap();
         sessions.push(session);
     }
@@ -262,7 +262,7 @@ async fn a_server_that_dies_ends_its_streams_and_is_found_again() {
         }
     })
     .await;
-    let (session, _) = crate::rig::session(connection, Limits::default());
+    let (session, _) = crate::rig::session(connection, Limits::default()).await;
     assert_eq!(patient(session.call(request(ECHO, "x"))).await.unwrap().root, "x");
 }
 
