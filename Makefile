@@ -17,7 +17,7 @@ export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME
 
 # What the wheel is built from.
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
-	-type f -not -path '*/tests/*' -not -path 'crates/fuzz/*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
+	-type f -not -path '*/tests/*' -not -path 'crates/fuzz*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
 
 .PHONY: help setup run test lint format bench conformance fuzz soak wheel wit lock clean own-target FORCE
 
@@ -31,7 +31,8 @@ run: setup ## Build examples/site, serve it and print its URL (SITE=folder serve
 
 test: setup own-target ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
 	tools/system_packages chromium
-	cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-remote -p loop-wire
+	NATS_SERVER=$(CURDIR)/$(BIN)/nats-server \
+	  cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-remote -p loop-wire
 	node --test --test-reporter=spec examples/site/test/*.test.js tests/browser/*.test.mjs
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
@@ -117,7 +118,8 @@ own-target:
 	@mkdir -p $(CARGO_TARGET_DIR); owner=$(CARGO_TARGET_DIR)/checkout; \
 	if [ "$$(cat "$$owner" 2>/dev/null)" != '$(CURDIR)' ]; then \
 	  for profile in dev release; do \
-	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-fuzz -p loop-native -p loop-py -p loop-remote -p loop-wire; \
+	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-fuzz -p loop-fuzz-wire \
+	      -p loop-native -p loop-py -p loop-remote -p loop-wire; \
 	  done; \
 	  echo '$(CURDIR)' > "$$owner"; \
 	fi

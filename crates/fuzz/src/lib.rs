@@ -15,6 +15,7 @@ mod values;
 mod wire;
 
 pub use link::link;
+pub use loop_fuzz_wire::{Counting, session};
 pub use memory::memory;
 pub use text::text;
 pub use transfer::values;
@@ -24,10 +25,11 @@ pub use wire::wire;
 pub type Oracle = fn(&[u8]);
 
 /// Every oracle by the name of its target in `fuzz/`.
-pub const ORACLES: [(&str, Oracle); 5] = [
+pub const ORACLES: [(&str, Oracle); 6] = [
     ("values", values),
     ("memory", memory),
     ("text", text),
     ("link", link),
     ("wire", wire),
+    ("session", session),
 ];

@@ -111,6 +111,11 @@ impl Out {
         debug_assert!(length <= FRAME);
         self.tail
             .extend_from_slice(&Header { length, kind, stream }.bytes());
+        self.raw_of(head, body);
+    }
+
+    /// Bytes that are no frame of a session: `head` and then `body`, which is queued by reference where it is large.
+    pub fn raw_of(&mut self, head: &[u8], body: Bytes) {
         self.tail.extend_from_slice(head);
         if body.len() < BIG {
             self.tail.extend_from_slice(&body);

@@ -8,6 +8,8 @@ pub mod codec;
 mod failure;
 pub mod frame;
 mod hello;
+pub mod plain;
+mod replay;
 mod serve;
 pub mod session;
 pub mod transport;

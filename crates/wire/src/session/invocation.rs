@@ -133,7 +133,7 @@ pub(super) struct LaneDriver {
     /// Nothing more can be read, or written.
     deaf: bool,
     mute: bool,
-    /// When a peer that has said nothing is given up.
+    /// When a peer is given up that has begun no call and says nothing.
     late: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -232,6 +232,8 @@ impl LaneDriver {
             Ok(n @ 1..) => {
                 // SAFETY: that many bytes were filled.
                 unsafe { self.inbox.filled(n) };
+                // a long call takes its time
+                self.late = None;
                 self.events();
             }
             Ok(0) => self.cut("the peer ended the invocation"),

@@ -1,9 +1,12 @@
 //! Ways to reach a peer. Each yields streams of bytes, for a session or a plain invocation, or streams without end of
 //! its own.
 
+mod local;
+mod nats;
 mod options;
 #[cfg(windows)]
 mod pipe;
+mod quic;
 #[cfg(unix)]
 mod stdio;
 mod tcp;
@@ -151,6 +154,8 @@ impl fmt::Debug for Listener {
 pub async fn connect(address: &Address, options: &Options) -> Result<Connection, Failure> {
     match address {
         Address::Tcp(place) => tcp::connect(place, options).await,
+        Address::Quic(place) => quic::connect(place, options).await,
+        Address::Nats { subject, .. } => nats::connect(address, subject, options).await,
         Address::Ws { place, secure, .. } => ws::connect(address, place, *secure, options).await,
         #[cfg(unix)]
         Address::Unix(path) => unix::connect(path, options).await,
@@ -169,6 +174,8 @@ pub async fn listen(address: &Address, options: &Options) -> Result<Listener, Fa
     options.check_open(address)?;
     let source: Box<dyn Source> = match address {
         Address::Tcp(place) => Box::new(tcp::listen(place, options).await?),
+        Address::Quic(place) => Box::new(quic::listen(place, options).await?),
+        Address::Nats { subject, .. } => Box::new(nats::listen(address, subject, options).await?),
         Address::Ws { place, path, secure } => {
             Box::new(ws::listen(address, place, path, *secure, options).await?)
         }

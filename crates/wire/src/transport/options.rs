@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::address::Address;
 use crate::failure::{Code, Failure};
@@ -21,6 +22,8 @@ pub struct Options {
     pub login: Option<Login>,
     /// Listeners of one subject that share its connections; empty: `loop`.
     pub queue: String,
+    /// Time between signs of life over NATS, three of which may be missed; none: 5 s.
+    pub heartbeat: Option<Duration>,
     /// Connects to speak plain mode: a WebSocket is asked for without subprotocol.
     pub plain: bool,
 }
@@ -106,7 +109,7 @@ impl Options {
         let add = match (secret, known) {
             (true, true) => return Ok(()),
             (true, false) => "a token, or tls.require_client with tls.authorities",
-            (false, _) if bare && self.tls.is_some() => "an `s`: wss:",
+            (false, _) if bare && self.tls.is_some() => "TLS, by wss:",
             (false, true) => "tls.certificate and tls.key",
             (false, false) => {
                 "tls.certificate and tls.key, and a token or tls.require_client with tls.authorities"

@@ -209,6 +209,9 @@ struct Messages {
     io: WebSocketStream<BoxIo>,
     /// What is left of the message that is being read.
     rest: Bytes,
+    /// The peer, or this side, has said that nothing more comes.
+    ended: bool,
+    shut: bool,
 }
 
 impl Messages {
@@ -216,6 +219,8 @@ impl Messages {
         Messages {
             io,
             rest: Bytes::new(),
+            ended: false,
+            shut: false,
         }
     }
 }
@@ -234,12 +239,16 @@ impl AsyncRead for Messages {
         cx: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.rest.is_empty() {
+        while self.rest.is_empty() && !self.ended {
             match ready!(Pin::new(&mut self.io).poll_next(cx)) {
                 Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
                 // answered by the library
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Close(_))) | None => return Poll::Ready(Ok(())),
+                Some(Ok(Message::Text(end))) if end.is_empty() => {
+                    self.ended = true;
+                    return Poll::Ready(Ok(()));
+                }
                 Some(Ok(Message::Text(_))) => {
                     let why = "a message of text, where bytes are spoken";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
@@ -288,6 +297,14 @@ impl AsyncWrite for Messages {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_close(cx).map_err(broken)
+        // WebSocket has no half-closed connection: the peer is told as wRPC does, by an empty message of text
+        if !self.shut {
+            ready!(Pin::new(&mut self.io).poll_ready(cx)).map_err(broken)?;
+            Pin::new(&mut self.io)
+                .start_send(Message::text(""))
+                .map_err(broken)?;
+            self.shut = true;
+        }
+        Pin::new(&mut self.io).poll_flush(cx).map_err(broken)
     }
 }

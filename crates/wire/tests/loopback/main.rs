@@ -2,7 +2,9 @@
 
 mod certificates;
 mod hostile;
+mod nats;
 mod peer;
+mod plain;
 mod rig;
 mod secured;
 mod sockets;
@@ -23,6 +25,9 @@ macro_rules! over {
     (@ $way:expr, $($case:ident),*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
+            if $way == Way::Nats && crate::nats::binary().is_none() {
+                return;
+            }
             suite::$case($way).await;
         }
     )*};
@@ -35,4 +40,6 @@ over! {
     ws: Way::Ws,
     wss: Way::Wss,
     pipes: Way::Pipes,
+    quic: Way::Quic,
+    over_nats: Way::Nats,
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use loop_wire::session::{Nothing, Request, Session};
+use loop_wire::plain::{Connector, streams_of};
+use loop_wire::session::{Nothing, Request, Session, connect_native};
 use loop_wire::transport::{self, Connection, Listener, Options, from_fds};
 use loop_wire::{Address, Failure, Limits, Others, Server, Service, serve};
 use tempfile::TempDir;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use crate::certificates::Authority;
+use crate::nats::Nats;
 use crate::peer::{Provider, Seen, hello};
 
 /// Time for anything at all; what takes longer hangs.
@@ -24,6 +26,8 @@ pub enum Way {
     Ws,
     Wss,
     Pipes,
+    Quic,
+    Nats,
 }
 
 /// Why connections came to nothing.
@@ -58,6 +62,7 @@ pub struct Rig {
     pub heard: UnboundedReceiver<String>,
     pub driver: JoinHandle<Failure>,
     _folder: TempDir,
+    _nats: Option<Nats>,
 }
 
 pub async fn patient<T>(f: impl Future<Output = T>) -> T {
@@ -78,7 +83,9 @@ pub fn place(way: Way, folder: &TempDir) -> (String, Options, Options) {
         Way::Tcp | Way::Tls => "tcp://127.0.0.1:0".into(),
         Way::Ws => "ws://127.0.0.1:0/loop".into(),
         Way::Wss => "wss://127.0.0.1:0/loop".into(),
+        Way::Quic => "quic://127.0.0.1:0".into(),
         Way::Pipes => "stdio:".into(),
+        Way::Nats => unreachable!("it depends on its server"),
     };
     for tls in [&mut options.0.tls, &mut options.1.tls].into_iter().flatten() {
         tls.server_name = Some("localhost".into());
@@ -103,12 +110,18 @@ pub fn service(provider: Provider, limits: Limits) -> (Service, Arc<Refusals>) {
 }
 
 /// A session over that connection.
-pub fn session(connection: Connection, limits: Limits) -> (Session, JoinHandle<Failure>) {
-    let Connection::Bytes(io, _) = connection else {
-        panic!("a stream of bytes");
-    };
-    let (session, driver) = Session::connect(io, hello(false, limits), Arc::new(Nothing));
-    (session, tokio::spawn(driver))
+pub async fn session(connection: Connection, limits: Limits) -> (Session, JoinHandle<Failure>) {
+    let (hello, handler) = (hello(false, limits), Arc::new(Nothing));
+    match connection {
+        Connection::Bytes(io, _) => {
+            let (session, driver) = Session::connect(io, hello, handler);
+            (session, tokio::spawn(driver))
+        }
+        Connection::Native(native, _) => {
+            let (session, driver) = connect_native(native.into(), hello, handler).await.unwrap();
+            (session, tokio::spawn(driver))
+        }
+    }
 }
 
 pub async fn rig_of(way: Way, limits: Limits) -> Rig {
@@ -116,7 +129,14 @@ pub async fn rig_of(way: Way, limits: Limits) -> Rig {
     let (provider, heard) = Provider::new();
     let seen = provider.0.clone();
     let (service, _) = service(provider, limits.clone());
-    let (address, listening, connecting) = place(way, &folder);
+    let nats = match way {
+        Way::Nats => Some(Nats::start(&[]).await),
+        _ => None,
+    };
+    let (address, listening, connecting) = match &nats {
+        Some(nats) => (nats.address("test.kv"), Options::default(), Options::default()),
+        None => place(way, &folder),
+    };
     let address: Address = address.parse().unwrap();
     let (server, connection) = match way {
         Way::Pipes => {
@@ -130,7 +150,7 @@ pub async fn rig_of(way: Way, limits: Limits) -> Rig {
             (server, transport::connect(&address, &connecting).await.unwrap())
         }
     };
-    let (session, driver) = session(connection, limits);
+    let (session, driver) = session(connection, limits).await;
     patient(session.ready()).await.expect("a session");
     Rig {
         session,
@@ -139,6 +159,7 @@ pub async fn rig_of(way: Way, limits: Limits) -> Rig {
         heard,
         driver,
         _folder: folder,
+        _nats: nats,
     }
 }
 
@@ -158,4 +179,21 @@ pub fn request(function: u32, root: impl Into<bytes::Bytes>) -> Request {
         root: root.into(),
         ..Request::default()
     }
+}
+
+/// What makes the connections of plain mode to that address.
+pub async fn connector(address: &Address, options: &Options) -> Connector {
+    if let Connection::Native(native, _) = transport::connect(address, options).await.unwrap() {
+        return streams_of(native.into());
+    }
+    let (address, options) = (address.clone(), options.clone());
+    Arc::new(move || {
+        let (address, options) = (address.clone(), options.clone());
+        Box::pin(async move {
+            match transport::connect(&address, &options).await? {
+                Connection::Bytes(io, _) => Ok(io),
+                Connection::Native(..) => panic!("a stream of bytes"),
+            }
+        })
+    })
 }
