@@ -342,3 +342,11 @@ def test_the_watchdog_in_every_shell(shell: str, tmp_path: Path) -> None:
     for group in groups:
         group.kill()
         group.wait()
+
+
+async def test_without_a_shell_there_is_no_sidecar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loop_kit.placements._watchdog._SHELL", "/no/sh")
+    with pytest.raises(
+        LoadError, match=r"the watchdog, /no/sh, cannot be started: No such file or directory$"
+    ):
+        await Child.start(shell())
