@@ -129,7 +129,10 @@ async def test_pipes() -> None:
 
 
 async def test_pipes_that_nobody_took_are_closed() -> None:
-    await (await Child.start(shell("cat", transport="stdio"))).stop()
+    child = await Child.start(shell("echo oh >&2; exit 3", transport="stdio"))
+    await child.stopped()
+    with pytest.raises(LoadError, match=r"^sidecar kv: exited with 3\n  oh$"):
+        child.take_pipes()
 
 
 @pytest.mark.parametrize("transport", ["tcp", "unix", "quic"])
