@@ -129,7 +129,10 @@ async def test_pipes() -> None:
 
 
 async def test_pipes_that_nobody_took_are_closed() -> None:
-    await (await Child.start(shell("cat", transport="stdio"))).stop()
+    child = await Child.start(shell("echo oh >&2; exit 3", transport="stdio"))
+    await child.stopped()
+    with pytest.raises(LoadError, match=r"^sidecar kv: exited with 3\n  oh$"):
+        child.take_pipes()
 
 
 @pytest.mark.parametrize("transport", ["tcp", "unix", "quic"])
@@ -342,3 +345,11 @@ def test_the_watchdog_in_every_shell(shell: str, tmp_path: Path) -> None:
     for group in groups:
         group.kill()
         group.wait()
+
+
+async def test_without_a_shell_there_is_no_sidecar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loop_kit.placements._watchdog._SHELL", "/no/sh")
+    with pytest.raises(
+        LoadError, match=r"the watchdog, /no/sh, cannot be started: No such file or directory$"
+    ):
+        await Child.start(shell())

@@ -36,6 +36,7 @@ language to use, where temporary files go, and how late it is."""
 _READY = 3
 _ADDRESS_LENGTH = 4096
 _CHUNK = 64 << 10
+_LAST_WORDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,11 @@ class Child:
         """What to read from and write to, of a sidecar with `stdio`; the caller closes both.
 
         Raises:
+            LoadError: It has ended.
             RuntimeError: It has none, or they are taken.
         """
+        if self.exit is not None:
+            raise LoadError(f"sidecar {self._command.name}: {self.exit}")
         if self._pipes is None:
             raise RuntimeError(f"sidecar {self._command.name} has no pipes to take")
         pipes, self._pipes = self._pipes, None
@@ -193,7 +197,12 @@ class Child:
         try:
             both: list[asyncio.Future[Any]] = [ready, self._ended]
             await asyncio.wait(both, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if self.exit is not None and not (ready.done() and command.transport == "stdio"):
+            if self.exit is not None and not ready.done():
+                # What it said before it ended may be still to be read.
+                await asyncio.wait([ready], timeout=_LAST_WORDS)
+            if ready.done() and ready.exception() is None:
+                return
+            if self.exit is not None:
                 raise LoadError(
                     f"sidecar {command.name}: {self.exit.reason} before it was ready{self._words()}"
                 )

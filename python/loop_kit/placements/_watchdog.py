@@ -60,10 +60,10 @@ class Watchdog:
             path = [("PATH", "/usr/bin:/bin")]
             try:
                 self._process = _core.Child.spawn(_SHELL, argv, path, "/", fds)
-            except BaseException:
+            except OSError as e:
                 ours.close()
                 self.folder.rmdir()
-                raise
+                raise OSError(e.errno, f"the watchdog, {_SHELL}, cannot be started: {e.strerror}") from None
 
     @classmethod
     def acquire(cls) -> Watchdog:
