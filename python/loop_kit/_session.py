@@ -114,6 +114,26 @@ class Events:
             self.wire.reloaded(number)
 
 
+_hubs: dict[asyncio.AbstractEventLoop, tuple[_core.Hub, int]] = {}
+
+
+def take_hub(loop: asyncio.AbstractEventLoop) -> _core.Hub:
+    """The loop's hub, shared by its sessions; to be given back."""
+    hub, users = _hubs.get(loop) or (_core.Hub.create(loop, _core.Engine()), 0)
+    _hubs[loop] = hub, users + 1
+    return hub
+
+
+def give_hub(loop: asyncio.AbstractEventLoop) -> None:
+    """Gives the loop's hub back; the last to do so closes it."""
+    hub, users = _hubs[loop]
+    if users > 1:
+        _hubs[loop] = hub, users - 1
+        return
+    del _hubs[loop]
+    hub.close()
+
+
 def _json(text: str) -> Any:
     return json.loads(text) if text else None
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from loop_kit import _core
-from loop_kit._session import Events, functions, instance_id, names
+from loop_kit._session import Events, functions, give_hub, instance_id, names, take_hub
 from loop_kit.errors import NoSuchExport, PeerError
 
 __all__ = ["Peer", "connect"]
@@ -29,6 +29,7 @@ class Peer:
         self._wire = wire
         self._events = events
         self._numbers = functions(contract)
+        self._closed = False
         self.address = address
 
     def call(self, path: str, *args: Any, deadline: float | None = None, link: int = 0) -> Awaitable[Any]:
@@ -84,8 +85,11 @@ class Peer:
         return await asyncio.shield(self._events.over)
 
     async def close(self) -> None:
-        """Ends the session. Calls on their way fail with ProviderGone."""
+        """Ends the session; again is harmless. Calls on their way fail with ProviderGone."""
         self._wire.close()
+        if not self._closed:
+            self._closed = True
+            give_hub(asyncio.get_running_loop())
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,11 +126,12 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     contract = _core.Contract(Path(wit), names(interfaces))
+    wire: _core.Wire | None = None
+    hub = take_hub(loop)
     try:
         async with asyncio.timeout(timeout):
             read, write = address if isinstance(address, tuple) else await _dial(address)
             events = Events()
-            hub = _core.Hub.create(loop, _core.Engine())
             wire = _core.Wire(
                 loop,
                 hub,
@@ -141,30 +146,39 @@ async def connect(
             )
             wire.start()
             await asyncio.shield(events.opened)
-    except TimeoutError:
-        raise PeerError(f"{address}: no session within {timeout} s") from None
+    except BaseException as error:
+        if wire is not None:
+            wire.close()
+        give_hub(loop)
+        if isinstance(error, TimeoutError):
+            raise PeerError(f"{address}: no session within {timeout} s") from None
+        raise
     return Peer(contract, wire, events, str(address))
 
 
 async def _dial(address: str) -> tuple[int, int]:
     kind, _, rest = address.partition(":")
-    loop = asyncio.get_running_loop()
+    target: Any
+    if kind == "unix" and rest:
+        family, target = socket.AF_UNIX, rest
+    elif kind == "tcp":
+        url = urlsplit(address)
+        if not url.hostname or url.port is None:
+            raise PeerError(f"{address}: expected tcp://HOST:PORT, such as tcp://127.0.0.1:4000")
+        family = socket.AF_INET6 if ":" in url.hostname else socket.AF_INET
+        target = (url.hostname, url.port)
+    else:
+        raise PeerError(f"{address}: expected unix:PATH or tcp://HOST:PORT")
+    connection = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if kind == "unix" and rest:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            target: Any = rest
-        elif kind == "tcp":
-            url = urlsplit(address)
-            if not url.hostname or url.port is None:
-                raise PeerError(f"{address}: expected tcp://HOST:PORT, such as tcp://127.0.0.1:4000")
-            connection = socket.socket(socket.AF_INET6 if ":" in url.hostname else socket.AF_INET)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            target = (url.hostname, url.port)
-        else:
-            raise PeerError(f"{address}: expected unix:PATH or tcp://HOST:PORT")
         connection.setblocking(False)
-        await loop.sock_connect(connection, target)
-    except OSError as error:
-        raise PeerError(f"{address}: {error.strerror or error}") from None
+        if family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(connection, target)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, OSError):
+            raise PeerError(f"{address}: {error.strerror or error}") from None
+        raise
     fd = connection.detach()
     return fd, fd

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from loop_kit import _core
-from loop_kit._session import Events, Listener, instance_id, names, targets
+from loop_kit._session import Events, Listener, give_hub, instance_id, names, take_hub, targets
 from loop_kit.errors import LoadError, PeerError
 
 __all__ = ["Declared", "Server", "declared", "provider", "serve"]
@@ -99,7 +99,7 @@ class Server:
         reload: Callable[[], None] | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._hub = _core.Hub.create(self._loop, _core.Engine())
+        self._hub = take_hub(self._loop)
         self._make = make
         self._contract = contract
         self._open = targets(contract, open_to_all) if open_to_all is not None else None
@@ -111,6 +111,7 @@ class Server:
         self._listener: Listener | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+        self._closed = False
         self.address = ""
 
     def listen(self, address: str) -> None:
@@ -189,6 +190,9 @@ class Server:
         except TimeoutError:
             for wire in list(self._sessions):
                 wire.close()
+        if not self._closed:
+            self._closed = True
+            give_hub(self._loop)
 
 
 async def serve(
@@ -233,7 +237,11 @@ async def serve(
         generation=generation,
         reload=reload,
     )
-    server.listen(on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:")
+    try:
+        server.listen(on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:")
+    except BaseException:
+        await server.close()
+        raise
     _announce(server.address)
     return server
 

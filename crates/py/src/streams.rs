@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use loop_engine::{Chunk, Home, Kind, Num, Polled, Reader, Settling, Source, TyRef};
+use loop_engine::{Chunk, Domain, Home, Kind, Num, Polled, Reader, Settling, Source, TyRef};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyType};
@@ -87,6 +87,10 @@ pub fn lifted() -> Result<(Option<Arc<Home>>, Arc<HubInner>)> {
 /// A stream that no guest writes, as a Python object.
 pub fn fed(py: Python<'_>, payload: Option<&TyRef>, source: Box<dyn Source<Python_>>) -> Result<Py<PyAny>> {
     let (_, hub) = lifted()?;
+    let source: Box<dyn Source<Python_>> = match payload.map(|t| &t.kind) {
+        Some(Kind::Num(Num::U8)) => Box::new(Bytes(source)),
+        _ => source,
+    };
     let made = Stream {
         end: Mutex::new(End::Reading(Reader::of(source))),
         buffered: Mutex::default(),
@@ -108,6 +112,20 @@ pub fn settled(py: Python<'_>, payload: Option<&TyRef>, value: Settling<Python_>
         value: Mutex::default(),
     };
     Py::new(py, made).map(Py::into_any).map_err(failure)
+}
+
+/// Blocks of bytes as `bytes`, which is how a guest's come too.
+struct Bytes(Box<dyn Source<Python_>>);
+
+impl Source<Python_> for Bytes {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<Python_>>>> {
+        let chunk = std::task::ready!(self.0.poll_next(cx))?;
+        Poll::Ready(match chunk {
+            Some(Chunk::Raw(raw)) => Python_::enter(|py| Python_::nums(py, Num::U8, (*raw).as_ref()))
+                .map(|bytes| Some(Chunk::Values(vec![bytes]))),
+            other => Ok(other),
+        })
+    }
 }
 
 /// A future's value as a source of one.
@@ -363,7 +381,7 @@ impl Read {
         self.wake.reset();
         let waker = Waker::from(self.wake.clone());
         let cx = &mut Context::from_waker(&waker);
-        let mut polled = self.poll(cx)?;
+        let mut polled = crate::hub::within(&self.hub, || self.poll(cx))?;
         if polled.is_pending()
             && let Some(home) = self.home()
         {
@@ -374,7 +392,7 @@ impl Read {
             if p == Polled::Again {
                 home.notify(); // a wake that came during the poll is not announced again by itself
             }
-            polled = self.poll(cx)?;
+            polled = crate::hub::within(&self.hub, || self.poll(cx))?;
         }
         match polled {
             Poll::Ready(Some(chunk)) => Err(PyStopIteration::new_err((self.take(py, chunk)?,))),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use loop_remote::Ends;
 use loop_wire::session::{Called, Times};
 use loop_wire::{Code, Failure, Link};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
@@ -60,8 +61,14 @@ pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
     };
     match out {
         Ok(coroutine) if *waits => begin(wire, coroutine, answer),
+        // it wants the process to end, and whoever called learns it by that
+        Err(e) if leaves(py, &e) => Err(e),
         out => answer.give(wire, out),
     }
+}
+
+fn leaves(py: Python<'_>, e: &PyErr) -> bool {
+    e.is_instance_of::<PySystemExit>(py) || e.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
 /// Goes on in a task of its own.
@@ -122,7 +129,10 @@ impl Done {
         let wire = self.wire.bind(task.py());
         let Some(answer) = lock(&self.answer).take() else { return Ok(()) };
         wire.get().links.done(answer.stream);
-        answer.give(wire, task.call_method0(intern!(task.py(), "result")))?;
+        match task.call_method0(intern!(task.py(), "result")) {
+            Err(e) if leaves(task.py(), &e) => return Err(e),
+            out => answer.give(wire, out)?,
+        }
         wire.get().queue.schedule(task.py());
         Ok(())
     }

@@ -25,6 +25,8 @@ pub(super) struct Channel {
     credit: u32,
     /// Inward: bytes taken since credit was last given.
     taken: u32,
+    /// Inward: bytes of an unfinished message that were not paid back.
+    partial: u32,
     /// Inward: the writer is lost; outward: the reader has gone (without a failure).
     over: Option<Option<Failure>>,
     /// Inward: the reader has gone, what comes is thrown away.
@@ -34,7 +36,7 @@ pub(super) struct Channel {
 
 impl Channel {
     pub fn unread(&self) -> usize {
-        self.queue.iter().map(|(_, due)| *due as usize).sum()
+        self.queue.iter().map(|(_, due)| *due as usize).sum::<usize>() + self.partial as usize
     }
 
     pub fn wake(&self) {
@@ -93,6 +95,7 @@ impl<U> Core<U> {
                     queue: VecDeque::new(),
                     credit,
                     taken: 0,
+                    partial: 0,
                     over: None,
                     stopped: false,
                     waker: None,
@@ -117,7 +120,6 @@ impl<U> Core<U> {
         charged: usize,
         state: State,
     ) -> Result<(), Failure> {
-        let parts = path.is_some();
         let path = match path {
             Some(path) => path,
             None => read_path(&mut Cursor::new(&payload))?,
@@ -131,22 +133,27 @@ impl<U> Core<U> {
             Some(left) => left,
             None => return Err(Failure::protocol("a stream sent more than its credit")),
         };
-        let stopped = channel.stopped;
         match state {
-            State::Whole if !stopped => {
+            _ if channel.stopped => {}
+            State::Whole => {
                 let mut from = Cursor::new(&payload);
                 read_path(&mut from)?;
                 let head = payload.len() - from.rest().len();
                 payload.advance(head);
-                // what came in parts is paid back as it is put together, since nobody could take it before
-                let due = if parts { 0 } else { charged as u32 };
+                let due = charged as u32 + std::mem::take(&mut channel.partial);
                 channel.queue.push_back((payload, due));
                 channel.wake();
-                if !parts {
-                    return Ok(());
-                }
+                return Ok(());
             }
-            State::TooLong if !stopped => {
+            State::Part => {
+                channel.partial += charged as u32;
+                // nobody can take it before it is whole: with nothing else to take, its writer would wait for ever
+                if channel.queue.is_empty() {
+                    self.pay_partial(stream, &path)?;
+                }
+                return Ok(());
+            }
+            State::TooLong => {
                 channel.stopped = true;
                 channel.over = Some(Some(Failure::new(
                     crate::failure::Code::Overloaded,
@@ -155,10 +162,20 @@ impl<U> Core<U> {
                 channel.wake();
                 self.out.frame(kind::STOP, stream, |b| path.encode(b));
             }
-            _ => {}
         }
         self.owe(charged);
         self.pay(stream, &path, charged as u32)
+    }
+
+    /// Gives credit back for an unfinished message, with all that was taken before it.
+    fn pay_partial(&mut self, stream: u32, path: &[u32]) -> Result<(), Failure> {
+        let Some(channel) = self.channel(stream, path, true)? else {
+            return Ok(());
+        };
+        let partial = std::mem::take(&mut channel.partial);
+        let all = partial + std::mem::take(&mut channel.taken);
+        self.owe(partial as usize);
+        self.pay(stream, path, all)
     }
 
     /// Gives credit back to a channel, at once.
@@ -230,10 +247,14 @@ impl<U> Core<U> {
             return Poll::Pending;
         };
         channel.taken += due;
+        let waited_for = channel.partial > 0 && channel.queue.is_empty();
         let pay = (channel.taken > window / 2).then(|| std::mem::take(&mut channel.taken));
         self.owe(due as usize);
+        if waited_for {
+            self.pay_partial(stream, path).ok();
+        }
         if let Some(n) = pay {
-            let _ = self.pay(stream, path, n);
+            self.pay(stream, path, n).ok();
         }
         Poll::Ready(Ok(chunk))
     }
