@@ -62,10 +62,12 @@ pub async fn listen(place: &Place) -> anyhow::Result<(Listener, Place)> {
             let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
             let certificate = made.cert.der().clone();
             let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-            let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_protocol_versions(&[&TLS13])?
-                .with_no_client_auth()
-                .with_single_cert(vec![certificate.clone()], key.into())?;
+            let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+                rustls::crypto::ring::default_provider(),
+            ))
+            .with_protocol_versions(&[&TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key.into())?;
             let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(config)?));
             let endpoint = quinn::Endpoint::server(config, *at)?;
             let at = endpoint.local_addr()?;
@@ -75,14 +77,21 @@ pub async fn listen(place: &Place) -> anyhow::Result<(Listener, Place)> {
 }
 
 /// A QUIC connection as upstream's examples make it, to a peer with that certificate.
-pub async fn connect_quic(at: SocketAddr, certificate: CertificateDer<'static>) -> anyhow::Result<quinn::Connection> {
+pub async fn connect_quic(
+    at: SocketAddr,
+    certificate: CertificateDer<'static>,
+) -> anyhow::Result<quinn::Connection> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate)?;
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config)?));
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
-    endpoint.connect_with(config, at, "localhost")?.await.context("no connection")
+    endpoint
+        .connect_with(config, at, "localhost")?
+        .await
+        .context("no connection")
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::frames::Reader;
 use super::lane::{Closing, Gather, PlainLane};
-use super::{Connector, Extent, Part, Roots, number_of};
+use super::{Connector, Extent, Part, Roots, constructs, number_of};
 use crate::failure::{Code, Failure};
 use crate::frame::Out;
 use crate::session::driver::{Guard, HANDSHAKE, Inner, TURNS, lock};
@@ -215,7 +215,7 @@ impl LaneDriver {
         };
         self.late = None;
         self.function = number_of(&self.inner.ours.exports, &header.instance, &header.function)?;
-        let owns = header.function.starts_with("[constructor]") || self.roots.owns(self.function);
+        let owns = constructs(&self.inner.ours.exports, self.function) || self.roots.owns(self.function);
         if owns && !server.handles {
             let message = format!(
                 "{} returns a handle, which plain mode could never drop: plain-handles allows it",

@@ -145,12 +145,29 @@ impl Way for PlainWay {
     }
 }
 
+/// The name of a function as wRPC peers say it: `bucket.get` for `[method]bucket.get`, `bucket` for its constructor.
+fn spoken(name: &str) -> &str {
+    let kinds = ["[constructor]", "[method]", "[static]"];
+    kinds
+        .iter()
+        .find_map(|kind| name.strip_prefix(kind))
+        .unwrap_or(name)
+}
+
+/// Whether a function makes a resource, by its number.
+fn constructs(exports: &[Interface], function: u32) -> bool {
+    let mut names = exports.iter().flat_map(|interface| &interface.functions);
+    names
+        .nth(function as usize)
+        .is_some_and(|name| name.starts_with("[constructor]"))
+}
+
 /// Interface and name of a function by its number.
 fn name_of(exports: &[Interface], function: u32) -> Option<(String, String)> {
     let mut number = function as usize;
     for interface in exports {
         match interface.functions.get(number) {
-            Some(name) => return Some((interface.name.clone(), name.clone())),
+            Some(name) => return Some((interface.name.clone(), spoken(name).into())),
             None => number -= interface.functions.len(),
         }
     }
@@ -164,7 +181,8 @@ fn number_of(exports: &[Interface], instance: &str, function: &str) -> Result<u3
     for interface in exports {
         if serves(&interface.name, instance) {
             known = true;
-            if let Some(at) = interface.functions.iter().position(|name| name == function) {
+            let named = |name: &String| spoken(name) == spoken(function);
+            if let Some(at) = interface.functions.iter().position(named) {
                 return Ok(first + at as u32);
             }
         }

@@ -74,13 +74,23 @@ async fn run(
         }
     };
     let mut driver = std::pin::pin!(driver);
+    // dropped before its end, it takes the connection along
+    let closes = Closes(native.clone());
     let why = tokio::select! {
         why = &mut driver => why,
         // the control stream notices by itself that the connection is gone
         () = invocations => driver.await,
     };
-    native.close(&why);
+    drop(closes);
     why
+}
+
+struct Closes(Arc<dyn Native>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close(&Failure::gone("the session is over", true));
+    }
 }
 
 struct NativeWay(Arc<dyn Native>);

@@ -1,6 +1,7 @@
 //! Ways to reach a peer. Each yields streams of bytes, for a session or a plain invocation, or streams without end of
 //! its own.
 
+mod http2;
 mod local;
 mod nats;
 mod options;
@@ -22,6 +23,7 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 
+pub use self::http2::about;
 pub use self::options::{Login, Options, Pem, Tls, Token};
 #[cfg(unix)]
 pub use self::stdio::from_fds;
@@ -155,6 +157,7 @@ pub async fn connect(address: &Address, options: &Options) -> Result<Connection,
     match address {
         Address::Tcp(place) => tcp::connect(place, options).await,
         Address::Quic(place) => quic::connect(place, options).await,
+        Address::Http2(place) => http2::connect(place, options).await,
         Address::Nats { subject, .. } => nats::connect(address, subject, options).await,
         Address::Ws { place, secure, .. } => ws::connect(address, place, *secure, options).await,
         #[cfg(unix)]
@@ -175,6 +178,7 @@ pub async fn listen(address: &Address, options: &Options) -> Result<Listener, Fa
     let source: Box<dyn Source> = match address {
         Address::Tcp(place) => Box::new(tcp::listen(place, options).await?),
         Address::Quic(place) => Box::new(quic::listen(place, options).await?),
+        Address::Http2(place) => Box::new(http2::listen(place, options).await?),
         Address::Nats { subject, .. } => Box::new(nats::listen(address, subject, options).await?),
         Address::Ws { place, path, secure } => {
             Box::new(ws::listen(address, place, path, *secure, options).await?)

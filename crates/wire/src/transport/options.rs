@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -24,8 +25,10 @@ pub struct Options {
     pub queue: String,
     /// Time between signs of life over NATS, three of which may be missed; none: 5 s.
     pub heartbeat: Option<Duration>,
-    /// Connects to speak plain mode: a WebSocket is asked for without subprotocol.
+    /// To speak plain mode: a WebSocket is asked for without subprotocol, and QUIC has no ALPN on either side.
     pub plain: bool,
+    /// What `GET /` of an HTTP/2 listener answers people; see [`about`](super::about).
+    pub about: Option<Arc<str>>,
 }
 
 /// Certificates and keys. A peer's certificate is always verified.

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod hostile;
+mod native;
 mod nats;
 mod peer;
 mod plain;
@@ -41,5 +42,7 @@ over! {
     wss: Way::Wss,
     pipes: Way::Pipes,
     quic: Way::Quic,
+    http2: Way::Http2,
+    http2_tls: Way::Http2Tls,
     over_nats: Way::Nats,
 }

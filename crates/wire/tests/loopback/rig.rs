@@ -27,6 +27,8 @@ pub enum Way {
     Wss,
     Pipes,
     Quic,
+    Http2,
+    Http2Tls,
     Nats,
 }
 
@@ -73,7 +75,7 @@ pub async fn patient<T>(f: impl Future<Output = T>) -> T {
 pub fn place(way: Way, folder: &TempDir) -> (String, Options, Options) {
     let path = folder.path().join("socket");
     let mut options = (Options::default(), Options::default());
-    if matches!(way, Way::Tls | Way::Wss) {
+    if matches!(way, Way::Tls | Way::Wss | Way::Http2Tls) {
         let authority = Authority::new();
         options.0.tls = Some(authority.issue("localhost"));
         options.1.tls = Some(authority.believed());
@@ -84,6 +86,7 @@ pub fn place(way: Way, folder: &TempDir) -> (String, Options, Options) {
         Way::Ws => "ws://127.0.0.1:0/loop".into(),
         Way::Wss => "wss://127.0.0.1:0/loop".into(),
         Way::Quic => "quic://127.0.0.1:0".into(),
+        Way::Http2 | Way::Http2Tls => "http2://127.0.0.1:0".into(),
         Way::Pipes => "stdio:".into(),
         Way::Nats => unreachable!("it depends on its server"),
     };
