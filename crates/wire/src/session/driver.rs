@@ -686,8 +686,10 @@ impl<S: Io> Future for Driver<S> {
             Ok(None) => return Poll::Pending,
             Err(e) => Failure::gone(format!("the connection broke: {e}"), false),
         };
-        // some transports tell their end apart from a break; it is not waited for
-        let _ = Pin::new(&mut me.io).poll_shutdown(cx);
+        // some transports tell their end apart from a break; only native ones wait for it, and have done so
+        if me.inner.lanes.is_none() {
+            let _ = Pin::new(&mut me.io).poll_shutdown(cx);
+        }
         me.end(&why);
         Poll::Ready(why)
     }

@@ -32,7 +32,7 @@ impl Prey {
         let connection = transport::connect(&server.addresses()[0], &Options::default())
             .await
             .unwrap();
-        let (session, _) = session(connection, Limits::default());
+        let (session, _) = session(connection, Limits::default()).await;
         patient(session.ready()).await.unwrap();
         Prey {
             server,

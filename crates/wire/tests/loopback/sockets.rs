@@ -179,7 +179,7 @@ async fn standard_streams_carry_a_session() {
     }
     let (read, write) = (stdout.into_owned_fd().unwrap(), child.stdin.take().unwrap());
     let connection = from_fds(read, write.into_owned_fd().unwrap()).unwrap();
-    let (session, driver) = session(connection, Limits::default());
+    let (session, driver) = session(connection, Limits::default()).await;
     let root = bytes::Bytes::from(vec![7; 1 << 20]);
     assert_eq!(
         patient(session.call(request(ECHO, root.clone())))
