@@ -371,6 +371,14 @@ SAMPLES: dict[type, tuple[Any, ...]] = {
     errors.WireError: ("text", "mismatch", None, ".x", "u8", "int 256"),
     errors.HostClosed: ("text",),
     errors.ForkError: ("text",),
+    errors.NotGranted: ("text", "a/kv"),
+    errors.BadHandle: ("text",),
+    errors.Cancelled: ("text",),
+    errors.PeerError: ("text",),
+    errors.NotOffered: ("text", "acme:kv/store", "acme:kv/other"),
+    errors.VersionMismatch: ("text", "acme:kv/store", "00", "11"),
+    errors.Unauthenticated: ("text",),
+    errors.ProtocolError: ("text",),
 }
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -328,16 +327,14 @@ def test_nothing_survives_the_host(end: str) -> None:
     until(lambda: not folder.exists())
 
 
-@pytest.mark.parametrize("shell", ["sh", "dash", "bash", "busybox"])
+@pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_the_watchdog_in_every_shell(shell: str, tmp_path: Path) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"there is no {shell}")
     folder = tmp_path / "a b"
     (folder / "c").mkdir(parents=True)
     groups = [subprocess.Popen(["sleep", "1000"], process_group=0) for _ in range(3)]
     gone, kept, other = (group.pid for group in groups)
     told = f"+ {gone}\n+ {kept}\n- {other}\n+ {other}\n- {kept}\n- {kept}\n? {kept}\n"
-    argv = [shell, *(["sh"] if shell == "busybox" else []), "-c", _SCRIPT, "loop-watchdog", str(folder)]
+    argv = [shell, "-c", _SCRIPT, "loop-watchdog", str(folder)]
     subprocess.run(argv, input=told, text=True, check=True)
     until(lambda: is_gone(gone) and is_gone(other))
     assert not is_gone(kept)

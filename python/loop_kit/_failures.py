@@ -31,8 +31,8 @@ def failure_of(error: BaseException, interface: str, function: str) -> Failure:
         return "provider", False, f"{kind}: {cause}", [("type", kind), *where]
     if isinstance(error, asyncio.CancelledError):
         return "cancelled", False, "the call was cancelled", where
-    for kind, code, names in _TOLD:
-        if isinstance(error, kind):
+    for cls, code, names in _TOLD:
+        if isinstance(error, cls):
             told = [(name, str(getattr(error, name.replace("-", "_"), ""))) for name in names]
             return code, bool(getattr(error, "retryable", False)), str(error), [*told, *where]
     name = type(error).__name__

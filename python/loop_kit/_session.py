@@ -40,7 +40,9 @@ def targets(contract: _core.Contract, provider: Any) -> list[Target]:
             name = attribute if owner is None else f"{owner}.{attribute}" if attribute else owner
             target = holder if not attribute else getattr(holder, attribute, None)
             if target is None or not callable(target):
-                message = "is not callable" if target is not None else f"is missing; needed for {function.wit}"
+                message = (
+                    "is not callable" if target is not None else f"is missing; needed for {function.wit}"
+                )
                 problems.append(LinkProblem(interface.name, name, message, members(provider)))
                 continue
             complaint = None if not attribute else unfit(target, function, owner is not None)
@@ -66,7 +68,9 @@ class Events:
     on_reload: Callable[[], None] | None = None
     on_closed: Callable[[Exception], None] | None = None
     opened: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    over: asyncio.Future[Exception] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    over: asyncio.Future[Exception] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
     wire: _core.Wire | None = None
     made: dict[int, Any] = field(default_factory=dict)
 

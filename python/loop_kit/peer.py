@@ -1,7 +1,7 @@
 """Peers: what another process serves, called from Python.
 
-    async with await peer.connect("unix:/run/kv.sock", "acme:kv/store", wit="wit") as store:
-        await store.call("get", "colour")
+async with await peer.connect("unix:/run/kv.sock", "acme:kv/store", wit="wit") as store:
+    await store.call("get", "colour")
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ async def connect(
     wit: str | os.PathLike[str],
     token: str | bytes | None = None,
     identity: str = "",
-    timeout: float = 10.0,
+    patience: float = 10.0,
 ) -> Peer:
     """Connects to a provider.
 
@@ -117,7 +117,7 @@ async def connect(
         wit: The file or folder that defines them.
         token: What the provider asks for.
         identity: Who this is, for the provider's log.
-        timeout: Seconds for connecting and for the handshake.
+        patience: Seconds for connecting and for the handshake.
 
     Raises:
         NotOffered, VersionMismatch, Unauthenticated: The provider refuses, or offers something else.
@@ -129,7 +129,7 @@ async def connect(
     wire: _core.Wire | None = None
     hub = take_hub(loop)
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(patience):
             read, write = address if isinstance(address, tuple) else await _dial(address)
             events = Events()
             wire = _core.Wire(
@@ -151,7 +151,7 @@ async def connect(
             wire.close()
         give_hub(loop)
         if isinstance(error, TimeoutError):
-            raise PeerError(f"{address}: no session within {timeout} s") from None
+            raise PeerError(f"{address}: no session within {patience} s") from None
         raise
     return Peer(contract, wire, events, str(address))
 

@@ -178,15 +178,15 @@ class Server:
         """Waits until no session is left."""
         await self._idle.wait()
 
-    async def close(self, timeout: float = 5.0) -> None:
-        """Listens no longer, lets calls end that have begun, for at most `timeout` seconds, and leaves."""
+    async def close(self, patience: float = 5.0) -> None:
+        """Listens no longer, lets calls end that have begun, for at most `patience` seconds, and leaves."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
         for wire in list(self._sessions):
             wire.leave("the provider is shutting down")
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
+            await asyncio.wait_for(self._idle.wait(), patience)
         except TimeoutError:
             for wire in list(self._sessions):
                 wire.close()
@@ -306,7 +306,7 @@ async def run(served: Any, *, on: str | None, **options: Any) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    waiting = [asyncio.ensure_future(stop.wait())]
+    waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait())]
     if server.address == "stdio:":
         waiting.append(asyncio.ensure_future(server.idle()))
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

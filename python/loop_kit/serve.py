@@ -21,8 +21,12 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="Example: python -m loop_kit.serve store:Store --on unix:/tmp/kv.sock",
     )
     parser.add_argument("target", metavar="MODULE:CLASS", help="the class, or an object, that provides")
-    parser.add_argument("--on", metavar="ADDRESS", help="stdio:, unix:PATH or tcp://HOST:PORT (default: stdio:)")
-    parser.add_argument("--wit", metavar="PATH", help="file or folder with the WIT, instead of the declared one")
+    parser.add_argument(
+        "--on", metavar="ADDRESS", help="stdio:, unix:PATH or tcp://HOST:PORT (default: stdio:)"
+    )
+    parser.add_argument(
+        "--wit", metavar="PATH", help="file or folder with the WIT, instead of the declared one"
+    )
     parser.add_argument(
         "--interface", metavar="NAME", action="append", help="interface to serve, instead of those declared"
     )
@@ -36,14 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         served = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        print(f"error: {given.target}: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {given.target}: {error}\n")
         return 1
     try:
-        asyncio.run(
-            provider.run(served, on=given.on, wit=given.wit, interfaces=given.interface, token=token)
-        )
+        asyncio.run(provider.run(served, on=given.on, wit=given.wit, interfaces=given.interface, token=token))
     except (errors.LoopError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
 

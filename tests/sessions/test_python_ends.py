@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextlib.asynccontextmanager
-async def session(way: str, folder: Path, served: Any = store.Store, **options: Any) -> AsyncIterator[peer.Peer]:
+async def session(
+    way: str, folder: Path, served: Any = store.Store, **options: Any
+) -> AsyncIterator[peer.Peer]:
     """A provider in this process and a session with it."""
     address = {"unix": f"unix:{folder / 's'}", "tcp": "tcp://127.0.0.1:0"}.get(way)
     if address is None:
@@ -55,7 +57,8 @@ async def test_values(way: str, tmp_path: Path) -> None:
         assert await kv.call("acme:kv/store@0.1.0#add", 2**32 - 1, 0) == 2**32 - 1
         with pytest.raises(Err) as caught:
             await kv.call("put", {"key": "a" * 11, "value": b""})
-        assert (caught.value.value.case, caught.value.value.value) == ("too-long", 11)
+        problem: Any = caught.value.value
+        assert (problem.case, problem.value) == ("too-long", 11)
 
 
 async def test_wrong_arguments_are_told_before_anything_is_sent(tmp_path: Path) -> None:
@@ -117,7 +120,6 @@ async def test_deadline(tmp_path: Path) -> None:
         assert caught.value.seconds == 0.02
         while await kv.call("cancelled") != 1:
             await asyncio.sleep(0)  # the provider's own clock ends it
-        assert await kv.call("wait", "never2", deadline=0.02) if False else True
 
 
 async def test_cancelling_a_call_cancels_it_at_the_peer(way: str, tmp_path: Path) -> None:
@@ -184,9 +186,13 @@ async def test_a_reader_that_leaves_stops_the_writer(tmp_path: Path) -> None:
 async def test_a_stream_that_breaks_tells_its_reader(tmp_path: Path) -> None:
     async with session("unix", tmp_path) as kv:
         got = []
-        with pytest.raises(errors.ProviderError, match="broken in the middle"):
+
+        async def read() -> None:
             async for i in await kv.call("broken"):
                 got.append(i)
+
+        with pytest.raises(errors.ProviderError, match="broken in the middle"):
+            await read()
         assert got == [1]
 
 
@@ -223,7 +229,7 @@ async def test_dropped_proxies_are_dropped_at_the_peer(tmp_path: Path) -> None:
         while Counted.live:
             await kv.call("nothing")
         kept = [await kv.call("[constructor]bucket", "a") for _ in range(10)]
-        assert Counted.live == 10
+        assert len(kept) == Counted.live
     gc.collect()
     assert Counted.live == 0
     assert len(kept) == 10
@@ -264,7 +270,9 @@ async def test_another_contract_is_refused_with_both_sides_words(tmp_path: Path)
     wit.mkdir()
     text = (WIT / "kv.wit").read_text()
     server = await provider.serve(store.Store, on=f"unix:{tmp_path / 's'}")
-    (wit / "kv.wit").write_text(text.replace("add: func(a: u32, b: u32) -> u32", "add: func(a: u32, b: u32) -> u64"))
+    (wit / "kv.wit").write_text(
+        text.replace("add: func(a: u32, b: u32) -> u32", "add: func(a: u32, b: u32) -> u64")
+    )
     with pytest.raises(errors.VersionMismatch, match="their WIT differs") as caught:
         await peer.connect(server.address, wit=wit)
     assert len(caught.value.ours) == len(caught.value.theirs) == 64
@@ -273,7 +281,7 @@ async def test_another_contract_is_refused_with_both_sides_words(tmp_path: Path)
     with pytest.raises(errors.VersionMismatch, match=r"store@0\.2\.0 is wanted, .*store@0\.1\.0 is offered"):
         await peer.connect(server.address, wit=wit)
     (wit / "kv.wit").write_text(text.replace("acme:kv", "acme:cache"))
-    with pytest.raises(errors.NotOffered, match="acme:cache/store@0.1.0 is not offered") as missing:
+    with pytest.raises(errors.NotOffered, match=r"acme:cache/store@0\.1\.0 is not offered") as missing:
         await peer.connect(server.address, wit=wit)
     assert missing.value.offered == "acme:kv/store@0.1.0"
     await server.close()

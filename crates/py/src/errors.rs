@@ -49,7 +49,11 @@ pub fn of_call(py: Python<'_>, path: &str, e: &Error) -> PyErr {
     {
         return of_provider(py, cause);
     }
-    if let Some(Failed(failure)) = e.chain().find_map(|c| c.downcast_ref()).or_else(|| e.downcast_ref()) {
+    if let Some(Failed(failure)) = e
+        .chain()
+        .find_map(|c| c.downcast_ref())
+        .or_else(|| e.downcast_ref())
+    {
         return failures::raised(py, failure);
     }
     if let Some(fault) = e.downcast_ref::<Fault>() {

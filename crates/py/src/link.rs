@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loop_engine::{FuncTy, Import, Instances, Kind, Limits, Neutral, Outcome};
+use loop_remote::Encoded;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
-use loop_remote::Encoded;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
@@ -16,9 +16,9 @@ use crate::errors;
 use crate::hub::{Hub, HubInner};
 use crate::kept::{Anchor, Kept};
 use crate::native::Native;
-use crate::session::Route;
 use crate::program::Program;
 use crate::request::Begun;
+use crate::session::Route;
 use crate::values::Ok as OkValue;
 use crate::wasi;
 

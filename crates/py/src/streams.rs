@@ -133,7 +133,9 @@ struct Once(Option<Settling<Python_>>);
 
 impl Source<Python_> for Once {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<Python_>>>> {
-        let Some(value) = &mut self.0 else { return Poll::Ready(Ok(None)) };
+        let Some(value) = &mut self.0 else {
+            return Poll::Ready(Ok(None));
+        };
         let value = std::task::ready!(value.as_mut().poll(cx));
         self.0 = None;
         Poll::Ready(value.map(|v| Some(Chunk::Values(vec![v]))))

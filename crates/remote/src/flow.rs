@@ -236,7 +236,9 @@ impl Flow {
                 Ok(made) => made,
                 Err(e) => return self.lose(&e),
             };
-            let n = loop_wire::codec::Cursor::new(&made.bytes).unsigned(32).unwrap_or(0);
+            let n = loop_wire::codec::Cursor::new(&made.bytes)
+                .unsigned(32)
+                .unwrap_or(0);
             if n == 0 {
                 continue; // an empty chunk would be the end
             }

@@ -1,6 +1,5 @@
 //! Imports of components, answered by a peer.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
@@ -81,9 +80,12 @@ impl Link {
         let (first, offered) = theirs.offers(&wanted)?;
         match offered.functions.iter().position(|f| f == name) {
             Some(at) => Ok(first + at as u32),
-            None => Err(Failure::new(Code::NoSuchFunction, format!("the peer has no {interface}#{name}"))
-                .with("interface", interface)
-                .with("function", name)),
+            None => Err(Failure::new(
+                Code::NoSuchFunction,
+                format!("the peer has no {interface}#{name}"),
+            )
+            .with("interface", interface)
+            .with("function", name)),
         }
     }
 
@@ -91,7 +93,8 @@ impl Link {
     fn resource(&self, resource: &Resource) -> Option<u32> {
         let all = self.session.theirs()?.exports.iter();
         let mut all = all.flat_map(|i| i.resources.iter().map(move |r| (i, r)));
-        let found = all.position(|(i, r)| **r == *resource.name && loop_wire::serves(&i.name, &resource.interface));
+        let found =
+            all.position(|(i, r)| **r == *resource.name && loop_wire::serves(&i.name, &resource.interface));
         found.map(|n| n as u32)
     }
 
@@ -135,9 +138,9 @@ impl Link {
 /// What went wrong at the peer, as the caller's error.
 fn failed(f: &FuncTy, failure: Failure) -> Error {
     let failure = match failure.code {
-        Code::Provider | Code::BadValue if failure.field("function").is_none() => {
-            failure.with("interface", &*f.interface).with("function", &*f.name)
-        }
+        Code::Provider | Code::BadValue if failure.field("function").is_none() => failure
+            .with("interface", &*f.interface)
+            .with("function", &*f.name),
         _ => failure,
     };
     Error::new(Failed(failure))
@@ -164,7 +167,10 @@ impl Route {
 
     /// Has the calls to come go to another link; those on their way end where they began.
     pub fn set(&self, link: Arc<Link>) {
-        let old = std::mem::replace(&mut *self.link.write().unwrap_or_else(PoisonError::into_inner), link);
+        let old = std::mem::replace(
+            &mut *self.link.write().unwrap_or_else(PoisonError::into_inner),
+            link,
+        );
         drop(old);
     }
 
@@ -224,7 +230,10 @@ impl Handles for LinkHandles {
             Handle::Guest(_) => None,
         };
         let Some(proxy) = proxy.filter(|p| p.link.ptr_eq(&Arc::downgrade(&self.0))) else {
-            let failure = Failure::gone(format!("the {} is of a session that is over", resource.name), false);
+            let failure = Failure::gone(
+                format!("the {} is of a session that is over", resource.name),
+                false,
+            );
             return Err(Error::new(Failed(failure)));
         };
         let mut bytes = lock(&proxy.bytes);

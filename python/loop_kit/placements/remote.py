@@ -29,7 +29,12 @@ async def connect(provider: Provider) -> _remote.Routes:
 
 
 async def bind(
-    routes: _remote.Routes, name: str, *, grant: Mapping[str, Any], config: Mapping[str, Any], budget: float | None
+    routes: _remote.Routes,
+    name: str,
+    *,
+    grant: Mapping[str, Any],
+    config: Mapping[str, Any],
+    budget: float | None,
 ) -> Any:
     """What answers the imports of one link by a remote provider; the arguments are those of `sidecar.bind`."""
     return await routes.bind(name, grant=grant, config=config, budget=budget)

@@ -103,7 +103,7 @@ class Store:
             total += item
         return total
 
-    async def length(self, data: AsyncIterator[bytes]) -> int:
+    async def length(self, data: AsyncIterator[Any]) -> int:
         length = 0
         async for chunk in data:
             length += len(chunk)

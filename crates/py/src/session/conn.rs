@@ -9,21 +9,18 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use loop_remote::Ends;
 use loop_wire::frame::Out;
-use loop_wire::session::{Core, Event, Inbox, Meta, Request};
-use loop_wire::{Code, Failure, Hello, Link};
+use loop_wire::session::{Core, Event, Inbox};
+use loop_wire::{Code, Failure, Hello};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::contract::{Contract, Member};
 use super::failures;
-use super::links::{self, Bound as Bindings, Links};
-use super::pending::WireCall;
+use super::links::Links;
 use super::pumps::{Later, Queue};
 use super::values;
 use crate::hub::{Hub, HubInner, lock};
@@ -55,9 +52,9 @@ pub struct State {
     /// When the next tick is due, and its handle.
     tick: Option<(Instant, Py<PyAny>)>,
     /// What is linked at the peer, by number, until it says so.
-    linking: Vec<(u32, Py<PyAny>)>,
-    reloading: Vec<(u32, Py<PyAny>)>,
-    leaving: bool,
+    pub(super) linking: Vec<(u32, Py<PyAny>)>,
+    pub(super) reloading: Vec<(u32, Py<PyAny>)>,
+    pub(super) leaving: bool,
 }
 
 /// A session with one peer.
@@ -73,11 +70,11 @@ pub struct Wire {
     token: Vec<u8>,
     /// What is exported here, and what of the peer is called.
     pub exports: Option<Py<Contract>>,
-    imports: Option<Py<Contract>>,
+    pub(super) imports: Option<Py<Contract>>,
     /// The numbers of the imported functions at the peer.
-    numbers: OnceLock<Vec<u32>>,
+    pub(super) numbers: OnceLock<Vec<u32>>,
     events: Mutex<Option<Py<PyAny>>>,
-    over: OnceLock<Failure>,
+    pub(super) over: OnceLock<Failure>,
 }
 
 impl Wire {
@@ -89,7 +86,9 @@ impl Wire {
 
     /// Reads once; false where nothing is there, None at the end.
     fn read(state: &mut State) -> IoResult<Option<bool>> {
-        let Some((fd, _)) = &state.fds else { return Ok(Some(false)) };
+        let Some((fd, _)) = &state.fds else {
+            return Ok(Some(false));
+        };
         let fd = fd.as_raw_fd();
         let space: &mut [MaybeUninit<u8>] = state.inbox.space();
         let room = space.len();
@@ -136,7 +135,7 @@ impl Wire {
     }
 
     /// Writes, and watches for room where there is none.
-    fn flush_now(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn flush_now(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (me, py) = (slf.get(), slf.py());
         let written = {
             let mut state = lock(&me.state);
@@ -154,10 +153,12 @@ impl Wire {
         };
         if let (true, Some((_, fd))) = (changed, me.fds()) {
             if done {
-                me.event_loop.call_method1(py, intern!(py, "remove_writer"), (fd,))?;
+                me.event_loop
+                    .call_method1(py, intern!(py, "remove_writer"), (fd,))?;
             } else {
                 let writable = slf.getattr(intern!(py, "_flush"))?;
-                me.event_loop.call_method1(py, intern!(py, "add_writer"), (fd, writable))?;
+                me.event_loop
+                    .call_method1(py, intern!(py, "add_writer"), (fd, writable))?;
             }
         }
         if over {
@@ -238,7 +239,10 @@ impl Wire {
     pub fn imported(&self, interface: &str, name: &str) -> Option<u32> {
         let theirs = self.theirs.get()?;
         let wanted = self.ours.imports.iter().find(|i| i.name == interface)?;
-        let mut all = theirs.exports.iter().flat_map(|i| i.resources.iter().map(move |r| (i, r)));
+        let mut all = theirs
+            .exports
+            .iter()
+            .flat_map(|i| i.resources.iter().map(move |r| (i, r)));
         all.position(|(i, r)| r == name && loop_wire::serves(&i.name, &wanted.name))
             .map(|n| n as u32)
     }
@@ -259,7 +263,10 @@ impl Wire {
         let proven = me.token.is_empty() || same(&me.token, &theirs.token);
         let fits = match proven {
             true => Ok(()),
-            false => Err(Failure::new(Code::Unauthenticated, "the token is not the one that this peer asks for")),
+            false => Err(Failure::new(
+                Code::Unauthenticated,
+                "the token is not the one that this peer asks for",
+            )),
         };
         let fits = fits
             .and_then(|()| theirs.satisfied_by(&me.ours))
@@ -282,21 +289,28 @@ impl Wire {
         let mut numbers = vec![];
         for interface in &me.ours.imports {
             // it was found when the handshake was checked
-            let Ok((first, offered)) = theirs.offers(interface) else { continue };
+            let Ok((first, offered)) = theirs.offers(interface) else {
+                continue;
+            };
             for name in &interface.functions {
                 let at = offered.functions.iter().position(|f| f == name);
                 numbers.push(at.map_or(u32::MAX, |at| first + at as u32));
             }
         }
         let _ = me.numbers.set(numbers);
-        let said = (&theirs.software, &theirs.identity, &theirs.instance, theirs.generation);
+        let said = (
+            &theirs.software,
+            &theirs.identity,
+            &theirs.instance,
+            theirs.generation,
+        );
         let told = me.tell(py, "ready", said);
         let _ = me.theirs.set(theirs);
         told
     }
 
     /// Ends the session: whoever waits is told why.
-    fn end(slf: &Bound<'_, Self>, why: Failure) -> PyResult<()> {
+    pub(super) fn end(slf: &Bound<'_, Self>, why: Failure) -> PyResult<()> {
         let (me, py) = (slf.get(), slf.py());
         if me.over.set(why.clone()).is_err() {
             return Ok(());
@@ -311,10 +325,15 @@ impl Wire {
         };
         if let Some((read, write)) = fds {
             let (r, w) = (read.as_raw_fd(), write.as_ref().unwrap_or(&read).as_raw_fd());
-            let closed = me.event_loop.call_method0(py, intern!(py, "is_closed"))?.is_truthy(py)?;
+            let closed = me
+                .event_loop
+                .call_method0(py, intern!(py, "is_closed"))?
+                .is_truthy(py)?;
             if !closed {
-                me.event_loop.call_method1(py, intern!(py, "remove_reader"), (r,))?;
-                me.event_loop.call_method1(py, intern!(py, "remove_writer"), (w,))?;
+                me.event_loop
+                    .call_method1(py, intern!(py, "remove_reader"), (r,))?;
+                me.event_loop
+                    .call_method1(py, intern!(py, "remove_writer"), (w,))?;
             }
         }
         if let Some((_, tick)) = tick {
@@ -344,10 +363,11 @@ impl Wire {
             state.tick = None;
             let silent = now.duration_since(state.heard);
             let gone = match (state.core.is_open(), state.pinged) {
-                (false, _) => (silent >= HANDSHAKE).then(|| "the peer did not begin a session in time".to_owned()),
-                (true, true) => {
-                    (silent >= idle).then(|| format!("nothing was heard of the peer for {} s", idle.as_secs_f64()))
+                (false, _) => {
+                    (silent >= HANDSHAKE).then(|| "the peer did not begin a session in time".to_owned())
                 }
+                (true, true) => (silent >= idle)
+                    .then(|| format!("nothing was heard of the peer for {} s", idle.as_secs_f64())),
                 (true, false) => {
                     if silent >= idle / 3 {
                         state.pinged = true;
@@ -393,7 +413,9 @@ impl Wire {
         }
         let wait = next.saturating_duration_since(Instant::now()).as_secs_f64();
         let tick = slf.getattr(intern!(py, "_tick"))?;
-        let handle = me.event_loop.call_method1(py, intern!(py, "call_later"), (wait, tick))?;
+        let handle = me
+            .event_loop
+            .call_method1(py, intern!(py, "call_later"), (wait, tick))?;
         lock(&me.state).tick = Some((next, handle));
         Ok(())
     }
@@ -473,7 +495,13 @@ impl Wire {
         }
         for fd in [read, write] {
             // SAFETY: only flags of a descriptor are read and set.
-            let set = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK) };
+            let set = unsafe {
+                libc::fcntl(
+                    fd,
+                    libc::F_SETFL,
+                    libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK,
+                )
+            };
             if set < 0 {
                 return Err(IoError::last_os_error().into());
             }
@@ -516,7 +544,8 @@ impl Wire {
     /// Begins to read.
     fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
         let me = slf.get();
-        me.queue.set(Some(slf.getattr(intern!(slf.py(), "_flush"))?.unbind()));
+        me.queue
+            .set(Some(slf.getattr(intern!(slf.py(), "_flush"))?.unbind()));
         if let Some((read, _)) = me.fds() {
             let readable = slf.getattr(intern!(slf.py(), "_readable"))?;
             me.event_loop
@@ -552,7 +581,10 @@ impl Wire {
                         false,
                         failed.or_else(|| Some(Failure::gone("the peer closed the connection", false))),
                     ),
-                    Err(e) => (false, Some(Failure::gone(format!("the connection broke: {e}"), false))),
+                    Err(e) => (
+                        false,
+                        Some(Failure::gone(format!("the connection broke: {e}"), false)),
+                    ),
                 }
             };
             for event in events {
@@ -582,129 +614,6 @@ impl Wire {
 
     fn _tick(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::on_time(slf)
-    }
-
-    /// Calls function number `index` of the imported contract; awaited, it gives the result. `deadline` in seconds.
-    #[pyo3(signature = (index, args, *, deadline = None, link = 0, trace = None, identity = None))]
-    #[allow(clippy::too_many_arguments)]
-    fn call(
-        slf: &Bound<'_, Self>,
-        index: usize,
-        args: &Bound<'_, PyTuple>,
-        deadline: Option<f64>,
-        link: u32,
-        trace: Option<[u8; 25]>,
-        identity: Option<String>,
-    ) -> PyResult<WireCall> {
-        let (me, py) = (slf.get(), slf.py());
-        if let Some(why) = me.over.get() {
-            return Err(failures::raised(py, &Failure::gone(why.message.clone(), true)));
-        }
-        let contract = me.imports.as_ref().ok_or_else(|| PyRuntimeError::new_err("nothing is imported"))?;
-        let member = contract.get().member(index)?;
-        let function = match me.numbers.get().and_then(|n| n.get(index)) {
-            Some(&number) if number != u32::MAX => number,
-            Some(_) => {
-                let failure = Failure::new(Code::NoSuchFunction, format!("the peer has no {}", member.ty.path()));
-                return Err(failures::raised(py, &failure));
-            }
-            None => return Err(PyRuntimeError::new_err("the handshake is not over")),
-        };
-        let future = me.event_loop.call_method0(py, intern!(py, "create_future"))?;
-        let handles = Arc::new(links::Called { wire: slf.clone().unbind(), link });
-        let mut ends = Ends { invocation: None, handles };
-        let mut message = values::arguments(me, &member.ty, args, &ends)?;
-        let request = Request {
-            function,
-            link,
-            meta: Meta {
-                deadline: deadline.map(|s| Duration::from_secs_f64(s.clamp(0.0, 1e9))),
-                trace,
-                identity: identity.map(Into::into),
-                ..Meta::default()
-            },
-            root: Bytes::from(std::mem::take(&mut message.bytes)),
-            streaming: member.streaming,
-        };
-        let stream = {
-            let mut state = lock(&me.state);
-            let stream = state.core.next_stream();
-            if member.streaming {
-                ends = values::ends(slf, stream, true, ends.handles);
-            }
-            let waiter = Waiter { future: future.clone_ref(py), member, ends: ends.clone() };
-            let now = Instant::now();
-            state.core.call(now, request, waiter)
-        };
-        values::send_rest(me, &ends, &mut message);
-        me.queue.schedule(py);
-        Ok(WireCall::new(slf.clone().unbind(), stream, future))
-    }
-
-    /// Binds a link at the peer; a future.
-    fn link(slf: &Bound<'_, Self>, number: u32, name: String, grant: String, config: String) -> PyResult<Py<PyAny>> {
-        let (me, py) = (slf.get(), slf.py());
-        let future = me.event_loop.call_method0(py, intern!(py, "create_future"))?;
-        let said = {
-            let mut state = lock(&me.state);
-            state.linking.push((number, future.clone_ref(py)));
-            state.core.link(&Link { number, name, grant, config })
-        };
-        said.map_err(|e| failures::raised(py, &e))?;
-        me.queue.schedule(py);
-        Ok(future)
-    }
-
-    fn unlink(slf: &Bound<'_, Self>, number: u32) {
-        lock(&slf.get().state).core.unlink(number);
-        slf.get().queue.schedule(slf.py());
-    }
-
-    /// Serves link `number` (0: calls without a grant) by `targets`, `[(callable | method's name | None, waits), ...]`.
-    fn serve(&self, number: u32, targets: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.links.bind(number, Bindings::of(super::serve::targets_of(targets)?));
-        Ok(())
-    }
-
-    /// Asks the peer to read its code anew; a future.
-    fn reload(slf: &Bound<'_, Self>, number: u32) -> PyResult<Py<PyAny>> {
-        let (me, py) = (slf.get(), slf.py());
-        let future = me.event_loop.call_method0(py, intern!(py, "create_future"))?;
-        let mut state = lock(&me.state);
-        state.reloading.push((number, future.clone_ref(py)));
-        state.core.reload(number);
-        drop(state);
-        me.queue.schedule(py);
-        Ok(future)
-    }
-
-    /// Answers the peer's RELOAD; with an error where it could not be done.
-    #[pyo3(signature = (number, error = None))]
-    fn reloaded(slf: &Bound<'_, Self>, number: u32, error: Option<Bound<'_, PyAny>>) {
-        let failure = error.map(|e| failures::told(slf.py(), &PyErr::from_value(e), "", ""));
-        lock(&slf.get().state).core.reloaded(number, failure);
-        slf.get().queue.schedule(slf.py());
-    }
-
-    /// Leaves: no new calls, and the end once those on their way are over.
-    fn leave(slf: &Bound<'_, Self>, why: &str) -> PyResult<()> {
-        {
-            let mut state = lock(&slf.get().state);
-            state.core.go_away(&Failure::gone(why, true));
-            state.leaving = true;
-        }
-        Self::flush_now(slf)
-    }
-
-    /// Ends the session now.
-    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::end(slf, Failure::gone("the session was closed", true))
-    }
-
-    /// Calls of either side that are not over.
-    #[getter]
-    fn busy(&self) -> usize {
-        lock(&self.state).core.busy()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -40,7 +40,10 @@ impl Contract {
 
     /// The number of a resource, through all interfaces.
     pub fn resource(&self, interface: &str, name: &str) -> Option<u32> {
-        let mut all = self.interfaces.iter().flat_map(|i| i.resources.iter().map(move |r| (i, r)));
+        let mut all = self
+            .interfaces
+            .iter()
+            .flat_map(|i| i.resources.iter().map(move |r| (i, r)));
         all.position(|(i, r)| *i.name == *interface && *r.name == *name)
             .map(|n| n as u32)
     }
@@ -55,13 +58,17 @@ impl Contract {
     fn new(py: Python<'_>, path: PathBuf, names: Vec<String>) -> PyResult<Self> {
         let made = Wit::read(&path).and_then(|wit| {
             let names = if names.is_empty() { wit.interfaces() } else { names };
-            names.iter().map(|name| wit.interface(name)).collect::<Result<Vec<_>, _>>()
+            names
+                .iter()
+                .map(|name| wit.interface(name))
+                .collect::<Result<Vec<_>, _>>()
         });
         let interfaces = made.map_err(|e| errors::of_load(py, &e))?;
         let members = interfaces.iter().flat_map(|i| &i.funcs).map(|ty| {
             Arc::new(Member {
                 streaming: loop_remote::streams(&ty.param_tuple) || loop_remote::streams(&ty.result_tuple),
-                fallible: (ty.result.as_ref()).is_some_and(|t| matches!(t.kind, loop_engine::Kind::Result { .. })),
+                fallible: (ty.result.as_ref())
+                    .is_some_and(|t| matches!(t.kind, loop_engine::Kind::Result { .. })),
                 ty: ty.clone(),
             })
         });
@@ -74,7 +81,11 @@ impl Contract {
         let made = self.interfaces.iter().map(|i| {
             Ok(Interface {
                 name: i.name.to_string(),
-                functions: i.funcs.iter().map(|f| Py::new(py, Function::of(f))).collect::<PyResult<_>>()?,
+                functions: i
+                    .funcs
+                    .iter()
+                    .map(|f| Py::new(py, Function::of(f)))
+                    .collect::<PyResult<_>>()?,
                 resources: i.resources.iter().map(|r| r.name.to_string()).collect(),
             })
         });
@@ -83,7 +94,10 @@ impl Contract {
 
     /// SHA-256 of each interface's contract, by name.
     fn digests(&self) -> Vec<(String, Vec<u8>)> {
-        let digests = self.interfaces.iter().map(|i| (i.name.to_string(), i.digest().to_vec()));
+        let digests = self
+            .interfaces
+            .iter()
+            .map(|i| (i.name.to_string(), i.digest().to_vec()));
         digests.collect()
     }
 }

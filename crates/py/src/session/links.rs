@@ -106,7 +106,10 @@ impl Links {
 
 impl Bound {
     pub fn of(targets: Vec<Option<(Target, bool)>>) -> Self {
-        Bound { targets, handles: Mutex::default() }
+        Bound {
+            targets,
+            handles: Mutex::default(),
+        }
     }
 
     fn remove(&self, handle: &[u8]) -> Option<Py<PyAny>> {
@@ -116,7 +119,10 @@ impl Bound {
 }
 
 fn bad_handle(resource: &Resource) -> Error {
-    let text = format!("no such {}: it was dropped, or belongs to another link", resource.name);
+    let text = format!(
+        "no such {}: it was dropped, or belongs to another link",
+        resource.name
+    );
     Error::new(Failed(Failure::new(Code::BadHandle, text)))
 }
 
@@ -146,10 +152,16 @@ impl Handles for Served {
     }
 
     fn take(&self, resource: &Arc<Resource>, own: bool, bytes: &[u8]) -> Result<Handle> {
-        let id = Cursor::new(bytes).unsigned(64).map_err(|_| bad_handle(resource))?;
+        let id = Cursor::new(bytes)
+            .unsigned(64)
+            .map_err(|_| bad_handle(resource))?;
         let object = Python::attach(|py| {
             let mut handles = lock(&self.0.handles);
-            if own { handles.1.remove(&id) } else { handles.1.get(&id).map(|o| o.clone_ref(py)) }
+            if own {
+                handles.1.remove(&id)
+            } else {
+                handles.1.get(&id).map(|o| o.clone_ref(py))
+            }
         });
         let object = object.ok_or_else(|| bad_handle(resource))?;
         Ok(Handle::Host(Arc::new(PyObjectHandle(object))))
@@ -171,9 +183,8 @@ impl RemoteHandle {
     /// Lets the peer drop the resource. Again is harmless.
     fn drop(&self) {
         let bytes = lock(&self.bytes).take();
-        match bytes {
-            Some(bytes) => self.wire.get().let_go_later(self.link, self.resource, bytes),
-            None => {}
+        if let Some(bytes) = bytes {
+            self.wire.get().let_go_later(self.link, self.resource, bytes)
         }
     }
 

@@ -1,5 +1,6 @@
 //! Sessions on an event loop: providers served and peers called from Python.
 
+mod calls;
 mod conn;
 mod contract;
 pub mod failures;

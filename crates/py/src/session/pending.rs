@@ -18,7 +18,12 @@ pub struct WireCall {
 
 impl WireCall {
     pub fn new(wire: Py<Wire>, stream: u32, future: Py<PyAny>) -> Self {
-        WireCall { wire, stream, future, waiting: None }
+        WireCall {
+            wire,
+            stream,
+            future,
+            waiting: None,
+        }
     }
 }
 
@@ -61,10 +66,15 @@ impl WireCall {
             None if kind.bind(py).is_instance_of::<pyo3::types::PyType>() => kind.call0(py)?,
             None => kind,
         };
-        Err(match error.bind(py).is_instance_of::<pyo3::exceptions::PyBaseException>() {
-            true => PyErr::from_value(error.into_bound(py)),
-            false => PyRuntimeError::new_err("only exceptions can be thrown"),
-        })
+        Err(
+            match error
+                .bind(py)
+                .is_instance_of::<pyo3::exceptions::PyBaseException>()
+            {
+                true => PyErr::from_value(error.into_bound(py)),
+                false => PyRuntimeError::new_err("only exceptions can be thrown"),
+            },
+        )
     }
 
     /// Gives the call up.

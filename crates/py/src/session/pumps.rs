@@ -55,7 +55,9 @@ impl Queue {
         let callback = lock(&self.callback).as_ref().map(|c| c.clone_ref(py));
         if let Some(callback) = callback {
             // a closed loop refuses: nothing will run any more then
-            let _ = self.event_loop.call_method1(py, intern!(py, "call_soon"), (callback,));
+            let _ = self
+                .event_loop
+                .call_method1(py, intern!(py, "call_soon"), (callback,));
         }
     }
 
@@ -72,7 +74,11 @@ impl Queue {
 
     /// Runs a pump as far as it goes, and again whenever it is woken.
     pub fn spawn(self: &Arc<Self>, pump: Pump) {
-        let running = Arc::new(Running { queue: self.clone(), pump: Mutex::new(Some(pump)), woken: AtomicBool::new(true) });
+        let running = Arc::new(Running {
+            queue: self.clone(),
+            pump: Mutex::new(Some(pump)),
+            woken: AtomicBool::new(true),
+        });
         lock(&self.ready).push_back(running);
         Python::attach(|py| self.schedule(py));
     }
@@ -83,9 +89,11 @@ impl Queue {
         let ready = std::mem::take(&mut *lock(&self.ready));
         for running in ready {
             running.woken.store(false, SeqCst);
-            let Some(mut pump) = lock(&running.pump).take() else { continue };
+            let Some(mut pump) = lock(&running.pump).take() else {
+                continue;
+            };
             let waker = Waker::from(running.clone());
-            if let Poll::Pending = pump.as_mut().poll(&mut Context::from_waker(&waker)) {
+            if pump.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
                 *lock(&running.pump) = Some(pump);
             }
         }
@@ -132,7 +140,9 @@ impl Invocation for WireInvocation {
         self.soon();
     }
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
-        lock(&self.wire.get().state).core.poll_write(self.stream, path, cx)
+        lock(&self.wire.get().state)
+            .core
+            .poll_write(self.stream, path, cx)
     }
     fn write(&self, path: &[u32], chunk: Bytes) {
         lock(&self.wire.get().state).core.write(self.stream, path, chunk);

@@ -105,26 +105,47 @@ impl Remote {
     fn offers(&self, py: Python<'_>) -> PyResult<Vec<(String, Vec<String>)>> {
         let session = self.session(py)?;
         let theirs = session.theirs().map(|t| &t.exports[..]).unwrap_or_default();
-        Ok(theirs.iter().map(|i| (i.name.clone(), i.functions.clone())).collect())
+        Ok(theirs
+            .iter()
+            .map(|i| (i.name.clone(), i.functions.clone()))
+            .collect())
     }
 
     /// Binds link `number` at the peer; blocks until it says so. `grant` and `config` are JSON.
     fn link(&self, py: Python<'_>, number: u32, name: String, grant: String, config: String) -> PyResult<()> {
         let session = self.session(py)?;
-        let link = loop_wire::Link { number, name, grant, config };
+        let link = loop_wire::Link {
+            number,
+            name,
+            grant,
+            config,
+        };
         self.wait(py, async move { session.link(link).await })
     }
 
     /// The route of link `number`. `budget`: seconds that a call should take at most.
     #[pyo3(signature = (number, identity, budget = None))]
     fn route(&self, py: Python<'_>, number: u32, identity: &str, budget: Option<f64>) -> PyResult<Route> {
-        let link = Link::new(self.session(py)?, number, Some(identity.into()), self.runtime.clone());
-        Ok(Route(loop_remote::Route::new(link, budget.map(Duration::from_secs_f64))))
+        let link = Link::new(
+            self.session(py)?,
+            number,
+            Some(identity.into()),
+            self.runtime.clone(),
+        );
+        Ok(Route(loop_remote::Route::new(
+            link,
+            budget.map(Duration::from_secs_f64),
+        )))
     }
 
     /// Has a route go to link `number` of this session from now on.
     fn take_over(&self, py: Python<'_>, route: &Route, number: u32, identity: &str) -> PyResult<()> {
-        let link = Link::new(self.session(py)?, number, Some(identity.into()), self.runtime.clone());
+        let link = Link::new(
+            self.session(py)?,
+            number,
+            Some(identity.into()),
+            self.runtime.clone(),
+        );
         route.0.set(link);
         Ok(())
     }

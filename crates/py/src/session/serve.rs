@@ -22,11 +22,24 @@ use crate::link;
 /// Answers a call: at once, or by a task where its provider gives a coroutine.
 pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
     let (me, py) = (wire.get(), wire.py());
-    let Called { stream, function, link, meta, root, at } = called;
+    let Called {
+        stream,
+        function,
+        link,
+        meta,
+        root,
+        at,
+    } = called;
     let began = meta.timed.then(std::time::Instant::now);
-    let member = me.exports.as_ref().and_then(|c| c.get().members.get(function as usize).cloned());
+    let member = me
+        .exports
+        .as_ref()
+        .and_then(|c| c.get().members.get(function as usize).cloned());
     let Some(member) = member else {
-        let failure = Failure::new(Code::NoSuchFunction, format!("there is no function number {function}"));
+        let failure = Failure::new(
+            Code::NoSuchFunction,
+            format!("there is no function number {function}"),
+        );
         return refuse(wire, stream, failure.with("function", function));
     };
     let Some(bound) = me.links.get(link) else {
@@ -34,10 +47,20 @@ pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
             0 => "this provider serves only links with a grant: bind one first".into(),
             _ => format!("link {link} was not bound"),
         };
-        return refuse(wire, stream, Failure::new(Code::NotGranted, text).with("link", link));
+        return refuse(
+            wire,
+            stream,
+            Failure::new(Code::NotGranted, text).with("link", link),
+        );
     };
     let ends = values::ends(wire, stream, member.streaming, Arc::new(Served(bound.clone())));
-    let answer = Answer { stream, member, ends, began, at };
+    let answer = Answer {
+        stream,
+        member,
+        ends,
+        began,
+        at,
+    };
     let args = match values::parameters(py, me, &answer.member.ty, &root, &answer.ends) {
         Ok(args) => args,
         Err(e) => return refuse(wire, stream, values::failed(py, &answer.member.ty, &e)),
@@ -55,7 +78,9 @@ pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
                 Some(this) => {
                     PyTuple::new(py, args).and_then(|args| this.bind(py).call_method1(name.bind(py), args))
                 }
-                None => Err(pyo3::exceptions::PyTypeError::new_err("a method without its object")),
+                None => Err(pyo3::exceptions::PyTypeError::new_err(
+                    "a method without its object",
+                )),
             }
         }
     };
@@ -74,10 +99,16 @@ fn leaves(py: Python<'_>, e: &PyErr) -> bool {
 /// Goes on in a task of its own.
 fn begin(wire: &Bound<'_, Wire>, coroutine: Bound<'_, PyAny>, answer: Answer) -> PyResult<()> {
     let (me, py) = (wire.get(), wire.py());
-    let task = me.event_loop.call_method1(py, intern!(py, "create_task"), (coroutine,))?;
+    let task = me
+        .event_loop
+        .call_method1(py, intern!(py, "create_task"), (coroutine,))?;
     me.links.at_work(answer.stream, task.clone_ref(py));
-    let done = Done { wire: wire.clone().unbind(), answer: std::sync::Mutex::new(Some(answer)) };
-    task.call_method1(py, intern!(py, "add_done_callback"), (Py::new(py, done)?,)).map(drop)
+    let done = Done {
+        wire: wire.clone().unbind(),
+        answer: std::sync::Mutex::new(Some(answer)),
+    };
+    task.call_method1(py, intern!(py, "add_done_callback"), (Py::new(py, done)?,))
+        .map(drop)
 }
 
 /// A call that is being answered.
@@ -127,7 +158,9 @@ struct Done {
 impl Done {
     fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let wire = self.wire.bind(task.py());
-        let Some(answer) = lock(&self.answer).take() else { return Ok(()) };
+        let Some(answer) = lock(&self.answer).take() else {
+            return Ok(());
+        };
         wire.get().links.done(answer.stream);
         match task.call_method0(intern!(task.py(), "result")) {
             Err(e) if leaves(task.py(), &e) => return Err(e),
@@ -139,7 +172,9 @@ impl Done {
 }
 
 fn refuse(wire: &Bound<'_, Wire>, stream: u32, failure: Failure) -> PyResult<()> {
-    lock(&wire.get().state).core.respond(stream, Err(failure), None, false);
+    lock(&wire.get().state)
+        .core
+        .respond(stream, Err(failure), None, false);
     Ok(())
 }
 

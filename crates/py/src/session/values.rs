@@ -25,12 +25,25 @@ use crate::values::Ok as OkValue;
 pub fn arguments(wire: &Wire, f: &FuncTy, args: &Bound<'_, PyTuple>, ends: &Ends) -> PyResult<Message> {
     let py = args.py();
     if args.len() != f.params.len() {
-        let text = format!("{} takes {} arguments, got {}", f.path(), f.params.len(), args.len());
+        let text = format!(
+            "{} takes {} arguments, got {}",
+            f.path(),
+            f.params.len(),
+            args.len()
+        );
         let count = f.params.len().to_string();
         return Err(errors::raise(
             py,
             "ArgumentError",
-            (text, &*f.interface, &*f.name, "", "", count, args.len().to_string()),
+            (
+                text,
+                &*f.interface,
+                &*f.name,
+                "",
+                "",
+                count,
+                args.len().to_string(),
+            ),
         ));
     }
     hub::within(&wire.hub, || {
@@ -62,15 +75,36 @@ fn bad_argument(py: Python<'_>, f: &FuncTy, e: &Error) -> PyErr {
     };
     let digits = m.path.find(|c: char| !c.is_ascii_digit()).unwrap_or(m.path.len());
     let (number, path) = m.path.split_at(digits);
-    let parameter = number.parse().ok().and_then(|i: usize| f.params.get(i)).map_or("", |(n, _)| n);
-    let m = Mismatch { path: path.into(), ..m.clone() };
+    let parameter = number
+        .parse()
+        .ok()
+        .and_then(|i: usize| f.params.get(i))
+        .map_or("", |(n, _)| n);
+    let m = Mismatch {
+        path: path.into(),
+        ..m.clone()
+    };
     let text = format!("{}: parameter `{parameter}`: {m}", f.path());
-    let args = (text, &*f.interface, &*f.name, parameter, path, &m.expected, &m.got);
+    let args = (
+        text,
+        &*f.interface,
+        &*f.name,
+        parameter,
+        path,
+        &m.expected,
+        &m.got,
+    );
     errors::raise(py, "ArgumentError", args)
 }
 
 /// The arguments that bytes are.
-pub fn parameters(py: Python<'_>, wire: &Wire, f: &FuncTy, root: &Bytes, ends: &Ends) -> Result<Vec<Py<PyAny>>, Error> {
+pub fn parameters(
+    py: Python<'_>,
+    wire: &Wire,
+    f: &FuncTy,
+    root: &Bytes,
+    ends: &Ends,
+) -> Result<Vec<Py<PyAny>>, Error> {
     hub::within(&wire.hub, || {
         let values = receive(&f.param_tuple, root, ends)?;
         let made = values.iter().zip(&f.params).map(|(v, (_, t))| object(py, t, v));
@@ -83,13 +117,20 @@ fn object(py: Python<'_>, t: &loop_engine::TyRef, v: &Value) -> Result<Py<PyAny>
 }
 
 /// The bytes of what a provider gave for `member`'s result.
-pub fn result(wire: &Wire, member: &Member, value: Option<Bound<'_, PyAny>>, ends: &Ends) -> Result<Message, Error> {
+pub fn result(
+    wire: &Wire,
+    member: &Member,
+    value: Option<Bound<'_, PyAny>>,
+    ends: &Ends,
+) -> Result<Message, Error> {
     let (Some(t), Some(value)) = (&member.ty.result, value) else {
         return Ok(Message::default());
     };
     hub::within(&wire.hub, || {
         let made = Encoded::enter(|cx| Encoded::all(cx, 1, |_| convert::<Python_, Encoded>(cx, t, &value)))?;
-        made.into_iter().next().map_or_else(|| Ok(Message::default()), |v| v.finish(ends))
+        made.into_iter()
+            .next()
+            .map_or_else(|| Ok(Message::default()), |v| v.finish(ends))
     })
 }
 
@@ -137,7 +178,12 @@ pub fn failed(py: Python<'_>, f: &FuncTy, e: &Error) -> Failure {
 }
 
 /// The other side of an invocation; with channels where its types have any.
-pub fn ends(wire: &Bound<'_, Wire>, stream: u32, streaming: bool, handles: Arc<dyn loop_remote::Handles>) -> Ends {
+pub fn ends(
+    wire: &Bound<'_, Wire>,
+    stream: u32,
+    streaming: bool,
+    handles: Arc<dyn loop_remote::Handles>,
+) -> Ends {
     let invocation = streaming.then(|| {
         let made: Arc<dyn loop_remote::Invocation> = Arc::new(WireInvocation {
             wire: wire.clone().unbind(),
@@ -157,7 +203,10 @@ pub fn send_rest(wire: &Wire, ends: &Ends, message: &mut Message) {
     }
     let (queue, hub) = (wire.queue.clone(), wire.hub.clone());
     let spawn: Arc<dyn Fn(Pump) + Send + Sync> = Arc::new(move |pump| {
-        queue.spawn(Box::pin(Hubbed { hub: hub.clone(), pump }));
+        queue.spawn(Box::pin(Hubbed {
+            hub: hub.clone(),
+            pump,
+        }));
     });
     follow(ends, &[], pending, &spawn);
 }

@@ -139,7 +139,8 @@ impl LaneDriver {
             if written && finished && !more && !self.shut && self.shutdown(cx) {
                 continue;
             }
-            if !moved && !(written && more) {
+            let goes_on = moved || (written && more);
+            if !goes_on {
                 return Poll::Pending;
             }
         }

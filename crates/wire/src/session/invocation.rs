@@ -15,9 +15,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::core::{Called, Core, Event, Times};
-use super::driver::{
-    Answer, Guard, HANDSHAKE, Handler, Inner, Reply, Session, Slot, TURNS, UNREAD, lock, stopwatch,
-};
+use super::driver::{Guard, HANDSHAKE, Inner, Session, Slot, TURNS, UNREAD, lock, stopwatch};
+use super::handler::{Answer, Handler, Reply};
 use super::inbox::Inbox;
 use super::lane::{Lane, fail};
 use crate::failure::{Code, Failure};

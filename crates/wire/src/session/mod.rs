@@ -3,6 +3,7 @@
 mod channel;
 mod core;
 pub(crate) mod driver;
+mod handler;
 mod inbox;
 mod invocation;
 pub(crate) mod lane;
@@ -11,6 +12,7 @@ mod native;
 mod tests;
 
 pub use self::core::{Called, Core, Event, Meta, Request, Times};
-pub use self::driver::{Answer, Driver, Handler, Io, Nothing, Pending, Reply, Session};
+pub use self::driver::{Driver, Pending, Session};
+pub use self::handler::{Answer, Handler, Io, Nothing, Reply};
 pub use self::inbox::Inbox;
 pub use self::native::{accept_native, connect_native};

@@ -7,7 +7,8 @@ use futures::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::core::{Carries, Core, Request};
-use super::driver::{Driver, Guard, Handler, Inner, Session, Slot};
+use super::driver::{Driver, Guard, Inner, Session, Slot};
+use super::handler::Handler;
 use super::invocation::{LaneDriver, NativeLane, Server};
 use super::lane::{Begun, Way};
 use crate::failure::Failure;

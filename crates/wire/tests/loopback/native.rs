@@ -20,9 +20,10 @@ async fn pair(address: &str, options: &Options) -> (Arc<dyn Native>, Arc<dyn Nat
         .await
         .unwrap();
     let at = listener.addresses().remove(0);
+    let options = Options::default();
     let (theirs, ours) = futures::join!(
         async { listener.accept().await.unwrap().unwrap().await.unwrap() },
-        transport::connect(&at, &Options::default())
+        transport::connect(&at, &options)
     );
     match (ours.unwrap(), theirs) {
         (Connection::Native(ours, _), Connection::Native(theirs, _)) => {

@@ -44,7 +44,8 @@ fn parse(bytes: &[u8], header: bool) -> Frames {
     let mut from = Cursor::new(bytes);
     if header {
         assert_eq!(from.byte(), Ok(0));
-        (from.string().unwrap(), from.string().unwrap());
+        from.string().unwrap();
+        from.string().unwrap();
     }
     let mut frames = vec![];
     while !from.rest().is_empty() {

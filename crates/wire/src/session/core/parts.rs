@@ -1,0 +1,111 @@
+//! Messages that are longer than a frame, written in parts, one of each stream in turn.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{Core, channel_wakers};
+use crate::codec::put_unsigned;
+use crate::frame::{FRAME, kind};
+
+/// Bytes of frames that are made ready before they are asked for.
+const AHEAD: usize = 512 << 10;
+
+/// A message that is written in parts.
+pub(super) struct Part {
+    pub(super) kind: u8,
+    /// What comes before `body` and is not written yet.
+    pub(super) head: Vec<u8>,
+    pub(super) body: Bytes,
+    pub(super) begun: bool,
+    /// Of DATA: whose credit it uses.
+    pub(super) path: Option<Box<[u32]>>,
+}
+
+impl<U> Core<U> {
+    pub(in crate::session) fn send_parts(
+        &mut self,
+        stream: u32,
+        kind: u8,
+        head: Vec<u8>,
+        body: Bytes,
+        path: Option<Box<[u32]>>,
+    ) {
+        let part = Part {
+            kind,
+            head,
+            body,
+            begun: false,
+            path,
+        };
+        match self.sending.iter_mut().find(|(s, _)| *s == stream) {
+            Some((_, parts)) => parts.push_back(part),
+            None => self.sending.push_back((stream, VecDeque::from([part]))),
+        }
+    }
+
+    /// Whether a message of that channel, or anything before it, is not written yet.
+    pub(in crate::session) fn is_sending(&self, stream: u32) -> bool {
+        self.sending.iter().any(|(s, _)| *s == stream)
+    }
+
+    /// Moves parts of long messages to the output, one of each stream in turn.
+    pub(super) fn pump(&mut self) {
+        let mut stuck = 0;
+        while self.out.len() < AHEAD && stuck < self.sending.len() {
+            let Some((stream, mut parts)) = self.sending.pop_front() else {
+                return;
+            };
+            let moved = match parts.front_mut() {
+                // given up meanwhile: what has begun must be ended all the same, or the peer waits for the rest
+                Some(part) => self.send_part(stream, part),
+                None => continue,
+            };
+            if parts.front().is_some_and(|p| p.body.is_empty() && p.begun) {
+                parts.pop_front();
+                if let Some(open) = self.open.get_mut(&stream) {
+                    channel_wakers(&open.channels);
+                }
+            }
+            stuck = if moved { 0 } else { stuck + 1 };
+            if !parts.is_empty() {
+                self.sending.push_back((stream, parts));
+            }
+        }
+    }
+
+    fn send_part(&mut self, stream: u32, part: &mut Part) -> bool {
+        let most = match part.kind {
+            kind::RESULT => FRAME as u64,
+            _ => self.credit.min(FRAME as u64),
+        };
+        let most = match &part.path {
+            Some(path) => most.min(self.channel_credit(stream, path).unwrap_or(FRAME as u32).into()),
+            None => most,
+        };
+        let total = part.head.len() + part.body.len();
+        let whole = !part.begun && total as u64 <= most;
+        let mut head = vec![];
+        if !part.begun && !whole {
+            put_unsigned(&mut head, total as u64);
+        }
+        if most <= (head.len() + part.head.len()) as u64 && !whole {
+            return false; // not enough credit yet
+        }
+        head.append(&mut part.head);
+        let body = part
+            .body
+            .split_to(part.body.len().min(most as usize - head.len()));
+        let n = head.len() + body.len();
+        part.begun = true;
+        let more = if part.body.is_empty() { 0 } else { kind::MORE };
+        self.out.frame_of(part.kind | more, stream, &head, body);
+        if part.kind != kind::RESULT {
+            self.credit = self.credit.saturating_sub(n as u64);
+        }
+        if let Some(path) = &part.path {
+            self.spend_channel(stream, path, n as u32);
+        }
+        true
+    }
+}
