@@ -25,6 +25,8 @@ use crate::hello::{Hello, Link};
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes that the peer leaves unread before it is listened to no longer.
 pub(crate) const UNREAD: usize = 64 << 20;
+/// Time for the last words on a control stream to arrive.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Turns of reading and writing before other tasks get theirs.
 pub(crate) const TURNS: usize = 16;
 
@@ -178,10 +180,17 @@ impl Inner {
         self.leaving.load(Relaxed) || self.closing.load(Relaxed) || self.dead.get().is_some()
     }
 
+    /// An invocation on a lane counts no more, though the peer may have to end its direction.
+    pub(crate) fn lane_parted(&self, ours: bool) {
+        if let Some(lanes) = self.lanes.as_ref().filter(|_| !ours) {
+            lanes.served();
+        }
+    }
+
     /// A lane is over.
-    pub(crate) fn lane_over(&self, number: u32, ours: bool) {
+    pub(crate) fn lane_over(&self, number: u32) {
         let Some(lanes) = &self.lanes else { return };
-        lanes.remove(number, ours);
+        lanes.remove(number);
         if !self.leaving.load(Relaxed) || !lanes.is_idle() {
             return;
         }
@@ -343,6 +352,7 @@ impl Session {
             heard: Instant::now(),
             pinged: false,
             sleep: None,
+            farewell: None,
             ending: None,
         };
         (session, driver)
@@ -668,6 +678,7 @@ pub struct Driver<S> {
     heard: Instant,
     pinged: bool,
     sleep: Option<Pin<Box<Sleep>>>,
+    farewell: Option<Pin<Box<Sleep>>>,
     /// It is over as soon as what is left is written.
     ending: Option<Failure>,
 }
@@ -701,8 +712,8 @@ impl<S: Io> Driver<S> {
                     self.ending = self.leaves();
                 }
                 if self.ending.is_some() {
-                    // a native connection is closed at once, and would lose what is on its way
-                    if self.inner.lanes.is_some() && Pin::new(&mut self.io).poll_shutdown(cx).is_pending() {
+                    // a native connection is closed soon, and would lose what is on its way
+                    if self.inner.lanes.is_some() && self.farewell(cx).is_pending() {
                         return Ok(None);
                     }
                     return Ok(self.ending.take());
@@ -714,6 +725,15 @@ impl<S: Io> Driver<S> {
         }
         cx.waker().wake_by_ref();
         Ok(None)
+    }
+
+    /// Ends the control stream, and waits for some time until the peer has all of it.
+    fn farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if Pin::new(&mut self.io).poll_shutdown(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let sleep = || Box::pin(tokio::time::sleep(FAREWELL));
+        self.farewell.get_or_insert_with(sleep).as_mut().poll(cx)
     }
 
     /// Why this side ends the session now, if it does.
