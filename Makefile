@@ -17,7 +17,7 @@ export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME
 
 # What the wheel is built from.
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
-	-type f -not -path '*/tests/*' -not -path 'crates/fuzz/*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
+	-type f -not -path '*/tests/*' -not -path 'crates/fuzz*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
 
 .PHONY: help setup run test lint format bench conformance fuzz soak wheel wit lock clean own-target FORCE
 
@@ -118,7 +118,8 @@ own-target:
 	@mkdir -p $(CARGO_TARGET_DIR); owner=$(CARGO_TARGET_DIR)/checkout; \
 	if [ "$$(cat "$$owner" 2>/dev/null)" != '$(CURDIR)' ]; then \
 	  for profile in dev release; do \
-	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-fuzz -p loop-native -p loop-py -p loop-wire; \
+	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-fuzz -p loop-fuzz-wire \
+	      -p loop-native -p loop-py -p loop-wire; \
 	  done; \
 	  echo '$(CURDIR)' > "$$owner"; \
 	fi

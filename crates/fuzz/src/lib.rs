@@ -14,6 +14,7 @@ mod types;
 mod values;
 
 pub use link::link;
+pub use loop_fuzz_wire::{Counting, session};
 pub use memory::memory;
 pub use text::text;
 pub use transfer::values;
@@ -22,9 +23,10 @@ pub use transfer::values;
 pub type Oracle = fn(&[u8]);
 
 /// Every oracle by the name of its target in `fuzz/`.
-pub const ORACLES: [(&str, Oracle); 4] = [
+pub const ORACLES: [(&str, Oracle); 5] = [
     ("values", values),
     ("memory", memory),
     ("text", text),
     ("link", link),
+    ("session", session),
 ];

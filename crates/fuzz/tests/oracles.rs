@@ -6,6 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use loop_fuzz::ORACLES;
 
+#[global_allocator]
+static MEMORY: loop_fuzz::Counting = loop_fuzz::Counting;
+
 /// Inputs of each oracle, and the time after which it has had enough.
 const COUNT: u64 = 20_000;
 const TIME: Duration = Duration::from_secs(8);
@@ -28,6 +31,11 @@ fn text_reads_back() {
 #[test]
 fn link_survives_what_is_no_component() {
     run("link");
+}
+
+#[test]
+fn session_survives_what_no_peer_says() {
+    run("session");
 }
 
 /// Where the input at work is kept: it is still there after a crash.

@@ -9,6 +9,7 @@ mod failure;
 pub mod frame;
 mod hello;
 pub mod plain;
+mod replay;
 mod serve;
 pub mod session;
 pub mod transport;

@@ -1,22 +1,21 @@
 //! Serving whoever connects: sessions here, everything else where it belongs.
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
 use crate::address::Address;
 use crate::failure::{Code, Failure};
 use crate::frame::PREFACE;
 use crate::hello::{Hello, Link};
+use crate::replay::Replay;
 use crate::session::{Called, Handler, Reply, Session, accept_native};
 use crate::transport::{BoxIo, Connection, Incoming, Listener, Native, Peer, Token};
 
@@ -55,7 +54,7 @@ pub struct Bounds {
     pub connections: usize,
     /// Of these, such as have not begun a session or an invocation.
     pub handshakes: usize,
-    /// Time until the first byte, with all that the transport says before.
+    /// Time until a session or an invocation has begun, with all that the transport says before.
     pub handshake: Duration,
 }
 
@@ -151,7 +150,7 @@ impl Handler for Guarded {
 pub fn serve(listener: Listener, service: Service) -> Server {
     let (stop, stopping) = watch::channel(false);
     let shared = Arc::new(Shared {
-        sessions: Mutex::default(),
+        sessions: Mutex::new(Some(HashMap::new())),
         next: AtomicU64::new(0),
         service,
     });
@@ -172,13 +171,14 @@ pub struct Server {
 }
 
 struct Shared {
-    sessions: Mutex<HashMap<u64, Session>>,
+    /// None once it is being closed.
+    sessions: Mutex<Option<HashMap<u64, Session>>>,
     next: AtomicU64,
     service: Service,
 }
 
 impl Shared {
-    fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Session>> {
+    fn sessions(&self) -> MutexGuard<'_, Option<HashMap<u64, Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,8 +191,9 @@ impl Server {
 
     /// The sessions that have begun.
     pub fn sessions(&self) -> Vec<Session> {
-        let begun = |s: &&Session| s.theirs().is_some();
-        self.shared.sessions().values().filter(begun).cloned().collect()
+        let sessions = self.shared.sessions();
+        let all = sessions.iter().flat_map(HashMap::values);
+        all.filter(|s| s.theirs().is_some()).cloned().collect()
     }
 
     /// Waits until no more connections can come and those that are there have ended, as with `stdio:`.
@@ -202,20 +203,20 @@ impl Server {
         (&mut self.task).await.unwrap_or(Ok(()))
     }
 
-    /// Takes no more connections, lets the calls of sessions end within `grace`, and closes what is left.
-    pub async fn close(self, grace: Duration) {
+    /// Takes no more connections, lets the calls of sessions and of plain mode end within `grace`, and cuts what is
+    /// left.
+    pub async fn close(mut self, grace: Duration) {
+        let sessions = self.shared.sessions().take().unwrap_or_default();
         let _ = self.stop.send(true);
         let why = Failure::gone("the provider is leaving", true);
-        let sessions: Vec<_> = std::mem::take(&mut *self.shared.sessions())
-            .into_values()
-            .collect();
-        let left = join_all(sessions.iter().map(|session| async {
+        let left = join_all(sessions.values().map(|session| async {
             match session.theirs() {
                 Some(_) => session.leave(&why).await,
                 None => session.close(),
             }
         }));
-        let _ = tokio::time::timeout(grace, left).await;
+        let task = &mut self.task;
+        let _ = tokio::time::timeout(grace, futures::future::join(left, task)).await;
     }
 }
 
@@ -235,6 +236,7 @@ async fn accept(
     let connections = Arc::new(Semaphore::new(bounds.connections));
     let handshakes = Arc::new(Semaphore::new(bounds.handshakes));
     let mut tasks = JoinSet::new();
+    let told = stopping.clone();
     let mut next = async || {
         let places = [&connections, &handshakes].map(|s| s.clone().acquire_owned());
         let places = futures::future::try_join_all(places).await;
@@ -246,7 +248,7 @@ async fn accept(
             Some(_) = tasks.join_next() => {}
             taken = next() => match taken {
                 Ok(Some((incoming, places))) => {
-                    tasks.spawn(connection(incoming, shared.clone(), places));
+                    tasks.spawn(connection(incoming, shared.clone(), places, told.clone()));
                 }
                 Ok(None) => break Ok(()),
                 Err(failure) => break Err(failure),
@@ -259,12 +261,20 @@ async fn accept(
 }
 
 /// One connection from its first byte to its last.
-async fn connection(incoming: Incoming, shared: Arc<Shared>, mut places: Vec<OwnedSemaphorePermit>) {
+async fn connection(
+    incoming: Incoming,
+    shared: Arc<Shared>,
+    mut places: Vec<OwnedSemaphorePermit>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let service = &shared.service;
-    let began = tokio::time::timeout(service.bounds.handshake, begin(incoming)).await;
-    let late = || Failure::gone("the peer did not begin in time", false);
-    let task = match began.unwrap_or_else(|_| Err(late())) {
-        Ok(Begun::Session(io, peer)) => return session(io, peer, &shared, places).await,
+    let until = Instant::now() + service.bounds.handshake;
+    let began = tokio::select! {
+        began = timeout_at(until, begin(incoming)) => began.unwrap_or_else(|_| Err(late())),
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
+    let task = match began {
+        Ok(Begun::Session(io, peer)) => return session(io, peer, &shared, places, until).await,
         Ok(Begun::Plain(io, peer)) if service.token.is_none() || peer.certificate.is_some() => {
             let refusal = format!("{}: plain mode is not served", peer.address);
             service
@@ -279,7 +289,9 @@ async fn connection(incoming: Incoming, shared: Arc<Shared>, mut places: Vec<Own
                 peer.address
             ),
         )),
-        Ok(Begun::Native(native, peer)) => return native_session(native, peer, &shared, places).await,
+        Ok(Begun::Native(native, peer)) => {
+            return native_session(native, peer, &shared, places, until, stopping).await;
+        }
         Err(failure) => Err(failure),
     };
     // the place among the handshakes
@@ -290,10 +302,10 @@ async fn connection(incoming: Incoming, shared: Arc<Shared>, mut places: Vec<Own
     }
 }
 
-async fn session(io: Replay, peer: Peer, shared: &Shared, places: Vec<OwnedSemaphorePermit>) {
+async fn session(io: Replay, peer: Peer, shared: &Shared, places: Vec<OwnedSemaphorePermit>, until: Instant) {
     let handler = guarded(peer, shared);
     let (session, driver) = Session::accept(io, shared.service.hello.clone(), handler);
-    drive(session, driver, shared, places).await;
+    drive(session, driver, shared, places, until).await;
 }
 
 /// A session of a transport that multiplexes by itself, whose control stream has not been opened yet.
@@ -302,13 +314,16 @@ async fn native_session(
     peer: Peer,
     shared: &Shared,
     places: Vec<OwnedSemaphorePermit>,
+    until: Instant,
+    mut stopping: watch::Receiver<bool>,
 ) {
     let (hello, handler) = (shared.service.hello.clone(), guarded(peer, shared));
-    let begun = accept_native(native.into(), hello, handler);
-    let begun = tokio::time::timeout(shared.service.bounds.handshake, begun).await;
-    let late = || Failure::gone("the peer did not begin in time", false);
+    let begun = tokio::select! {
+        begun = timeout_at(until, accept_native(native.into(), hello, handler)) => begun,
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
     match begun.unwrap_or_else(|_| Err(late())) {
-        Ok((session, driver)) => drive(session, driver, shared, places).await,
+        Ok((session, driver)) => drive(session, driver, shared, places, until).await,
         Err(failure) => shared.service.others.refused(&failure),
     }
 }
@@ -326,19 +341,35 @@ async fn drive(
     driver: impl Future<Output = Failure>,
     shared: &Shared,
     mut places: Vec<OwnedSemaphorePermit>,
+    until: Instant,
 ) {
     let id = shared.next.fetch_add(1, Relaxed);
-    shared.sessions().insert(id, session.clone());
+    match &mut *shared.sessions() {
+        Some(sessions) => sessions.insert(id, session.clone()),
+        None => return,
+    };
     let greeted = async {
-        let ready = session.ready().await;
+        let ready = timeout_at(until, session.ready()).await;
         places.truncate(1);
-        ready.map(drop)
+        match ready {
+            Ok(ready) => ready.map(drop),
+            Err(_) => {
+                session.close();
+                Err(late())
+            }
+        }
     };
     let (_, ready) = tokio::join!(driver, greeted);
-    shared.sessions().remove(&id);
+    if let Some(sessions) = &mut *shared.sessions() {
+        sessions.remove(&id);
+    }
     if let Err(failure) = ready {
         shared.service.others.refused(&failure);
     }
+}
+
+fn late() -> Failure {
+    Failure::gone("the peer did not begin in time", false)
 }
 
 enum Begun {
@@ -371,58 +402,5 @@ async fn begin(incoming: Incoming) -> Result<Begun, Failure> {
             false,
         )),
         Err(e) => Err(Failure::gone(format!("{}: {e}", peer.address), false)),
-    }
-}
-
-/// A connection whose first byte was read and is read again.
-struct Replay {
-    first: Option<u8>,
-    io: BoxIo,
-}
-
-impl AsyncRead for Replay {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        to: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(first) = self.first.take_if(|_| to.remaining() > 0) {
-            to.put_slice(&[first]);
-            // what followed may be there; if not, the byte alone is an answer
-            if to.remaining() > 0
-                && let Poll::Ready(r) = Pin::new(&mut self.io).poll_read(cx, to)
-            {
-                r?;
-            }
-            return Poll::Ready(Ok(()));
-        }
-        ready!(Pin::new(&mut self.io).poll_read(cx, to))?;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replay {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, from)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        from: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, from)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -296,6 +296,11 @@ impl<U> Core<U> {
         self.out.is_empty() && self.sending.is_empty()
     }
 
+    /// Bytes that wait for [`Self::take`].
+    pub fn unwritten(&self) -> usize {
+        self.out.len()
+    }
+
     /// Whether the handshake is over.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
@@ -818,10 +823,10 @@ impl<U> Core<U> {
     /// left to be written, which says why.
     pub fn event(&mut self, inbox: &mut Inbox) -> Result<Option<Event<U>>, Failure> {
         loop {
-            let Some(arrived) = inbox.frame()? else {
+            let Some(arrived) = inbox.frame().map_err(broken)? else {
                 return Ok(None);
             };
-            if let Some(event) = self.arrived(arrived)? {
+            if let Some(event) = self.arrived(arrived).map_err(broken)? {
                 return Ok(Some(event));
             }
         }
@@ -1073,6 +1078,17 @@ impl<U> Core<U> {
             root: payload,
             at,
         })))
+    }
+}
+
+/// A frame that cannot be read breaks the rules; values are for others to judge.
+fn broken(failure: Failure) -> Failure {
+    match failure.code {
+        Code::BadValue if failure.field("cause").is_some() => Failure {
+            code: Code::Protocol,
+            ..failure
+        },
+        _ => failure,
     }
 }
 

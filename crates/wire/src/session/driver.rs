@@ -354,6 +354,7 @@ impl Session {
             sleep: None,
             farewell: None,
             ending: None,
+            lost: false,
         };
         (session, driver)
     }
@@ -681,6 +682,8 @@ pub struct Driver<S> {
     farewell: Option<Pin<Box<Sleep>>>,
     /// It is over as soon as what is left is written.
     ending: Option<Failure>,
+    /// It is over, whatever is left.
+    lost: bool,
 }
 
 impl<S: Io> Future for Driver<S> {
@@ -694,6 +697,10 @@ impl<S: Io> Future for Driver<S> {
             Ok(None) => return Poll::Pending,
             Err(e) => Failure::gone(format!("the connection broke: {e}"), false),
         };
+        // some transports tell their end apart from a break; only native ones wait for it, and have done so
+        if me.inner.lanes.is_none() {
+            let _ = Pin::new(&mut me.io).poll_shutdown(cx);
+        }
         me.end(&why);
         Poll::Ready(why)
     }
@@ -704,6 +711,9 @@ impl<S: Io> Driver<S> {
         for _ in 0..TURNS {
             let read = self.ending.is_none() && self.read(cx)?;
             if self.time(cx) {
+                if self.lost {
+                    return Ok(self.ending.take());
+                }
                 continue;
             }
             if self.write(cx)? {
@@ -748,7 +758,8 @@ impl<S: Io> Driver<S> {
 
     /// Reads once and deals with what came; false where there is nothing.
     fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
-        if self.writing.len() > UNREAD {
+        // what is written now, and what waits behind it
+        if !self.writing.is_empty() && self.writing.len() + self.inner.core().unwritten() > UNREAD {
             return Ok(false);
         }
         let mut buffer = ReadBuf::uninit(self.inbox.space());
@@ -763,18 +774,22 @@ impl<S: Io> Driver<S> {
         }
         // SAFETY: that many bytes were filled.
         unsafe { self.inbox.filled(n) };
-        self.heard = Instant::now();
-        self.pinged = false;
-        let failed = {
+        let (failed, open) = {
             let mut core = self.inner.core();
-            loop {
+            let failed = loop {
                 match core.event(&mut self.inbox) {
                     Ok(Some(event)) => self.batch.push(event),
                     Ok(None) => break None,
                     Err(failure) => break Some(failure),
                 }
-            }
+            };
+            (failed, core.is_open())
         };
+        // the time of the handshake is not prolonged byte by byte
+        if open {
+            self.heard = Instant::now();
+            self.pinged = false;
+        }
         self.deal();
         if let Some(failure) = failed {
             let mut core = self.inner.core();
@@ -952,14 +967,15 @@ impl<S: Io> Driver<S> {
         }
         self.batch = self.inner.core().expire(now);
         self.deal();
-        if now >= alive && self.ending.is_none() {
-            if !open {
-                self.ending = Some(Failure::gone("the peer did not begin a session in time", false));
-            } else if self.pinged {
-                self.ending = Some(Failure::gone(
-                    format!("nothing was heard of the peer for {} s", self.idle.as_secs_f64()),
-                    false,
-                ));
+        if now >= alive {
+            // whoever is silent is not waited for to take what is left
+            self.lost = self.ending.is_some() || self.pinged || !open;
+            if self.lost {
+                let silent = self.idle.as_secs_f64();
+                self.ending.get_or_insert_with(|| match open {
+                    false => Failure::gone("the peer did not begin a session in time", false),
+                    true => Failure::gone(format!("nothing was heard of the peer for {silent} s"), false),
+                });
             } else {
                 self.pinged = true;
                 self.inner.core().ping([0; 8]);

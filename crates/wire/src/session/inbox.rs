@@ -13,6 +13,8 @@ use crate::frame::{BIG, FRAME, HEADER, Header, PREFACE, kind};
 const BLOCK: usize = 64 << 10;
 /// What the first frame of a long message must show before the rest is read: its size, and the path of DATA.
 const SHOWN: usize = 10 + 1 + 32 * 5;
+/// Unfinished messages at once; a peer has no more than its calls, each way.
+const UNFINISHED: usize = 4096;
 /// Bytes of unfinished messages together.
 const GATHERED: usize = 256 << 20;
 
@@ -200,6 +202,11 @@ impl Inbox {
             let bytes = std::mem::take(&mut partial.bytes);
             self.begin(header, bytes, header.length);
             return Ok(true);
+        }
+        if self.partial.len() >= UNFINISHED {
+            return Err(Failure::protocol(format!(
+                "more than {UNFINISHED} unfinished messages"
+            )));
         }
         let payload = &self.buffer[HEADER..];
         if payload.len() < header.length.min(SHOWN) {

@@ -112,7 +112,7 @@ impl Options {
         let add = match (secret, known) {
             (true, true) => return Ok(()),
             (true, false) => "a token, or tls.require_client with tls.authorities",
-            (false, _) if bare && self.tls.is_some() => "an `s`: wss:",
+            (false, _) if bare && self.tls.is_some() => "TLS, by wss:",
             (false, true) => "tls.certificate and tls.key",
             (false, false) => {
                 "tls.certificate and tls.key, and a token or tls.require_client with tls.authorities"

@@ -1,5 +1,7 @@
 //! Certificates of a test's own authority.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use loop_wire::transport::{Pem, Tls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
@@ -11,9 +13,10 @@ pub struct Authority {
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "test authority");
+        // authorities are told apart by name
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test authority {}", NUMBER.fetch_add(1, Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
