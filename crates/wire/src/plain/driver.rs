@@ -409,6 +409,7 @@ impl Drop for LaneDriver {
     fn drop(&mut self) {
         let gone = Failure::gone("the invocation is over", false);
         lock(&self.lane.state).lose(&gone);
-        self.inner.lane_over(self.number, self.ours);
+        self.inner.lane_parted(self.ours);
+        self.inner.lane_over(self.number);
     }
 }

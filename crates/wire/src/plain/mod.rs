@@ -281,10 +281,7 @@ impl Way for ServerWay {
         // a connection in plain mode carries no calls back
         let lane = PlainLane::calling(&request, None, slot, &inner.ours.limits);
         let inner = inner.clone();
-        (
-            Arc::new(lane),
-            Box::pin(async move { inner.lane_over(number, true) }),
-        )
+        (Arc::new(lane), Box::pin(async move { inner.lane_over(number) }))
     }
 
     fn has_control(&self) -> bool {

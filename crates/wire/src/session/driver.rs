@@ -26,6 +26,8 @@ use crate::hello::{Hello, Link};
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes that the peer leaves unread before it is listened to no longer.
 pub(crate) const UNREAD: usize = 64 << 20;
+/// Time for the last words on a control stream to arrive.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Turns of reading and writing before other tasks get theirs.
 pub(crate) const TURNS: usize = 16;
 
@@ -113,10 +115,17 @@ impl Inner {
         self.leaving.load(Relaxed) || self.closing.load(Relaxed) || self.dead.get().is_some()
     }
 
+    /// An invocation on a lane counts no more, though the peer may have to end its direction.
+    pub(crate) fn lane_parted(&self, ours: bool) {
+        if let Some(lanes) = self.lanes.as_ref().filter(|_| !ours) {
+            lanes.served();
+        }
+    }
+
     /// A lane is over.
-    pub(crate) fn lane_over(&self, number: u32, ours: bool) {
+    pub(crate) fn lane_over(&self, number: u32) {
         let Some(lanes) = &self.lanes else { return };
-        lanes.remove(number, ours);
+        lanes.remove(number);
         if !self.leaving.load(Relaxed) || !lanes.is_idle() {
             return;
         }
@@ -278,6 +287,7 @@ impl Session {
             heard: Instant::now(),
             pinged: false,
             sleep: None,
+            farewell: None,
             ending: None,
             lost: false,
         };

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -132,6 +132,8 @@ pub(super) struct LaneDriver {
     /// Nothing more can be read, or written.
     deaf: bool,
     mute: bool,
+    /// The invocation is over, and this side's direction has ended.
+    parted: bool,
     /// When a peer is given up that has begun no call and says nothing.
     late: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -152,6 +154,7 @@ impl LaneDriver {
             writing: Out::default(),
             deaf: false,
             mute: false,
+            parted: false,
             late: None,
             sleep: None,
         }
@@ -162,6 +165,9 @@ impl LaneDriver {
             if self.lane.abandoned.load(Relaxed) {
                 return Poll::Ready(());
             }
+            if self.parted {
+                return self.part(cx);
+            }
             let mut moved = self.open(cx) | self.read(cx) | self.time(cx);
             let written = self.write(cx);
             let over = {
@@ -170,10 +176,7 @@ impl LaneDriver {
                 core.busy() == 0 && self.server.is_none() && (self.mute || (written && core.is_drained()))
             };
             if over {
-                return match self.io.as_mut().filter(|_| !self.mute) {
-                    Some(io) => Pin::new(io).poll_shutdown(cx).map(drop),
-                    None => Poll::Ready(()),
-                };
+                return self.part(cx);
             }
             if !moved {
                 return Poll::Pending;
@@ -181,6 +184,34 @@ impl LaneDriver {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Ends this side's direction, and waits until the peer has ended its own: some transports would reset it otherwise,
+    /// and take from the peer what it has not read.
+    fn part(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(io) = self.io.as_mut().filter(|_| !self.mute) else {
+            return Poll::Ready(());
+        };
+        if !self.parted {
+            if ready!(Pin::new(&mut *io).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            self.parted = true;
+            self.room = None;
+            self.sleep = Some(Box::pin(tokio::time::sleep(HANDSHAKE)));
+            self.inner.lane_parted(self.ours);
+        }
+        let late = self
+            .sleep
+            .as_mut()
+            .map(|sleep| sleep.as_mut().poll(cx).is_ready());
+        let mut space = [0; 1024];
+        while !self.deaf && late != Some(true) {
+            let mut buffer = ReadBuf::new(&mut space);
+            let read = ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer));
+            self.deaf = read.is_err() || buffer.filled().is_empty();
+        }
+        Poll::Ready(())
     }
 
     /// Waits for the native stream; true where it has come, or cannot.
@@ -395,6 +426,9 @@ impl Future for LaneDriver {
 
 impl Drop for LaneDriver {
     fn drop(&mut self) {
-        self.inner.lane_over(self.number, self.ours);
+        if !self.parted {
+            self.inner.lane_parted(self.ours);
+        }
+        self.inner.lane_over(self.number);
     }
 }

@@ -121,12 +121,14 @@ impl Lanes {
         (number, self.serving.fetch_add(1, Relaxed) + 1)
     }
 
+    /// An invocation of the peer's is answered and counts no more.
+    pub fn served(&self) {
+        self.serving.fetch_sub(1, Relaxed);
+    }
+
     /// An invocation is over.
-    pub fn remove(&self, number: u32, ours: bool) {
+    pub fn remove(&self, number: u32) {
         lock(&self.open).remove(&number);
-        if !ours {
-            self.serving.fetch_sub(1, Relaxed);
-        }
     }
 
     /// The session is over.

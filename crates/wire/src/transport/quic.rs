@@ -27,6 +27,8 @@ const PROTOCOL: &[u8] = b"loop/1";
 const CANCELLED: VarInt = VarInt::from_u32(1);
 /// Streams of the peer at once: as many calls as the default limits have, the control stream, and some that end.
 const STREAMS: VarInt = VarInt::from_u32(1100);
+/// Time for streams to end before their connection does.
+const LINGER: Duration = Duration::from_millis(200);
 /// Silence after which a connection is given up. A session pings more often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -202,6 +204,19 @@ impl Quic {
     fn lost(e: &quinn::ConnectionError) -> Failure {
         Failure::gone(format!("the connection is over: {e}"), true)
     }
+
+    /// Closes the connection soon. The streams have ended or are reset, of which the peer hears; at once, the library
+    /// would not even send that it is closed where congestion holds such news back, and stop trying.
+    fn hang_up(&self) {
+        let connection = self.0.clone();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                let _ = tokio::time::timeout(LINGER, connection.closed()).await;
+                connection.close(VarInt::from_u32(0), b"");
+            })),
+            Err(_) => connection.close(VarInt::from_u32(0), b""),
+        }
+    }
 }
 
 impl Native for Quic {
@@ -219,14 +234,14 @@ impl Native for Quic {
         })
     }
 
-    fn close(&self, why: &Failure) {
-        self.0.close(VarInt::from_u32(0), why.code.word().as_bytes());
+    fn close(&self, _: &Failure) {
+        self.hang_up();
     }
 }
 
 impl Drop for Quic {
     fn drop(&mut self) {
-        self.0.close(VarInt::from_u32(0), b"");
+        self.hang_up();
     }
 }
 

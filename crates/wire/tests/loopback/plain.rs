@@ -234,6 +234,7 @@ async fn bad_traces_are_refused_and_the_server_lives_on() {
         let (mut ours, theirs) = duplex(1 << 20);
         let serving = tokio::spawn(server.serve(theirs));
         ours.write_all(&sent).await.unwrap();
+        ours.shutdown().await.unwrap();
         let mut got = vec![];
         patient(ours.read_to_end(&mut got)).await.unwrap();
         (patient(serving).await.unwrap(), got)

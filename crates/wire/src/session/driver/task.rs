@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
-use super::{Guard, HANDSHAKE, Inner, Session, Slot, TURNS, UNREAD, lock, stopwatch};
+use super::{FAREWELL, Guard, HANDSHAKE, Inner, Session, Slot, TURNS, UNREAD, lock, stopwatch};
 use crate::failure::{Code, Failure};
 use crate::frame::Out;
 use crate::hello::Hello;
@@ -32,6 +32,7 @@ pub struct Driver<S> {
     pub(super) heard: Instant,
     pub(super) pinged: bool,
     pub(super) sleep: Option<Pin<Box<Sleep>>>,
+    pub(super) farewell: Option<Pin<Box<Sleep>>>,
     /// It is over as soon as what is left is written.
     pub(super) ending: Option<Failure>,
     /// It is over, whatever is left.
@@ -74,8 +75,8 @@ impl<S: Io> Driver<S> {
                     self.ending = self.leaves();
                 }
                 if self.ending.is_some() {
-                    // a native connection is closed at once, and would lose what is on its way
-                    if self.inner.lanes.is_some() && Pin::new(&mut self.io).poll_shutdown(cx).is_pending() {
+                    // a native connection is closed soon, and would lose what is on its way
+                    if self.inner.lanes.is_some() && self.farewell(cx).is_pending() {
                         return Ok(None);
                     }
                     return Ok(self.ending.take());
@@ -87,6 +88,15 @@ impl<S: Io> Driver<S> {
         }
         cx.waker().wake_by_ref();
         Ok(None)
+    }
+
+    /// Ends the control stream, and waits for some time until the peer has all of it.
+    fn farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if Pin::new(&mut self.io).poll_shutdown(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let sleep = || Box::pin(tokio::time::sleep(FAREWELL));
+        self.farewell.get_or_insert_with(sleep).as_mut().poll(cx)
     }
 
     /// Why this side ends the session now, if it does.
