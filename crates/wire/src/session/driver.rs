@@ -26,8 +26,6 @@ use crate::hello::{Hello, Link};
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes that the peer leaves unread before it is listened to no longer.
 pub(crate) const UNREAD: usize = 64 << 20;
-/// Time for the last words on a control stream to arrive.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// Turns of reading and writing before other tasks get theirs.
 pub(crate) const TURNS: usize = 16;
 

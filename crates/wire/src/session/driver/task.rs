@@ -11,13 +11,16 @@ use bytes::Bytes;
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
-use super::{FAREWELL, Guard, HANDSHAKE, Inner, Session, Slot, TURNS, UNREAD, lock, stopwatch};
+use super::{Guard, HANDSHAKE, Inner, Session, Slot, TURNS, UNREAD, lock, stopwatch};
 use crate::failure::{Code, Failure};
 use crate::frame::Out;
 use crate::hello::Hello;
 use crate::session::core::{Called, Event, Times};
 use crate::session::handler::{Answer, Handler, Io, Reply};
 use crate::session::inbox::Inbox;
+
+/// Time for the last words on a control stream to arrive.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Reads and writes a session's connection until it ends; returns why it did.
 pub struct Driver<S> {
