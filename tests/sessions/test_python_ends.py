@@ -305,8 +305,8 @@ async def test_a_provider_that_dies_fails_its_calls(how: str, tmp_path: Path) ->
     stream = await kv.call("bytes", 1024, 64 << 10)
     with pytest.raises(errors.ProviderGone):
         await kv.call("fail", how)
-    with pytest.raises(errors.ProviderGone):
-        await waiting
+    with pytest.raises((errors.ProviderGone, errors.Cancelled)):
+        await waiting  # a process that ends by itself cancels its tasks first, and may still say so
     with pytest.raises(errors.ProviderGone):
         async for _ in stream:
             pass

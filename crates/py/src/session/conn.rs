@@ -20,6 +20,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::contract::{Contract, Member};
 use super::failures;
+use super::futures::{same, settle, settled, take};
 use super::links::Links;
 use super::pumps::{Later, Queue};
 use super::values;
@@ -419,37 +420,6 @@ impl Wire {
         lock(&me.state).tick = Some((next, handle));
         Ok(())
     }
-}
-
-/// Compares without telling by its time where two secrets differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |d, (a, b)| d | (a ^ b)) == 0
-}
-
-fn take(asked: &mut Vec<(u32, Py<PyAny>)>, number: u32) -> Option<Py<PyAny>> {
-    let at = asked.iter().position(|(n, _)| *n == number)?;
-    Some(asked.swap_remove(at).1)
-}
-
-fn settled(py: Python<'_>, future: Option<Py<PyAny>>, failure: Option<Failure>) -> PyResult<()> {
-    let Some(future) = future else { return Ok(()) };
-    let outcome = match failure {
-        None => Ok(py.None()),
-        Some(failure) => Err(failures::raised(py, &failure)),
-    };
-    settle(py, &future, outcome)
-}
-
-/// Gives a future its outcome, unless whoever waited has cancelled it.
-pub fn settle(py: Python<'_>, future: &Py<PyAny>, outcome: PyResult<Py<PyAny>>) -> PyResult<()> {
-    if future.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
-        return Ok(());
-    }
-    match outcome {
-        Ok(v) => future.call_method1(py, intern!(py, "set_result"), (v,)),
-        Err(e) => future.call_method1(py, intern!(py, "set_exception"), (e.into_value(py),)),
-    }
-    .map(drop)
 }
 
 #[pymethods]

@@ -4,6 +4,7 @@ mod calls;
 mod conn;
 mod contract;
 pub mod failures;
+mod futures;
 mod links;
 mod pending;
 mod pumps;

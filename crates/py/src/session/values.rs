@@ -10,9 +10,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use wasmtime::Error;
 
-use super::conn::{Waiter, Wire, settle};
+use super::conn::{Waiter, Wire};
 use super::contract::Member;
 use super::failures;
+use super::futures::settle;
 use super::pumps::{Later, WireInvocation};
 use crate::domain::{PyFailure, Python_};
 use crate::errors;
