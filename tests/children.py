@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit.placements._process import Child, Command
+from loop_kit.placements._watchdog import Watchdog
 
 # Ready at once, and then there until it is told to end.
 SHELL = 'echo "$LOOP_PROVIDER_ADDRESS" >&3; exec sleep 1000'
@@ -59,11 +61,22 @@ def descriptors() -> set[str]:
 
 @contextmanager
 def nothing_is_left() -> Iterator[None]:
-    """Neither processes nor descriptors; the threads that reap need a moment."""
+    """Neither processes nor descriptors; the threads that reap need a moment.
+
+    What a failed test left is ended, so that the failure is one test's.
+    """
     processes, open_before = children(), descriptors()
-    yield
-    until(lambda: children() <= processes)
-    until(lambda: len(descriptors()) <= len(open_before))
+    try:
+        yield
+        until(lambda: children() <= processes)
+        until(lambda: len(descriptors()) <= len(open_before))
+    except BaseException:
+        for pid in children() - processes:
+            os.kill(pid, signal.SIGKILL)
+        if Watchdog._current is not None:
+            Watchdog._current._socket.close()
+            Watchdog._current = None
+        raise
 
 
 async def words_of(program: str, **rest: Any) -> list[str]:

@@ -177,6 +177,14 @@ unsafe fn become_program(plan: &Plan, pointers: &Pointers) -> c_int {
 /// What the host ignores (Python: SIGPIPE) the program would ignore too, and none is held back.
 unsafe fn default_signals() {
     unsafe {
+        // Real-time signals too. The C library keeps 32 and 33 to itself and would refuse to set them, though whoever
+        // started the host may have had them ignored; an action of zeros is the default one.
+        #[cfg(target_os = "linux")]
+        for signal in 1..=64 {
+            let action = [0_u64; 8];
+            libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), null::<u64>(), 8);
+        }
+        #[cfg(not(target_os = "linux"))]
         for signal in 1..32 {
             libc::signal(signal, libc::SIG_DFL);
         }
