@@ -19,11 +19,10 @@ async fn pair(address: &str, options: &Options) -> (Arc<dyn Native>, Arc<dyn Nat
     let mut listener = transport::listen(&address.parse().unwrap(), options)
         .await
         .unwrap();
-    let at = listener.addresses().remove(0);
-    let options = Options::default();
+    let (at, connecting) = (listener.addresses().remove(0), Options::default());
     let (theirs, ours) = futures::join!(
         async { listener.accept().await.unwrap().unwrap().await.unwrap() },
-        transport::connect(&at, &options)
+        transport::connect(&at, &connecting)
     );
     match (ours.unwrap(), theirs) {
         (Connection::Native(ours, _), Connection::Native(theirs, _)) => {
@@ -67,13 +66,12 @@ async fn providers_call_back() {
     for address in ["quic://127.0.0.1:0", "http2://127.0.0.1:0"] {
         let (ours, theirs, _) = pair(address, &Options::default()).await;
         let serving = Arc::new(Provider::new().0);
-        let begun = futures::join!(
-            connect_native(ours, hello(true, Limits::default()), serving),
-            accept_native(theirs, hello(false, Limits::default()), Arc::new(Nothing))
-        );
-        let ((_ours, driver), (theirs, drives)) = (begun.0.unwrap(), begun.1.unwrap());
+        let begun = connect_native(ours, hello(true, Limits::default()), serving);
+        let (_ours, driver) = patient(begun).await.unwrap();
         tokio::spawn(driver);
-        tokio::spawn(drives);
+        let begun = accept_native(theirs, hello(false, Limits::default()), Arc::new(Nothing));
+        let (theirs, driver) = patient(begun).await.unwrap();
+        tokio::spawn(driver);
         patient(theirs.ready()).await.unwrap();
         let calls = (0..50u32).map(|i| theirs.call(request(ECHO, i.to_le_bytes().to_vec())));
         for (i, answer) in patient(futures::future::join_all(calls))
