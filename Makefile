@@ -19,7 +19,7 @@ export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
 	-type f -not -path '*/tests/*' -not -path 'crates/fuzz*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
 
-.PHONY: help setup run test lint format bench conformance fuzz soak wheel wit lock clean own-target FORCE
+.PHONY: help setup run test lint format bench conformance interop fuzz soak wheel wit lock clean own-target FORCE
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ bench: setup .venv/.peers ## Measure hosting and HTTP against the peers, in one 
 conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
 	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }
 	$(BIN)/python tests/conformance/run.py "$(SUITES)" $(ARGS)
+
+interop: ## Call, and be called by, the official wRPC crates
+	cargo test --locked --manifest-path tests/interop/Cargo.toml
 
 fuzz: ## Fuzz the engine against wasmtime's own values (TIME=seconds for each target, ARGS= names targets)
 	tools/fuzz.py --seconds=$(or $(TIME),300) $(ARGS)

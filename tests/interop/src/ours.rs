@@ -84,6 +84,9 @@ pub type Compound = (
     Vec<(String, u64)>,
 );
 
+/// Those of `streams`: pending, or all items at once.
+pub type Streams = (Option<Vec<u8>>, Option<Vec<u64>>);
+
 fn extent<T: Decode>(bytes: &[u8]) -> Extent {
     let mut from = Cursor::new(bytes);
     match T::decode(&mut from) {
@@ -106,10 +109,10 @@ impl Roots for Types {
             (COMPOUND, _) => extent::<Compound>,
             (BYTES, _) => extent::<Vec<u8>>,
             (FAILS, Root) => extent::<Result<(), String>>,
-            (STREAMS, Params | Root) => extent::<(u8, u8)>,
+            (STREAMS, Params | Root) => extent::<Streams>,
             (STREAMS, ParamsChannel([0]) | ResultChannel([0, 0])) => extent::<Vec<u8>>,
             (STREAMS, ParamsChannel(_) | ResultChannel(_)) => extent::<Vec<u64>>,
-            (LATER, Params | Root) => extent::<u8>,
+            (LATER, Params | Root) => extent::<Option<String>>,
             (LATER, _) => extent::<String>,
             (NEW, Params) => extent::<u64>,
             (OPEN, Params) => extent::<String>,
@@ -157,17 +160,34 @@ impl Handler for Kinds {
                 start + n
             }),
             STREAMS => Reply::Task(Box::pin(async move {
+                let Ok((bytes, numbers)) = codec::decode::<Streams>(&called.root) else {
+                    return session.close_call(stream);
+                };
                 session.respond(stream, Ok(Bytes::from_static(&[0, 0])), None, true);
-                let one = echo(&session, stream, &[0], &[0, 0]);
-                let two = echo(&session, stream, &[1], &[0, 1]);
+                let one = echo(&session, stream, bytes.map(|b| codec::encode(&b)), &[0], &[0, 0]);
+                let two = echo(
+                    &session,
+                    stream,
+                    numbers.map(|n| codec::encode(&n)),
+                    &[1],
+                    &[0, 1],
+                );
                 futures::join!(one, two);
                 session.close_call(stream);
             })),
             LATER => Reply::Task(Box::pin(async move {
+                let Ok(ready) = codec::decode::<Option<String>>(&called.root) else {
+                    return session.close_call(stream);
+                };
                 session.respond(stream, Ok(Bytes::from_static(&[0])), None, true);
-                if let Ok(value) = read(&session, stream, &[0]).await
-                    && let Ok(text) = codec::decode::<String>(&value)
-                {
+                let text = match ready {
+                    Some(text) => Some(text),
+                    None => match read(&session, stream, &[0]).await {
+                        Ok(value) => codec::decode(&value).ok(),
+                        Err(_) => None,
+                    },
+                };
+                if let Some(text) = text {
                     write(&session, stream, &[0], codec::encode(&format!("{text}, world"))).await;
                 }
                 session.close_call(stream);
@@ -180,8 +200,14 @@ impl Handler for Kinds {
     }
 }
 
-/// Sends the chunks of one stream back by another.
-async fn echo(session: &Session, stream: u32, from: &[u32], to: &[u32]) {
+/// Sends the chunks of one stream, or what came of it at once, back by another.
+async fn echo(session: &Session, stream: u32, ready: Option<Vec<u8>>, from: &[u32], to: &[u32]) {
+    if let Some(all) = ready {
+        if all[..] != [0] {
+            write(session, stream, to, all).await;
+        }
+        return write(session, stream, to, vec![0]).await;
+    }
     while let Ok(chunk) = read(session, stream, from).await {
         let last = chunk[..] == [0];
         write(session, stream, to, chunk).await;

@@ -142,22 +142,9 @@ async fn all_by_ours(session: &Session) -> Result<(), Failure> {
         session.finish(stream);
     };
     let take = async {
-        assert_eq!(pending.await?.root, [0, 0][..]);
-        let (mut bytes, mut got) = (vec![], vec![]);
-        loop {
-            let chunk: Vec<u8> = codec::decode(&read(session, stream, &[0, 0]).await?)?;
-            if chunk.is_empty() {
-                break;
-            }
-            bytes.extend(chunk);
-        }
-        loop {
-            let chunk: Vec<u64> = codec::decode(&read(session, stream, &[0, 1]).await?)?;
-            if chunk.is_empty() {
-                break;
-            }
-            got.extend(chunk);
-        }
+        let ready: ours::Streams = codec::decode(&pending.await?.root)?;
+        let bytes = all(session, stream, ready.0, &[0, 0]).await?;
+        let got = all(session, stream, ready.1, &[0, 1]).await?;
         assert!(bytes == chunks.concat());
         assert_eq!(got, numbers.concat());
         Ok::<_, Failure>(())
@@ -174,11 +161,36 @@ async fn all_by_ours(session: &Session) -> Result<(), Failure> {
     let stream = pending.stream();
     write(session, stream, &[0], codec::encode("hello")).await;
     session.finish(stream);
-    assert_eq!(pending.await?.root, [0][..]);
-    let value: String = codec::decode(&read(session, stream, &[0]).await?)?;
+    let value: String = match codec::decode(&pending.await?.root)? {
+        Some(value) => value,
+        None => codec::decode(&read(session, stream, &[0]).await?)?,
+    };
     assert_eq!(value, "hello, world");
     session.close_call(stream);
     Ok(())
+}
+
+/// The items of a stream, which came at once or come in chunks.
+async fn all<T>(
+    session: &Session,
+    stream: u32,
+    ready: Option<Vec<T>>,
+    path: &[u32],
+) -> Result<Vec<T>, Failure>
+where
+    Vec<T>: codec::Decode,
+{
+    if let Some(all) = ready {
+        return Ok(all);
+    }
+    let mut all = vec![];
+    loop {
+        let chunk: Vec<T> = codec::decode(&read(session, stream, path).await?)?;
+        if chunk.is_empty() {
+            return Ok(all);
+        }
+        all.extend(chunk);
+    }
 }
 
 /// Our server at that place; for QUIC with a certificate that the official client can be told.
@@ -321,21 +333,30 @@ async fn all_by_official<C: Invoke<Context = ()>>(client: &C) -> anyhow::Result<
     assert_eq!(Bytes::from(opened), "7");
     let chunks = [1, 100_000, 3].map(|n| Bytes::from(some_bytes(n)));
     let numbers = [vec![1, u64::MAX], vec![300]];
-    let sent = (
-        Box::pin(stream::iter(chunks.clone())),
-        Box::pin(stream::iter(numbers.clone())),
-    );
-    let ((bytes, got), io) = kinds::streams(client, (), sent.0, sent.1).await?;
-    let io = async {
-        match io {
-            Some(io) => io.await,
-            None => Ok(()),
-        }
-    };
-    let (bytes, got, io) = futures::join!(bytes.collect::<Vec<_>>(), got.collect::<Vec<_>>(), io);
-    io?;
-    assert!(bytes.concat() == chunks.concat());
-    assert_eq!(got.concat(), numbers.concat());
+    for late in [false, true] {
+        // what is there at once is sent with the root, what is not on paths of its own
+        let wait = move || async move {
+            if late {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (bytes, numbers_sent) = (chunks.clone(), numbers.clone());
+        let (wait_bytes, wait_numbers) = (stream::once(wait()), stream::once(wait()));
+        let bytes = wait_bytes.flat_map(move |()| stream::iter(bytes.clone()));
+        let numbers_sent = wait_numbers.flat_map(move |()| stream::iter(numbers_sent.clone()));
+        let called = kinds::streams(client, (), Box::pin(bytes), Box::pin(numbers_sent)).await?;
+        let ((bytes, got), io) = called;
+        let io = async {
+            match io {
+                Some(io) => io.await,
+                None => Ok(()),
+            }
+        };
+        let (bytes, got, io) = futures::join!(bytes.collect::<Vec<_>>(), got.collect::<Vec<_>>(), io);
+        io?;
+        assert!(bytes.concat() == chunks.concat());
+        assert_eq!(got.concat(), numbers.concat());
+    }
     let (value, io) = kinds::later(client, (), Box::pin(async { "hello".to_owned() })).await?;
     let io = async {
         match io {

@@ -98,6 +98,9 @@ pub struct Core<U> {
     next: u32,
     /// The highest stream that the peer has opened.
     highest: u32,
+    /// The numbers of our streams, or of the peer's, have gone round; before, none that is new can be in use.
+    round: bool,
+    their_round: bool,
     /// Streams whose CALL has come in part.
     begun: Vec<u32>,
     pub(super) open: IdMap<Open<U>>,
@@ -167,6 +170,8 @@ impl<U> Core<U> {
             waiting: VecDeque::new(),
             next: if initiator { 1 } else { 2 },
             highest: 0,
+            round: false,
+            their_round: false,
             begun: vec![],
             open: IdMap::default(),
             calling: 0,
@@ -280,7 +285,7 @@ impl<U> Core<U> {
 
     /// The number that the next [`Self::call`] gets. They go round, past those that are still in use.
     pub fn next_stream(&mut self) -> u32 {
-        while self.next == 0 || self.open.contains_key(&self.next) {
+        while self.next == 0 || (self.round && self.open.contains_key(&self.next)) {
             self.next = self.next.wrapping_add(2);
         }
         self.next
@@ -289,6 +294,7 @@ impl<U> Core<U> {
     fn number(&mut self) -> u32 {
         let stream = self.next_stream();
         self.next = stream.wrapping_add(2);
+        self.round |= self.next < stream;
         stream
     }
 

@@ -55,7 +55,7 @@ impl<U> Core<U> {
                     State::Part => self.begins(stream).map(|()| None),
                     State::TooLong => {
                         self.check_new(stream)?;
-                        self.highest = stream;
+                        self.opened(stream);
                         self.fail(stream, &self.too_long());
                         Ok(None)
                     }
@@ -193,16 +193,23 @@ impl<U> Core<U> {
             Carries::Control => false,
             Carries::One => stream == 1 && self.highest == 0,
         };
-        if !fits || stream % 2 != parity || stream == 0 || self.open.contains_key(&stream) {
+        let round = self.their_round || stream < self.highest;
+        if !fits || stream % 2 != parity || stream == 0 || (round && self.open.contains_key(&stream)) {
             return Err(Failure::protocol(format!("stream {stream} cannot be opened")));
         }
         Ok(())
     }
 
+    /// The peer has opened a stream.
+    fn opened(&mut self, stream: u32) {
+        self.their_round |= stream < self.highest;
+        self.highest = stream;
+    }
+
     /// The first part of a long CALL: others may begin and be complete before it is.
     fn begins(&mut self, stream: u32) -> Result<(), Failure> {
         self.check_new(stream)?;
-        self.highest = stream;
+        self.opened(stream);
         if self.begun.len() >= self.ours.calls as usize {
             return Err(Failure::protocol("more unfinished calls than calls at once"));
         }
@@ -230,7 +237,7 @@ impl<U> Core<U> {
             Some(at) => drop(self.begun.swap_remove(at)),
             None => {
                 self.check_new(stream)?;
-                self.highest = stream;
+                self.opened(stream);
             }
         }
         let mut from = Cursor::new(&payload);
