@@ -29,7 +29,6 @@ use futures::future::BoxFuture;
 #[cfg(unix)]
 use tokio::net::{TcpStream, UnixStream};
 
-pub use self::http2::about;
 pub use self::options::{Login, Options, Pem, Tls, Token};
 #[cfg(unix)]
 pub use self::stdio::from_fds;
