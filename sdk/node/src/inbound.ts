@@ -65,6 +65,8 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
   #running = false;
   #timer: (() => void) | undefined;
   #borrowed: Proxy[] | undefined;
+  /** Handles that the result gives to the caller, until it is sent. */
+  #given: [Resource, Uint8Array][] = [];
 
   constructor(session: Session, stream: number, target: Target, link: Link, extras: CallExtras | undefined) {
     this.#session = session;
@@ -123,8 +125,10 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
   }
 
   lowerHandle(resource: Resource, value: unknown, owned: boolean): Uint8Array {
-    if (this.#session.exports.has(resource.interface)) return this.#link.handles.add(resource, value);
-    return handleOf(value, this.#link, resource, owned);
+    if (!this.#session.exports.has(resource.interface)) return handleOf(value, this.#link, resource, owned);
+    const handle = this.#link.handles.add(resource, value);
+    if (!this.#answered) this.#given.push([resource, handle]);
+    return handle;
   }
 
   liftHandle(resource: Resource, handle: Uint8Array, owned: boolean): unknown {
@@ -217,6 +221,8 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     } catch (error) {
       output.undo(start);
       this.#exchange?.unmake();
+      // Nobody will ever drop what the caller does not hear of.
+      for (const [resource, handle] of this.#given) this.#link.handles.drop(resource, handle);
       return this.fail(error);
     }
     this.#finish();
@@ -252,6 +258,7 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
 
   #finish(): void {
     this.#answered = true;
+    this.#given = [];
     this.#timer?.();
     for (const proxy of this.#borrowed ?? []) revoke(proxy);
   }

@@ -52,6 +52,11 @@ export interface Interface {
   readonly types: ReadonlyMap<string, Type>;
 }
 
+/** A function's name in plain mode, which lacks the kind that WIT puts before it: `bucket.get`, `bucket`. */
+export function spoken(name: string): string {
+  return name.replace(/^\[(constructor|method|static)\]/, '');
+}
+
 /** `some-name` as `someName`. */
 export function camel(name: string): string {
   return name.toLowerCase().replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
