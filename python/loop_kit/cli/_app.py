@@ -21,6 +21,7 @@ COMMANDS = {
     "call": "Call one function of a component.",
     "inspect": "Show what a component imports and exports.",
     "explain": "Show who provides each import of a component, and why.",
+    "conform": "Check that a provider keeps the rules of the wire.",
     "wire": "Turn values into the bytes of the wire, and back.",
     "doctor": "Check what this machine has for building and running components.",
     "completion": "Print a script that completes commands in your shell.",
