@@ -193,19 +193,20 @@ export class Calls {
       if (error instanceof Failure && error.code === 'protocol') throw error;
       return call.fail(error);
     }
-    if (extras?.deadline !== undefined && extras.deadline <= session.clock.now()) return call.fail(deadlineExceeded());
+    if (extras?.deadline !== undefined && extras.deadline <= session.clock.now()) return call.fail(deadlineExceeded(extras.seconds));
     call.run(args);
   }
 
   #extras(flags: number, reader: Reader): CallExtras {
     if (flags > 0x1f) throw protocolError(`a call with flags ${flags}, which are not known`);
-    const deadline = flags & DEADLINE ? this.#session.clock.now() + reader.size() / 1000 : undefined;
+    const micros = flags & DEADLINE ? reader.size() : undefined;
+    const deadline = micros === undefined ? undefined : this.#session.clock.now() + micros / 1000;
     const traceparent = flags & TRACE ? readTraceparent(reader) : undefined;
     const identity = flags & IDENTITY ? reader.string() : undefined;
     const key = flags & KEY ? reader.bytes('bytes of a key') : undefined;
     if (identity !== undefined && Buffer.byteLength(identity) > 256) throw protocolError('an identity of more than 256 bytes');
     if (key !== undefined && key.length > 64) throw protocolError('a key of more than 64 bytes');
-    return { deadline, traceparent, identity, key, times: (flags & TIMES) !== 0 };
+    return { deadline, seconds: (micros ?? 0) / 1e6, traceparent, identity, key, times: (flags & TIMES) !== 0 };
   }
 
   #onResult(stream: number, reader: Reader): void {

@@ -30,6 +30,8 @@ export interface CallContext {
 /** What may stand before the parameters of a CALL. */
 export interface CallExtras {
   deadline: number | undefined;
+  /** What the caller gave it, of which `deadline` is the end. */
+  seconds: number;
   traceparent: string | undefined;
   identity: string | undefined;
   key: Uint8Array | undefined;
@@ -38,6 +40,7 @@ export interface CallExtras {
 
 const NO_EXTRAS: CallExtras = {
   deadline: undefined,
+  seconds: 0,
   traceparent: undefined,
   identity: undefined,
   key: undefined,
@@ -175,7 +178,7 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     const { deadline } = this.#extras;
     if (deadline !== undefined && this.#timer === undefined) {
       const left = deadline - this.#session.clock.now();
-      this.#timer = this.#session.clock.after(left, () => this.abort(deadlineExceeded()));
+      this.#timer = this.#session.clock.after(left, () => this.abort(deadlineExceeded(this.#extras.seconds)));
     }
     promise.then(
       (value) => answers && this.#answer(value),
@@ -291,7 +294,6 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
   }
 }
 
-export function deadlineExceeded(seconds?: number): Failure {
-  const message = seconds === undefined ? 'the deadline of the call has passed' : `no answer within ${seconds} s`;
-  return new Failure('deadline-exceeded', message, seconds === undefined ? {} : { fields: { seconds: String(seconds) } });
+export function deadlineExceeded(seconds: number): Failure {
+  return new Failure('deadline-exceeded', `no answer within ${seconds} s`, { fields: { seconds: String(seconds) } });
 }
