@@ -16,6 +16,7 @@ COMPLETE_VARIABLE = "_LOOP_COMPLETE"
 # A command is a module of this package with a click command of the same name. Its summary stands here too, so
 # that `loop --help` imports none of them.
 COMMANDS = {
+    "new": "Start a project that runs and tests itself.",
     "run": "Run a command, or a workspace.",
     "serve": "Serve HTTP by a component.",
     "call": "Call one function of a component.",

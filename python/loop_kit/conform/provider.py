@@ -16,13 +16,14 @@ from typing import Any
 import loop_kit as loop
 from loop_kit.provider import provider, run
 
-__all__ = ["Conform", "main"]
+__all__ = ["Conform", "main", "reloaded"]
 
 _reloaded = 0
 _broken = False
 
 
-def _reload() -> None:
+def reloaded() -> None:
+    """Counts reloads, and fails one when it was told to."""
     global _reloaded, _broken
     if _broken:
         _broken = False
@@ -271,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     token = os.environ.get("LOOP_PROVIDER_TOKEN")
     try:
-        asyncio.run(run(Conform, on=given.on, token=token, reload=_reload))
+        asyncio.run(run(Conform, on=given.on, token=token, reload=reloaded))
     except (loop.errors.LoopError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
