@@ -1,6 +1,7 @@
 //! Sessions over every transport, each against itself on this machine, and what hostile peers may do to them.
 
 mod certificates;
+mod golden;
 mod hostile;
 mod native;
 mod nats;
