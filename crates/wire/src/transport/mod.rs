@@ -8,6 +8,8 @@ mod options;
 #[cfg(windows)]
 mod pipe;
 mod quic;
+#[cfg(target_os = "linux")]
+mod shm;
 #[cfg(unix)]
 mod stdio;
 mod tcp;
@@ -25,6 +27,8 @@ use futures::future::BoxFuture;
 
 pub use self::http2::about;
 pub use self::options::{Login, Options, Pem, Tls, Token};
+#[cfg(target_os = "linux")]
+pub use self::shm::Sharing;
 #[cfg(unix)]
 pub use self::stdio::from_fds;
 use crate::address::Address;
@@ -161,7 +165,13 @@ pub async fn connect(address: &Address, options: &Options) -> Result<Connection,
         Address::Nats { subject, .. } => nats::connect(address, subject, options).await,
         Address::Ws { place, secure, .. } => ws::connect(address, place, *secure, options).await,
         #[cfg(unix)]
-        Address::Unix(path) => unix::connect(path, options).await,
+        Address::Unix(path) => unix::connect(path, options)
+            .await
+            .map(|(io, peer)| Connection::Bytes(Box::new(io), peer)),
+        #[cfg(target_os = "linux")]
+        Address::Shm(path) => unix::connect(path, options)
+            .await
+            .map(|(io, peer)| Connection::Bytes(Box::new(Sharing(io)), peer)),
         #[cfg(unix)]
         Address::Stdio => stdio::connect(),
         #[cfg(windows)]
@@ -185,6 +195,8 @@ pub async fn listen(address: &Address, options: &Options) -> Result<Listener, Fa
         }
         #[cfg(unix)]
         Address::Unix(path) => Box::new(unix::listen(path, options).await?),
+        #[cfg(target_os = "linux")]
+        Address::Shm(path) => Box::new(unix::listen(path, options).await?),
         #[cfg(unix)]
         Address::Stdio => return Ok(Listener::of(stdio::connect()?, Address::Stdio)),
         #[cfg(windows)]

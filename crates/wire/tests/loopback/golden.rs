@@ -3,155 +3,24 @@
 //! One session in which each kind of frame comes at least once. What a frame says stands beside its bytes, as WIT types
 //! and values, so that a test in another language needs nothing but its codec.
 
-use std::io::IoSlice;
+mod scene;
+
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use loop_wire::codec::encode;
-use loop_wire::frame::{HEADER, Header, Out, PREFACE, kind};
+use loop_wire::frame::{PREFACE, kind};
 use loop_wire::session::{Core, Event, Inbox, Meta, Request, Times};
 use loop_wire::{Code, Failure, Hello, Interface, Limits, Link};
 use serde_json::{Value, json};
 
+use self::scene::{
+    FAILURE, From, LINK, Says, Scene, Side, failure_value, frame, hello_type, hello_value, hex, says,
+};
+
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/wire-golden.json");
 const FORMAT: &str = include_str!("golden.txt");
-
-const INTERFACE: &str =
-    "record { name: string, digest: list<u8>, functions: list<string>, resources: list<string> }";
-const LIMITS: &str =
-    "record { message: u64, calls: u32, channels: u32, window: u32, connection: u32, idle: u32 }";
-const FAILURE: &str = "record { code: enum { provider, not-granted, no-such-interface, no-such-function, version-mismatch, \
-     bad-value, bad-handle, deadline-exceeded, cancelled, provider-gone, overloaded, protocol, guest-trap, \
-     unauthenticated }, retryable: bool, message: string, fields: list<tuple<string, string>> }";
-const LINK: &str = "record { number: u32, name: string, grant: string, config: string }";
-
-fn hello_type() -> String {
-    format!(
-        "record {{ protocol: u32, software: string, identity: string, token: list<u8>, instance: string, \
-         generation: u64, exports: list<{INTERFACE}>, imports: list<{INTERFACE}>, limits: {LIMITS}, \
-         config-schema: string, transports: list<string>, resume: list<u8> }}"
-    )
-}
-
-/// What a payload says, in order: a name, and a WIT type with a value, or `bytes` in hex.
-type Says = Vec<(&'static str, String, Value)>;
-
-fn says(name: &'static str, wit: impl Into<String>, value: Value) -> Says {
-    vec![(name, wit.into(), value)]
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn failure_value(f: &Failure) -> Value {
-    json!({"code": f.code.word(), "retryable": f.retryable, "message": f.message, "fields": f.fields})
-}
-
-fn hello_value(h: &Hello) -> Value {
-    let interfaces = |all: &[Interface]| {
-        let one = |i: &Interface| json!({"name": i.name, "digest": i.digest, "functions": i.functions, "resources": i.resources});
-        all.iter().map(one).collect::<Vec<_>>()
-    };
-    let l = &h.limits;
-    let limits = json!({
-        "message": l.message.to_string(), "calls": l.calls, "channels": l.channels, "window": l.window,
-        "connection": l.connection, "idle": l.idle,
-    });
-    json!({
-        "protocol": h.protocol, "software": h.software, "identity": h.identity, "token": h.token,
-        "instance": h.instance, "generation": h.generation.to_string(), "exports": interfaces(&h.exports),
-        "imports": interfaces(&h.imports), "limits": limits, "config-schema": h.config_schema,
-        "transports": h.transports, "resume": h.resume,
-    })
-}
-
-/// One end of the session.
-struct Side {
-    core: Core<u32>,
-    inbox: Inbox,
-}
-
-impl Side {
-    /// All that it has to say now.
-    fn say(&mut self) -> Vec<u8> {
-        let (mut out, mut all) = (Out::default(), vec![]);
-        loop {
-            self.core.take(&mut out);
-            if out.is_empty() {
-                return all;
-            }
-            let mut slices = [IoSlice::new(&[]); 8];
-            let n = out.slices(&mut slices);
-            let before = all.len();
-            slices[..n].iter().for_each(|s| all.extend_from_slice(s));
-            out.advance(all.len() - before);
-        }
-    }
-
-    fn hear(&mut self, bytes: &[u8]) -> Option<Event<u32>> {
-        self.inbox.feed(bytes);
-        let event = self.core.event(&mut self.inbox).expect("a frame that fits");
-        assert!(
-            event.is_none() || self.core.event(&mut self.inbox).unwrap().is_none(),
-            "one frame has one event"
-        );
-        event
-    }
-}
-
-#[derive(Clone, Copy)]
-enum From {
-    Caller,
-    Provider,
-}
-
-/// The session so far, and the frames of it.
-struct Scene {
-    caller: Side,
-    provider: Side,
-    frames: Vec<Value>,
-}
-
-impl Scene {
-    /// What a side has to say is one frame, which says that. The other side reads it; what comes of it.
-    fn frame(&mut self, from: From, name: &str, says: Says) -> Option<Event<u32>> {
-        let bytes = match from {
-            From::Caller => self.caller.say(),
-            From::Provider => self.provider.say(),
-        };
-        let bytes = bytes.strip_prefix(&PREFACE).unwrap_or(&bytes).to_vec();
-        self.made(from, name, says, &bytes)
-    }
-
-    /// The same of a frame that no side says just so.
-    fn made(&mut self, from: From, name: &str, says: Says, bytes: &[u8]) -> Option<Event<u32>> {
-        let header = Header::read(*bytes.first_chunk().expect("a frame"));
-        assert_eq!(bytes.len(), HEADER + header.length, "{name} is one frame");
-        let says: Vec<_> = says
-            .into_iter()
-            .map(|(name, wit, value)| match wit.as_str() {
-                "bytes" => json!({"name": name, "bytes": value}),
-                _ => json!({"name": name, "type": wit, "value": value}),
-            })
-            .collect();
-        let (from, to) = match from {
-            From::Caller => ("caller", &mut self.provider),
-            From::Provider => ("provider", &mut self.caller),
-        };
-        self.frames.push(json!({
-            "name": name, "from": from, "kind": header.kind, "stream": header.stream, "says": says,
-            "bytes": hex(bytes),
-        }));
-        to.hear(bytes)
-    }
-}
-
-fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len();
-    [&Header { length, kind, stream }.bytes()[..], payload].concat()
-}
 
 fn interface() -> Interface {
     Interface {
@@ -198,6 +67,8 @@ fn begin() -> Scene {
     ours.exports.push(interface());
     ours.config_schema = "{}".into();
     ours.transports.push("tcp://127.0.0.1:7000".into());
+    theirs.share();
+    ours.share();
     let mut s = Scene {
         caller: Side {
             core: Core::initiator(&theirs),
@@ -437,6 +308,30 @@ fn call_in_parts(s: &mut Scene) {
     assert!(matches!(called, Some(Event::Called(c)) if c.function == 2 && c.root == b"\x05hello"[..]));
 }
 
+/// A call whose root lies in the caller's arena, and the place given back.
+#[cfg(target_os = "linux")]
+fn shared_call(s: &mut Scene) {
+    let (mut memory, descriptor) = loop_wire::arena::Arena::new(1 << 20).unwrap();
+    s.provider.inbox.passed(descriptor);
+    let bytes = frame(kind::ARENA, 0, &encode(&(1u64 << 20)));
+    let size = says("size", "u64", json!("1048576"));
+    assert!(s.made(From::Caller, "ARENA", size, &bytes).is_none());
+    memory.write(4096, b"\x04name");
+    let mut all = says("kind", "u8", json!(kind::CALL));
+    all.extend(says("offset", "u32", json!(4096)));
+    all.extend(says("length", "u32", json!(5)));
+    all.extend(says("before it", "bytes", json!("000000")));
+    let bytes = [&[kind::CALL][..], &encode(&(4096u32, 5u32)), &[0, 0, 0]].concat();
+    let bytes = frame(kind::PLACED, 7, &bytes);
+    match s.made(From::Caller, "PLACED", all, &bytes) {
+        Some(Event::Called(c)) => assert_eq!((c.stream, c.root), (7, Bytes::from_static(b"\x04name"))),
+        other => panic!("{other:?}"),
+    }
+    let bytes = s.provider.say();
+    let places = says("places", "u32", json!(1));
+    s.publish(From::Provider, "FREED", places, &bytes);
+}
+
 /// What has no stream.
 fn others(s: &mut Scene) {
     s.caller.core.drop_handle(1, 0, b"b1");
@@ -512,6 +407,8 @@ fn golden() -> Vec<Value> {
     failing_call(&mut s);
     streaming_call(&mut s);
     call_in_parts(&mut s);
+    #[cfg(target_os = "linux")]
+    shared_call(&mut s);
     others(&mut s);
     s.frames.insert(2, refused());
     s.frames
@@ -533,6 +430,7 @@ fn file(frames: &[Value]) -> String {
 }
 
 #[test]
+#[cfg(target_os = "linux")] // whose memory some frames are about
 fn every_frame_has_the_bytes_that_are_published() {
     let frames = golden();
     let made = file(&frames);
@@ -551,6 +449,7 @@ fn every_frame_has_the_bytes_that_are_published() {
 
 /// The table of kinds in the specification, the constants and the file name the same frames.
 #[test]
+#[cfg(target_os = "linux")] // whose memory some frames are about
 fn every_kind_of_frame_is_published() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/wire.md")).unwrap();
     let table = docs

@@ -3,6 +3,8 @@
 mod certificates;
 mod golden;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod memory;
 mod native;
 mod nats;
 mod peer;
@@ -37,6 +39,7 @@ macro_rules! over {
 
 over! {
     unix: Way::Unix,
+    shm: Way::Shm,
     tcp: Way::Tcp,
     tls: Way::Tls,
     ws: Way::Ws,
