@@ -170,14 +170,17 @@ impl<'b, 't> Walk<'b, 't> {
             }
             Kind::Stream(t) => {
                 let at = self.at();
-                let n = self.read(ty, |from| from.unsigned(32))? as usize;
+                let there = self.read(ty, Cursor::bool)?;
                 self.ready += 1;
-                match t {
-                    Some(t) => self.items(ty, t, n)?,
-                    None => self.units(ty, at, n)?,
+                if there {
+                    let n = self.read(ty, |from| from.unsigned(32))? as usize;
+                    match t {
+                        Some(t) => self.items(ty, t, n)?,
+                        None => self.units(ty, at, n)?,
+                    }
                 }
                 self.ready -= 1;
-                self.spot(ty, at, n == 0)
+                self.spot(ty, at, !there)
             }
             Kind::Future(t) => {
                 let at = self.at();

@@ -12,6 +12,7 @@ mod hello;
 #[cfg(target_os = "linux")]
 pub mod passing;
 pub mod plain;
+pub mod relay;
 mod replay;
 mod serve;
 pub mod session;

@@ -6,15 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::transport::{BoxIo, Io};
+use crate::transport::BoxIo;
 
 /// A connection whose first byte was read and is read again.
 pub(crate) struct Replay {
     pub first: Option<u8>,
     pub io: BoxIo,
 }
-
-impl Io for Replay {}
 
 impl AsyncRead for Replay {
     fn poll_read(

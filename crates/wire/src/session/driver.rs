@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 pub use self::pending::Pending;
 pub use self::task::Driver;
 use super::core::{Called, Core, IdMap, Request, Times};
-use super::handler::{Answer, Handler, Io, announced};
+use super::handler::{Answer, Handler, Io};
 use super::inbox::Inbox;
 use super::lane::{Lane, Lanes, Way};
 use crate::failure::{Code, Failure};
@@ -548,6 +548,16 @@ impl Session {
     pub fn close(&self) {
         self.inner().shut();
     }
+}
+
+/// What this side says of itself over that connection: that memory may be shared, where it may.
+#[cfg_attr(not(target_os = "linux"), expect(unused_variables, unused_mut))]
+fn announced(io: &impl Io, mut ours: Hello) -> Hello {
+    #[cfg(target_os = "linux")]
+    if crate::transport::Sharing::socket(io).is_some() {
+        ours.share();
+    }
+    ours
 }
 
 /// Some moment; where no deadline is given, none is looked at.

@@ -1,5 +1,6 @@
 //! What a session's user serves, and how calls are answered.
 
+use std::any::Any;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -11,36 +12,8 @@ use crate::failure::{Code, Failure};
 use crate::hello::{Hello, Link};
 
 /// A connection's two directions.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// The socket to read and write instead, where descriptors are to be passed along with the bytes: long payloads then
-    /// go by shared memory.
-    #[cfg(target_os = "linux")]
-    fn socket(&self) -> Option<&tokio::net::UnixStream> {
-        None
-    }
-}
-
-impl<T: Io + ?Sized> Io for Box<T> {
-    #[cfg(target_os = "linux")]
-    fn socket(&self) -> Option<&tokio::net::UnixStream> {
-        (**self).socket()
-    }
-}
-
-impl Io for tokio::io::DuplexStream {}
-impl Io for tokio::net::TcpStream {}
-#[cfg(unix)]
-impl Io for tokio::net::UnixStream {}
-
-/// What this side says of itself over that connection: that memory may be shared, where it may.
-#[cfg_attr(not(target_os = "linux"), expect(unused_variables, unused_mut))]
-pub(super) fn announced(io: &impl Io, mut ours: Hello) -> Hello {
-    #[cfg(target_os = "linux")]
-    if io.socket().is_some() {
-        ours.share();
-    }
-    ours
-}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + Any {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + Any> Io for T {}
 
 /// What a call is answered with.
 pub enum Reply {

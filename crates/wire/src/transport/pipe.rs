@@ -5,9 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, NamedPipeServer, ServerOptions};
+use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeServer, ServerOptions};
 
-use super::{Connection, Incoming, Io, Peer, Source, failed};
+use super::{Connection, Incoming, Peer, Source, failed};
 use crate::address::Address;
 use crate::failure::Failure;
 
@@ -16,9 +16,6 @@ const BUSY: i32 = 231;
 /// Tries to connect while the listener is busy, and the time between them.
 const TRIES: u32 = 100;
 const TRY: Duration = Duration::from_millis(20);
-
-impl Io for NamedPipeClient {}
-impl Io for NamedPipeServer {}
 
 fn path(name: &str) -> OsString {
     format!(r"\\.\pipe\{name}").into()

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use super::{BoxIo, Connection, Incoming, Io, Native, Options, Peer, Source, failed, local, tcp, tls};
+use super::{BoxIo, Connection, Incoming, Native, Options, Peer, Source, failed, local, tcp, tls};
 use crate::address::{Address, Place};
 use crate::failure::{Code, Failure};
 
@@ -264,8 +264,6 @@ impl From<(SendStream, RecvStream)> for Duplex {
         }
     }
 }
-
-impl Io for Duplex {}
 
 impl AsyncRead for Duplex {
     fn poll_read(

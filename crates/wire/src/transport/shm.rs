@@ -1,5 +1,6 @@
 //! Unix sockets beside which long payloads go by shared memory.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,14 +8,20 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 
-use super::Io;
+use super::{BoxIo, Io};
 
 /// A unix socket over which arenas are passed, if the peer takes them.
 pub struct Sharing(pub UnixStream);
 
-impl Io for Sharing {
-    fn socket(&self) -> Option<&UnixStream> {
-        Some(&self.0)
+impl Sharing {
+    /// The socket of a connection that is one of these.
+    pub(crate) fn socket<S: Io>(io: &S) -> Option<&UnixStream> {
+        let io: &dyn Any = io;
+        let io = match io.downcast_ref::<BoxIo>() {
+            Some(io) => &**io,
+            None => io,
+        };
+        io.downcast_ref::<Sharing>().map(|sharing| &sharing.0)
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixStream, unix::pipe};
 
-use super::{BoxIo, Connection, Io, Peer};
+use super::{BoxIo, Connection, Peer};
 use crate::address::Address;
 use crate::failure::{Code, Failure};
 
@@ -84,8 +84,6 @@ struct Joined {
     read: Box<dyn AsyncRead + Send + Unpin>,
     write: Box<dyn AsyncWrite + Send + Unpin>,
 }
-
-impl Io for Joined {}
 
 impl AsyncRead for Joined {
     fn poll_read(

@@ -223,8 +223,6 @@ fn refused(e: &io::Error, whose: &str) -> Failure {
 /// A stream over TLS. What the peer thinks of this side's certificate comes with the first read.
 pub(crate) struct Secured<S>(TlsStream<S>);
 
-impl<S: Io> Io for Secured<S> {}
-
 impl<S: Io> AsyncRead for Secured<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
 
-use super::{BoxIo, Connection, Incoming, Io, Options, Peer, Source, tcp, tls};
+use super::{BoxIo, Connection, Incoming, Options, Peer, Source, tcp, tls};
 use crate::address::{Address, Place};
 use crate::failure::{Code, Failure};
 
@@ -232,8 +232,6 @@ fn broken(e: Error) -> io::Error {
         e => io::Error::new(io::ErrorKind::InvalidData, e),
     }
 }
-
-impl Io for Messages {}
 
 impl AsyncRead for Messages {
     fn poll_read(

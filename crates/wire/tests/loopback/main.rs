@@ -18,7 +18,8 @@ mod suite;
 macro_rules! over {
     ($($name:ident: $way:expr,)*) => {$(
         mod $name {
-            use crate::rig::Way;
+            #[allow(unused_imports)]
+            use crate::rig::{Native, Way};
             use crate::suite;
 
             over!(@ $way, small_calls, one_mebibyte, sixty_four_mebibytes, a_thousand_calls_in_flight,
@@ -49,4 +50,8 @@ over! {
     http2: Way::Http2,
     http2_tls: Way::Http2Tls,
     over_nats: Way::Nats,
+    quic_taken: Way::Taken(Native::Quic),
+    quic_dialled: Way::Dialled(Native::Quic),
+    http2_taken: Way::Taken(Native::Http2),
+    http2_dialled: Way::Dialled(Native::Http2),
 }

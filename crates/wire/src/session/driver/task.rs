@@ -18,6 +18,8 @@ use crate::hello::Hello;
 use crate::session::core::{Called, Event, Times};
 use crate::session::handler::{Answer, Handler, Io, Reply};
 use crate::session::inbox::Inbox;
+#[cfg(target_os = "linux")]
+use crate::transport::Sharing;
 
 /// Time for the last words on a control stream to arrive.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -158,7 +160,7 @@ impl<S: Io> Driver<S> {
     /// Reads into the inbox; how many bytes.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         #[cfg(target_os = "linux")]
-        if let Some(socket) = self.io.socket() {
+        if let Some(socket) = Sharing::socket(&self.io) {
             return crate::passing::poll_read(socket, cx, &mut self.inbox);
         }
         let mut buffer = ReadBuf::uninit(self.inbox.space());
@@ -172,7 +174,7 @@ impl<S: Io> Driver<S> {
     /// Writes some of what is to be written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         #[cfg(target_os = "linux")]
-        if let Some(socket) = self.io.socket() {
+        if let Some(socket) = Sharing::socket(&self.io) {
             return crate::passing::poll_write(socket, cx, &mut self.writing);
         }
         let mut slices = [IoSlice::new(&[]); 16];

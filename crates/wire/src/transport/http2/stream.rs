@@ -51,8 +51,6 @@ impl Duplex {
     }
 }
 
-impl crate::session::Io for Duplex {}
-
 impl AsyncRead for Duplex {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::client::{Client, Delivery, Kept, MISSED, Sink, lock};
 use super::message::{HEAD, Message, data};
-use crate::session::Io;
 
 /// Bytes that may be on their way to a reader.
 pub(super) const WINDOW: u64 = 1 << 20;
@@ -217,8 +216,6 @@ impl Stream {
 fn broken(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, why)
 }
-
-impl Io for Stream {}
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
