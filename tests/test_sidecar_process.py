@@ -38,7 +38,7 @@ async def test_it_is_given_only_what_it_needs(monkeypatch: pytest.MonkeyPatch) -
         "import json; print(json.dumps(dict(os.environ)), file=sys.stderr)", env={"MINE": "1", "HOME": "/h"}
     )
     env = json.loads(text)
-    ours = {"LOOP_PROVIDER_ADDRESS", "LOOP_PROVIDER_READY"}
+    ours = {"LOOP_PROVIDER_ADDRESS", "LOOP_PROVIDER_READY", "LOOP_PROVIDER_GATEWAY"}
     # LC_CTYPE may be set by Python itself
     assert set(env) - {"LC_CTYPE"} == (
         {k for k in INHERITED if k in os.environ} | {"MINE", "HOME"} | ours

@@ -12,6 +12,7 @@ from typing import Any
 
 from loop_kit import _core
 from loop_kit.errors import LoadError, LoopError
+from loop_kit.manifest.model import Tls
 
 __all__ = ["Routes", "Session", "connect"]
 
@@ -101,14 +102,14 @@ _engine: _core.Engine | None = None
 
 
 async def connect(
-    where: str | tuple[int, int], *, name: str, handshake: bool, token: str | None, tls: Any
+    where: str | tuple[int, int], *, name: str, handshake: bool, token: str | None, tls: Tls | None
 ) -> Session:
     """Begins a session with a provider.
 
     Args:
         where: Its address, or the descriptors to read and to write, which are owned from here on.
         name: The provider's, for messages.
-        handshake: Whether it speaks sessions.
+        handshake: Whether it speaks sessions; else it speaks plain wRPC.
         token: What it asks for.
         tls: How it is to be proven; None: not at all.
 
@@ -116,10 +117,6 @@ async def connect(
         LoadError: There is none, it refuses, or it cannot be spoken with.
     """
     global _engine
-    if not handshake:
-        raise LoadError(f"provider {name}: plain wRPC (handshake = false) is not available in this version")
-    if tls is not None:
-        raise LoadError(f"provider {name}: TLS is not available in this version")
     _engine = _engine or _core.Engine()
     address, descriptors = ("stdio:", where) if isinstance(where, tuple) else (where, None)
     try:
@@ -130,6 +127,8 @@ async def connect(
             descriptors=descriptors,
             identity=_IDENTITY,
             token=token,
+            tls=tls,
+            plain=not handshake,
         )
     except LoopError as error:
         raise LoadError(f"provider {name} at {address}: {error}") from error

@@ -173,11 +173,7 @@ impl<'b, 't> Walk<'b, 't> {
                 let there = self.read(ty, Cursor::bool)?;
                 self.ready += 1;
                 if there {
-                    let n = self.read(ty, |from| from.unsigned(32))? as usize;
-                    match t {
-                        Some(t) => self.items(ty, t, n)?,
-                        None => self.units(ty, at, n)?,
-                    }
+                    self.count(ty, t.as_ref())?;
                 }
                 self.ready -= 1;
                 self.spot(ty, at, !there)
@@ -218,6 +214,16 @@ impl<'b, 't> Walk<'b, 't> {
             return Err(BadBytes::new(ty, self.at(), Invalid::Truncated));
         }
         (0..n).try_for_each(|i| self.item(t, i))
+    }
+
+    /// All items of a ready stream of type `ty`, or of a chunk of one.
+    pub fn count(&mut self, ty: &Ty, payload: Option<&'t TyRef>) -> Checked {
+        let at = self.at();
+        let n = self.read(ty, |from| from.unsigned(32))? as usize;
+        match payload {
+            Some(t) => self.items(ty, t, n),
+            None => self.units(ty, at, n),
+        }
     }
 
     fn units(&mut self, ty: &Ty, at: usize, n: usize) -> Checked {

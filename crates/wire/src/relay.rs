@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::codec::{self, Encode};
 use crate::failure::{Code, Failure};
-use crate::frame::{FRAME, HEADER, Header, Out, PREFACE, kind};
+use crate::frame::{BIG, FRAME, HEADER, Header, Out, PREFACE, kind};
 use crate::hello::Hello;
 use crate::serve::Bounds;
 use crate::session::driver::HANDSHAKE;
@@ -66,51 +66,45 @@ pub async fn relay(connection: Connection, session: BoxIo, dialled: bool) -> Res
     }
 }
 
-/// Takes connections until no more can come, `bounds` at once, and has `deal` see to each.
+/// Takes connections until `stop` or no more can come, `bounds` at once, and has `deal` see to each; then waits until all
+/// have been seen to.
 ///
 /// Errors when it cannot listen any longer.
-pub async fn each<F>(
+pub async fn each<F: Future<Output = ()> + Send + 'static>(
     mut listener: Listener,
-    bounds: &Bounds,
-    deal: impl Fn(Connection) -> F,
-) -> Result<(), Failure>
-where
-    F: Future<Output = ()> + Send + 'static,
-{
+    bounds: Bounds,
+    stop: impl Future<Output = ()>,
+    deal: impl Fn(Connection) -> F + Clone + Send + Sync + 'static,
+) -> Result<(), Failure> {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let mut tasks = JoinSet::new();
-    let (ready, mut connected) = mpsc::channel(1);
-    loop {
-        tokio::select! {
-            Some((connection, place)) = connected.recv() => {
-                let dealt = deal(connection);
-                tasks.spawn(async move {
-                    dealt.await;
-                    drop::<OwnedSemaphorePermit>(place);
-                });
+    let mut stop = std::pin::pin!(stop);
+    let ended = loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            listener.accept().await.map(|incoming| incoming.zip(place.ok()))
+        };
+        let (incoming, place) = tokio::select! {
+            () = &mut stop => break Ok(()),
+            Some(_) = tasks.join_next() => continue,
+            next = next => match next {
+                Ok(Some(next)) => next,
+                Ok(None) => break Ok(()),
+                Err(failure) => break Err(failure),
+            },
+        };
+        let (deal, limit) = (deal.clone(), bounds.handshake);
+        tasks.spawn(async move {
+            // a slow handshake of the transport's holds up nobody else
+            if let Ok(Ok(connection)) = timeout(limit, incoming).await {
+                deal(connection).await;
             }
-            incoming = async {
-                let place = places.clone().acquire_owned().await;
-                listener.accept().await.map(|incoming| incoming.zip(place.ok()))
-            } => {
-                let Some((incoming, place)) = incoming? else { break };
-                let (ready, limit) = (ready.clone(), bounds.handshake);
-                // a slow handshake of the transport's holds up nobody else
-                tasks.spawn(async move {
-                    if let Ok(Ok(connection)) = timeout(limit, incoming).await {
-                        let _ = ready.send((connection, place)).await;
-                    }
-                });
-            }
-            Some(_) = tasks.join_next() => {}
-        }
-    }
-    drop(ready);
-    while let Some((connection, _)) = connected.recv().await {
-        tasks.spawn(deal(connection));
-    }
+            drop(place);
+        });
+    };
+    drop(listener);
     while tasks.join_next().await.is_some() {}
-    Ok(())
+    ended
 }
 
 /// A frame with its header, and the room that it takes among those that wait.
@@ -422,10 +416,15 @@ impl Shared {
     }
 }
 
-/// Writes frames until there are no more, and ends the direction.
+/// Writes frames until there are no more, and ends the direction. Small ones that wait leave together.
 async fn write_all(mut to: WriteHalf<BoxIo>, mut frames: mpsc::UnboundedReceiver<Frame>) {
-    while let Some(frame) = frames.recv().await {
-        if to.write_all(&frame.0).await.is_err() || (frames.is_empty() && to.flush().await.is_err()) {
+    while let Some(mut frame) = frames.recv().await {
+        while frame.0.len() < BIG
+            && let Ok(mut next) = frames.try_recv()
+        {
+            frame.0.append(&mut next.0);
+        }
+        if to.write_all(&frame.0).await.is_err() || to.flush().await.is_err() {
             return;
         }
     }

@@ -31,7 +31,6 @@ use futures::future::BoxFuture;
 #[cfg(unix)]
 use tokio::net::{TcpStream, UnixStream};
 
-pub use self::http2::about;
 pub use self::options::{Login, Options, Pem, Tls, Token};
 #[cfg(target_os = "linux")]
 pub use self::shm::Sharing;

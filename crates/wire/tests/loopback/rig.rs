@@ -36,6 +36,8 @@ pub enum Way {
     Taken(Native),
     /// A session over bytes, handed on over that transport.
     Dialled(Native),
+    /// Both: neither side knows of the transport.
+    Between(Native),
 }
 
 /// Transports with streams of their own.
@@ -99,10 +101,14 @@ pub fn place(way: Way, folder: &TempDir) -> (String, Options, Options) {
         Way::Tcp | Way::Tls => "tcp://127.0.0.1:0".into(),
         Way::Ws => "ws://127.0.0.1:0/loop".into(),
         Way::Wss => "wss://127.0.0.1:0/loop".into(),
-        Way::Quic | Way::Taken(Native::Quic) | Way::Dialled(Native::Quic) => "quic://127.0.0.1:0".into(),
-        Way::Http2 | Way::Http2Tls | Way::Taken(Native::Http2) | Way::Dialled(Native::Http2) => {
-            "http2://127.0.0.1:0".into()
+        Way::Quic | Way::Taken(Native::Quic) | Way::Dialled(Native::Quic) | Way::Between(Native::Quic) => {
+            "quic://127.0.0.1:0".into()
         }
+        Way::Http2
+        | Way::Http2Tls
+        | Way::Taken(Native::Http2)
+        | Way::Dialled(Native::Http2)
+        | Way::Between(Native::Http2) => "http2://127.0.0.1:0".into(),
         Way::Pipes => "stdio:".into(),
         Way::Nats => unreachable!("it depends on its server"),
     };
@@ -143,6 +149,33 @@ pub async fn session(connection: Connection, limits: Limits) -> (Session, JoinHa
     }
 }
 
+/// Serves at `socket`, which is reached at `address`; and where that is.
+async fn taken(address: &Address, socket: Address, service: Service) -> (Server, Address) {
+    let options = Options::default();
+    let server = serve(transport::listen(&socket, &options).await.unwrap(), service);
+    let listener = transport::listen(address, &options).await.unwrap();
+    let at = listener.addresses().remove(0);
+    let never = std::future::pending();
+    tokio::spawn(each(listener, Bounds::default(), never, move |connection| {
+        let socket = socket.clone();
+        async move {
+            let inner = transport::connect(&socket, &Options::default()).await.unwrap();
+            let Connection::Bytes(inner, _) = inner else {
+                panic!("a unix socket")
+            };
+            let _ = relay(connection, inner, false).await;
+        }
+    }));
+    (server, at)
+}
+
+/// The bytes of a session that is handed on over a connection.
+fn dialled(connection: Connection) -> Connection {
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    tokio::spawn(relay(connection, Box::new(theirs), true));
+    Connection::Bytes(Box::new(ours), Peer::default())
+}
+
 pub async fn rig_of(way: Way, limits: Limits) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let (provider, heard) = Provider::new();
@@ -162,37 +195,21 @@ pub async fn rig_of(way: Way, limits: Limits) -> Rig {
             let (ours, theirs) = pipes();
             (serve(Listener::of(ours, address), service), theirs)
         }
-        Way::Taken(_) => {
-            let socket: Address = format!("unix:{}", folder.path().join("inner").display())
-                .parse()
-                .unwrap();
-            let options = Options::default();
-            let server = serve(transport::listen(&socket, &options).await.unwrap(), service);
-            let listener = transport::listen(&address, &listening).await.unwrap();
-            let address = listener.addresses().remove(0);
-            tokio::spawn(async move {
-                each(listener, &Bounds::default(), |connection| {
-                    let socket = socket.clone();
-                    async move {
-                        let inner = transport::connect(&socket, &Options::default()).await.unwrap();
-                        let Connection::Bytes(inner, _) = inner else {
-                            panic!("a unix socket")
-                        };
-                        let _ = relay(connection, inner, false).await;
-                    }
-                })
-                .await
-            });
-            (server, transport::connect(&address, &connecting).await.unwrap())
+        Way::Taken(_) | Way::Between(_) => {
+            let socket = format!("unix:{}", folder.path().join("inner").display());
+            let (server, at) = taken(&address, socket.parse().unwrap(), service).await;
+            let connection = transport::connect(&at, &connecting).await.unwrap();
+            match way {
+                Way::Taken(_) => (server, connection),
+                _ => (server, dialled(connection)),
+            }
         }
         Way::Dialled(_) => {
             let listener = transport::listen(&address, &listening).await.unwrap();
             let address = listener.addresses().remove(0);
             let server = serve(listener, service);
             let connection = transport::connect(&address, &connecting).await.unwrap();
-            let (ours, theirs) = tokio::io::duplex(64 << 10);
-            tokio::spawn(relay(connection, Box::new(theirs), true));
-            (server, Connection::Bytes(Box::new(ours), Peer::default()))
+            (server, dialled(connection))
         }
         _ => {
             let listener = transport::listen(&address, &listening).await.unwrap();
