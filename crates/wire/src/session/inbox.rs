@@ -14,6 +14,8 @@ use crate::frame::{BIG, FRAME, HEADER, Header, PREFACE, kind};
 const BLOCK: usize = 64 << 10;
 /// What the first frame of a long message must show before the rest is read: its size, and the path of DATA.
 const SHOWN: usize = 10 + 1 + 32 * 5;
+/// Bytes of a frame that tells of an arena: what comes before a payload is never longer.
+const TOLD: usize = 1 << 10;
 /// Unfinished messages at once; a peer has no more than its calls, each way.
 const UNFINISHED: usize = 4096;
 /// Bytes of unfinished messages together.
@@ -190,11 +192,11 @@ impl Inbox {
             )));
         }
         if matches!(header.kind, kind::ARENA | kind::PLACED) {
+            if header.length > TOLD {
+                return Err(Failure::protocol("what tells of an arena is too long"));
+            }
             return match self.buffer.len() >= HEADER + header.length {
                 true => self.shared(header).map(Some),
-                false if header.length > SHOWN => {
-                    Err(Failure::protocol("what tells of an arena is too long"))
-                }
                 false => Ok(None),
             };
         }

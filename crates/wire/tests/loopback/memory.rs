@@ -12,7 +12,7 @@ use bytes::Bytes;
 use loop_wire::arena::{Arena, View};
 use loop_wire::codec::{decode, encode, put_unsigned};
 use loop_wire::frame::{FRAME, HEADER, Header, PREFACE, kind};
-use loop_wire::session::{Nothing, Session};
+use loop_wire::session::{Meta, Nothing, Request, Session};
 use loop_wire::transport::{self, Options, Sharing};
 use loop_wire::{Address, Code, Failure, Hello, Limits, Server, serve};
 use rustix::fs::{
@@ -247,6 +247,42 @@ async fn long_payloads_go_by_memory_both_ways_and_short_ones_do_not() {
     prey.unharmed().await;
 }
 
+/// What comes before a payload is told beside the memory, and may be longer than one read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_with_all_that_can_be_said_goes_by_memory_too() {
+    let prey = Prey::new().await;
+    let root = Bytes::from(vec![3; 3 * MIB]);
+    let call = || {
+        prey.session.call(Request {
+            meta: Meta {
+                deadline: Some(Duration::from_secs(60)),
+                trace: Some([7; 25]),
+                identity: Some("i".repeat(256).into()),
+                key: vec![1; 64],
+                timed: true,
+            },
+            ..request(ECHO, root.clone())
+        })
+    };
+    for answer in patient(futures::future::join_all((0..8).map(|_| call()))).await {
+        assert!(answer.unwrap().root == root);
+    }
+    // and a byte at a time
+    let mut raw = prey.raw(true);
+    let (mut memory, fd) = Arena::new(MIB).unwrap();
+    raw.pass(&arena(MIB as u64), &[fd.as_fd()]);
+    memory.write(0, &[5; 1000]);
+    let identity = encode("i".repeat(256).as_str());
+    let head = [&[ECHO as u8, 0, 4][..], &identity].concat();
+    for byte in placed(kind::CALL, 1, 0, 1000, &head) {
+        raw.say(&[byte]);
+    }
+    let (_, payload) = raw.until(kind::RESULT);
+    assert!(payload[1..] == [5; 1000]);
+    drop(raw);
+    prey.unharmed().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_shares_nothing_gets_everything_by_the_socket() {
     let prey = Prey::new().await;
@@ -302,6 +338,11 @@ async fn whoever_lies_about_memory_is_told_and_cut_off() {
             "a socket",
             vec![UnixStream::pair().unwrap().0.into()],
             arena(8192),
+        ),
+        (
+            "a place with much to say",
+            vec![good()],
+            with(&placed(kind::CALL, 1, 0, 1, &[0; 1100])),
         ),
         ("two descriptors", vec![good(), good()], arena(8192)),
         (
