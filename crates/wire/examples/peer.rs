@@ -1,6 +1,7 @@
 //! The two ends of `bench/wire.py`: the bare echo as the floor, and sessions. One thread an end, pinned by the caller.
 //!
-//! `peer serve FOLDER` listens on `echo` and `session` there; `peer drive FOLDER` measures and prints JSON.
+//! `peer serve FOLDER` listens on `echo`, `session` and `shm` there; `peer drive FOLDER` measures and prints JSON.
+//! `peer copy FOLDER` compares long payloads by the socket and by shared memory, next to copies in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use loop_wire::session::{Called, Handler, Meta, Nothing, Reply, Request, Session};
-use loop_wire::{Hello, Interface};
+use loop_wire::transport::{self, Connection, Options};
+use loop_wire::{Address, Hello, Interface, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -16,11 +18,23 @@ type Any<T> = Result<T, Box<dyn std::error::Error>>;
 
 const MIB: usize = 1 << 20;
 
-struct Echo;
+/// Answers with what it was called with, with nothing, or with as many bytes as the root says.
+struct Echo(Bytes);
+
+const ECHO: u32 = 0;
+const TAKE: u32 = 1;
+const GIVE: u32 = 2;
 
 impl Handler for Echo {
     fn call(&self, _: &Session, called: Called) -> Reply {
-        Reply::Now(Ok(called.root))
+        Reply::Now(Ok(match called.function {
+            TAKE => Bytes::new(),
+            GIVE => match called.root[..].try_into() {
+                Ok(n) => self.0.slice(..u32::from_le_bytes(n) as usize),
+                Err(_) => Bytes::new(),
+            },
+            _ => called.root,
+        }))
     }
 }
 
@@ -28,7 +42,7 @@ fn hello(exports: bool) -> Hello {
     let interface = Interface {
         name: "bench:wire/echo".into(),
         digest: vec![],
-        functions: vec!["echo".into()],
+        functions: ["echo", "take", "give"].map(Into::into).to_vec(),
         resources: vec![],
     };
     let mut hello = Hello::default();
@@ -48,6 +62,13 @@ fn bind(folder: &Path, name: &str) -> Any<UnixListener> {
 async fn serve(folder: PathBuf) -> Any<()> {
     let echo = bind(&folder, "echo")?;
     let session = bind(&folder, "session")?;
+    let given = Bytes::from(vec![1u8; 64 * MIB]);
+    let shm = address("shm", &folder, "shm")?;
+    let service = {
+        let given = given.clone();
+        Service::new(hello(true), move |_| Arc::new(Echo(given.clone())))
+    };
+    let _server = loop_wire::serve(transport::listen(&shm, &Options::default()).await?, service);
     println!("ready");
     tokio::spawn(async move {
         while let Ok((io, _)) = echo.accept().await {
@@ -56,7 +77,7 @@ async fn serve(folder: PathBuf) -> Any<()> {
     });
     loop {
         let (io, _) = session.accept().await?;
-        let (session, driver) = Session::accept(io, hello(true), Arc::new(Echo));
+        let (session, driver) = Session::accept(io, hello(true), Arc::new(Echo(given.clone())));
         tokio::spawn(async move {
             let _session = session;
             driver.await
@@ -172,12 +193,91 @@ async fn drive(folder: PathBuf) -> Any<()> {
     Ok(())
 }
 
+fn address(scheme: &str, folder: &Path, name: &str) -> Any<Address> {
+    Ok(format!("{scheme}:{}", folder.join(name).display()).parse()?)
+}
+
+/// The middle of the times that `step` takes.
+async fn median(n: usize, mut step: impl AsyncFnMut() -> Any<()>) -> Any<f64> {
+    let mut took = vec![];
+    for i in 0..n + n / 5 + 2 {
+        let t = Instant::now();
+        step().await?;
+        if i >= n / 5 + 2 {
+            took.push(t.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    took.sort_by(f64::total_cmp);
+    Ok(took[n / 2])
+}
+
+/// A payload each way, by the socket and by shared memory, and the copies that no way avoids.
+async fn copy(folder: PathBuf) -> Any<()> {
+    let mut sessions = vec![];
+    for scheme in ["unix", "shm"] {
+        let Connection::Bytes(io, _) =
+            transport::connect(&address(scheme, &folder, "shm")?, &Options::default()).await?
+        else {
+            return Err("a socket".into());
+        };
+        let (session, driver) = Session::connect(io, hello(false), Arc::new(Nothing));
+        tokio::spawn(driver);
+        session.ready().await?;
+        sessions.push((scheme, session));
+    }
+    for size in [
+        32 << 10,
+        64 << 10,
+        128 << 10,
+        256 << 10,
+        MIB,
+        4 * MIB,
+        16 * MIB,
+        64 * MIB,
+    ] {
+        let n = (256 * MIB / size).clamp(20, 400);
+        let payload = Bytes::from(vec![1u8; size]);
+        let (mut one, mut two) = (vec![1u8; size], vec![2u8; size]);
+        let copies = median(n, async || {
+            one.copy_from_slice(std::hint::black_box(&payload));
+            two.copy_from_slice(std::hint::black_box(&one));
+            std::hint::black_box(&two);
+            Ok(())
+        })
+        .await?;
+        let mut row = vec![format!("\"bytes\": {size}, \"two copies us\": {copies:.1}")];
+        for (scheme, session) in &sessions {
+            for (name, function, root) in [
+                ("take", TAKE, payload.clone()),
+                ("give", GIVE, Bytes::copy_from_slice(&(size as u32).to_le_bytes())),
+                ("echo", ECHO, payload.clone()),
+            ] {
+                let took = median(n, async || {
+                    let root = root.clone();
+                    let request = Request {
+                        function,
+                        root,
+                        ..Request::default()
+                    };
+                    std::hint::black_box(session.call(request).await?);
+                    Ok(())
+                })
+                .await?;
+                row.push(format!("\"{scheme} {name} us\": {took:.1}"));
+            }
+        }
+        println!("{{{}}}", row.join(", "));
+    }
+    Ok(())
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Any<()> {
     let mut args = std::env::args().skip(1);
     match (args.next().as_deref(), args.next()) {
         (Some("serve"), Some(folder)) => serve(folder.into()).await,
         (Some("drive"), Some(folder)) => drive(folder.into()).await,
-        _ => Err("usage: peer serve|drive FOLDER".into()),
+        (Some("copy"), Some(folder)) => copy(folder.into()).await,
+        _ => Err("usage: peer serve|drive|copy FOLDER".into()),
     }
 }
