@@ -19,6 +19,14 @@ from tests.nats import serving
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("", "values", "wire", "search?q=stream")
+LOG = """\
+import { serve } from '@loop-kit/provider';
+
+const log = (level, target, message, fields) =>
+  console.error(JSON.stringify({ level, target, message, fields: Object.fromEntries(fields) }));
+
+await serve({ wit: 'core', provides: { 'loop:core/log@0.1.0-dev': { log } }, signals: true });
+"""
 TRANSPORTS = ("stdio", "unix", "tcp", "quic", "http2", "ws", "nats")
 
 
@@ -36,6 +44,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     copied = folder / "examples" / "site"
     copytree(ROOT / "examples/site", copied, ignore=ignore_patterns("build"))
+    (copied / "log.mjs").write_text(LOG)
+    (copied / "core").symlink_to(ROOT / "python/loop_kit/capabilities/core/wit")
+    (copied / "node_modules/@loop-kit").mkdir(parents=True)
+    (copied / "node_modules/@loop-kit/provider").symlink_to(ROOT / "sdk/node")
     return copied
 
 
@@ -65,15 +77,20 @@ def expected(site: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_same_pages_over(
-    transport: str, site: Path, expected: list[bytes], request: pytest.FixtureRequest
+    transport: str,
+    site: Path,
+    expected: list[bytes],
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "loop_kit.provider.core")
     text = (ROOT / "examples/site/loop.toml").read_text()
     text = "\n".join(
         line for line in text.splitlines() if not line.startswith("build")
     )  # `expected` has built it
     for use, program in (
         ("builtin:fsx", "python:loop_kit.capabilities.fsx:Files"),
-        ("builtin:core", "python:loop_kit.capabilities.core:Core"),
+        ("builtin:core", "node:log.mjs"),
     ):
         where = f'transport = "{transport}"'
         if transport == "nats":
@@ -81,6 +98,11 @@ async def test_the_same_pages_over(
         assert use in text
         text = text.replace(f'use = "{use}"', f'use = "sidecar:{program}"\n{where}')
     assert await pages(site, text) == expected
+    assert any(
+        "/values" in record.getMessage()
+        for record in caplog.records
+        if record.name == "loop_kit.provider.core"
+    )
     (explained,) = explain.explain(load(site), inspect.imports)
     placed = {i.name.partition("/")[0]: i for i in explained.imports if i.name.startswith("loop:")}
     assert set(placed) == {"loop:fsx", "loop:core"}
