@@ -47,6 +47,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<session::Contract>()?;
     m.add_class::<session::Wire>()?;
     m.add_class::<session::WireCall>()?;
+    m.add_class::<session::Job>()?;
     m.add_class::<session::RemoteHandle>()?;
     m.add_class::<session::Remote>()?;
     m.add_class::<session::Route>()?;

@@ -14,6 +14,7 @@ mod incoming;
 mod nums;
 mod outgoing;
 mod peer;
+mod times;
 
 pub use check::{BadBytes, check};
 pub use chunk::{read_chunk, read_settled, write_chunk};
@@ -24,6 +25,7 @@ pub use import::{Link, Route, streams};
 pub use incoming::{Incoming, receive};
 pub use outgoing::{Buffer, Message, Outgoing, Pending, Way};
 pub use peer::{Apart, Peer};
+pub use times::{Spent, Watch};
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ mod conn;
 mod contract;
 pub mod failures;
 mod futures;
+mod jobs;
 mod links;
 mod pending;
 mod pumps;
@@ -14,6 +15,7 @@ mod values;
 
 pub use conn::Wire;
 pub use contract::Contract;
+pub use jobs::Job;
 pub use links::RemoteHandle;
 pub use pending::WireCall;
 pub use remote::{Remote, Route};

@@ -189,6 +189,21 @@ impl Route {
         self.0.spent()
     }
 
+    /// Whether the times of calls are kept from now on, for `times`.
+    fn watch(&self, on: bool) {
+        self.0.watch.switch(on);
+    }
+
+    /// The calls since it was asked last, while they were watched: nanoseconds spent encoding, in the session and
+    /// decoding, and what the provider says of it: waiting, decoding, in the provider, encoding.
+    fn times(&self) -> Vec<(u64, u64, u64, Option<(u64, u64, u64, u64)>)> {
+        let all = self.0.watch.take().into_iter().map(|s| {
+            let theirs = s.theirs.map(|t| (t.queue, t.decode, t.provider, t.encode));
+            (s.encode, s.session, s.decode, theirs)
+        });
+        all.collect()
+    }
+
     /// The functions among `names` that the peer does not offer.
     fn missing(&self, interface: &str, names: Vec<String>) -> Vec<String> {
         let link = self.0.link();
