@@ -36,7 +36,7 @@ class Session:
         if not grant and not config:
             return 0
         number = next(self._numbers)
-        words = [json.dumps(dict(part)) if part else "" for part in (grant, config)]
+        words = [json.dumps(dict(part), default=os.fspath) if part else "" for part in (grant, config)]
         try:
             await asyncio.to_thread(self.remote.link, number, name, *words)
         except LoopError as error:
@@ -90,6 +90,11 @@ class Routes:
         self._bound.append(_Bound(route, name, grant, config))
         return route
 
+    @property
+    def routes(self) -> dict[str, _core.Route]:
+        """Those of the links that are bound, by the names that messages have for them."""
+        return {bound.name: bound.route for bound in self._bound}
+
     async def aclose(self) -> None:
         """Ends the session."""
         session, self._session = self._session, None
@@ -97,15 +102,19 @@ class Routes:
             await session.aclose()
 
 
-_engine: _core.Engine | None = None
-
-
 async def connect(
-    where: str | tuple[int, int], *, name: str, handshake: bool, token: str | None, tls: Any
+    engine: _core.Engine,
+    where: str | tuple[int, int],
+    *,
+    name: str,
+    handshake: bool,
+    token: str | None,
+    tls: Any,
 ) -> Session:
     """Begins a session with a provider.
 
     Args:
+        engine: The host's, which outlives the session: a call that stays on the engine's threads wakes no other.
         where: Its address, or the descriptors to read and to write, which are owned from here on.
         name: The provider's, for messages.
         handshake: Whether it speaks sessions.
@@ -115,17 +124,15 @@ async def connect(
     Raises:
         LoadError: There is none, it refuses, or it cannot be spoken with.
     """
-    global _engine
     if not handshake:
         raise LoadError(f"provider {name}: plain wRPC (handshake = false) is not available in this version")
     if tls is not None:
         raise LoadError(f"provider {name}: TLS is not available in this version")
-    _engine = _engine or _core.Engine()
     address, descriptors = ("stdio:", where) if isinstance(where, tuple) else (where, None)
     try:
         remote = await asyncio.to_thread(
             _core.Remote.connect,
-            _engine,
+            engine,
             address,
             descriptors=descriptors,
             identity=_IDENTITY,

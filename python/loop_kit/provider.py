@@ -17,6 +17,7 @@ places it in the host's process and `use = "sidecar:python:store:Store"` in one 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import inspect
 import os
 import signal
@@ -34,6 +35,8 @@ from loop_kit.errors import LoadError, PeerError
 __all__ = ["Declared", "Server", "declared", "provider", "serve"]
 
 _T = TypeVar("_T", bound=type)
+# Of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +302,17 @@ def _stdio() -> tuple[int, int]:
     return read, write
 
 
+def _keep_memory() -> None:
+    """Has the C library keep what large values leave, for the next: new memory costs more than to send the bytes."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone gives it back at once
+    if mallopt is not None:
+        for option, size in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 128 << 20)):
+            mallopt(option, size)
+
+
 async def run(served: Any, *, on: str | None, **options: Any) -> None:
     """Serves until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone."""
+    _keep_memory()
     server = await serve(served, on=on, **options)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
