@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "Show what a component imports and exports.",
     "explain": "Show who provides each import of a component, and why.",
     "wire": "Turn values into the bytes of the wire, and back.",
+    "bench": "Measure what calls cost in each placement, over each transport.",
     "doctor": "Check what this machine has for building and running components.",
     "completion": "Print a script that completes commands in your shell.",
 }
