@@ -15,6 +15,7 @@ __all__ = [
     "Interface",
     "Job",
     "Link",
+    "Listener",
     "Native",
     "Ok",
     "Program",
@@ -22,6 +23,7 @@ __all__ = [
     "RemoteHandle",
     "Route",
     "Server",
+    "Socket",
     "Stream",
     "Wire",
     "WireCall",
@@ -67,7 +69,31 @@ class Child:
 class Contract:
     def __new__(cls, path: Path, names: list[str]) -> Self: ...
     def interfaces(self) -> list[Interface]: ...
-    def digests(self) -> list[tuple[str, bytes]]: ...
+
+@final
+class Socket:
+    @staticmethod
+    def connect(hub: Hub, where_: str, *, tls: Any = None, timeout: float = 10.0) -> Socket: ...
+    def detach(self) -> int: ...
+
+@final
+class Listener:
+    @staticmethod
+    def bind(
+        hub: Hub,
+        where_: str,
+        accept: Callable[[int, list[str] | None], None],
+        *,
+        token: str | None = None,
+        tls: Any = None,
+        contract: Contract | None = None,
+    ) -> Listener: ...
+    @staticmethod
+    def gateway(hub: Hub, where_: str, to: str, *, token: str | None = None, tls: Any = None) -> Listener: ...
+    @property
+    def address(self) -> str: ...
+    def stop(self) -> None: ...
+    def finish(self, timeout: float) -> None: ...
 
 @final
 class Wire:
@@ -87,6 +113,7 @@ class Wire:
         generation: int = 0,
         token: bytes | None = None,
         idle: float | None = None,
+        certificate: list[str] | None = None,
     ) -> Self: ...
     @property
     def busy(self) -> int: ...
@@ -137,11 +164,13 @@ class Remote:
     @staticmethod
     def connect(
         engine: Engine,
-        address: str,
+        where_: str,
         *,
         descriptors: tuple[int, int] | None = None,
         identity: str = "",
         token: str | None = None,
+        tls: Any = None,
+        plain: bool = False,
         timeout: float = 10.0,
     ) -> Remote: ...
     def offers(self) -> list[tuple[str, list[str]]]: ...
@@ -157,7 +186,6 @@ class Route:
     def spent(self) -> tuple[int, int]: ...
     def watch(self, on: bool) -> None: ...
     def times(self) -> list[tuple[int, int, int, tuple[int, int, int, int] | None]]: ...
-    def missing(self, interface: str, names: list[str]) -> list[str]: ...
 
 @final
 class Function:

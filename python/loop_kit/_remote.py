@@ -12,6 +12,7 @@ from typing import Any
 
 from loop_kit import _core
 from loop_kit.errors import LoadError, LoopError
+from loop_kit.manifest.model import Tls
 
 __all__ = ["Routes", "Session", "connect"]
 
@@ -109,7 +110,7 @@ async def connect(
     name: str,
     handshake: bool,
     token: str | None,
-    tls: Any,
+    tls: Tls | None,
 ) -> Session:
     """Begins a session with a provider.
 
@@ -117,17 +118,13 @@ async def connect(
         engine: The host's, which outlives the session: a call that stays on the engine's threads wakes no other.
         where: Its address, or the descriptors to read and to write, which are owned from here on.
         name: The provider's, for messages.
-        handshake: Whether it speaks sessions.
+        handshake: Whether it speaks sessions; else it speaks plain wRPC.
         token: What it asks for.
         tls: How it is to be proven; None: not at all.
 
     Raises:
         LoadError: There is none, it refuses, or it cannot be spoken with.
     """
-    if not handshake:
-        raise LoadError(f"provider {name}: plain wRPC (handshake = false) is not available in this version")
-    if tls is not None:
-        raise LoadError(f"provider {name}: TLS is not available in this version")
     address, descriptors = ("stdio:", where) if isinstance(where, tuple) else (where, None)
     try:
         remote = await asyncio.to_thread(
@@ -137,6 +134,8 @@ async def connect(
             descriptors=descriptors,
             identity=_IDENTITY,
             token=token,
+            tls=tls,
+            plain=not handshake,
         )
     except LoopError as error:
         raise LoadError(f"provider {name} at {address}: {error}") from error

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-import os
 import secrets
-import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from loop_kit import _core
 from loop_kit.errors import LinkError, LinkProblem, NotGranted, PeerError
 from loop_kit.routes import attribute_of, is_async, members, unfit
 
-__all__ = ["Events", "Listener", "targets"]
+__all__ = ["Events", "targets"]
 
 Target = tuple[Any, bool]
 
@@ -155,24 +152,33 @@ async def _answer(jobs: deque[_core.Job]) -> None:
             return
 
 
-_hubs: dict[asyncio.AbstractEventLoop, tuple[_core.Hub, int]] = {}
+@dataclass
+class _Shared:
+    hub: _core.Hub
+    engine: _core.Engine  # whose threads the hub's connections need
+    users: int = 0
+
+
+_hubs: dict[asyncio.AbstractEventLoop, _Shared] = {}
 
 
 def take_hub(loop: asyncio.AbstractEventLoop) -> _core.Hub:
     """The loop's hub, shared by its sessions; to be given back."""
-    hub, users = _hubs.get(loop) or (_core.Hub.create(loop, _core.Engine()), 0)
-    _hubs[loop] = hub, users + 1
-    return hub
+    shared = _hubs.get(loop)
+    if shared is None:
+        engine = _core.Engine()
+        shared = _hubs[loop] = _Shared(_core.Hub.create(loop, engine), engine)
+    shared.users += 1
+    return shared.hub
 
 
 def give_hub(loop: asyncio.AbstractEventLoop) -> None:
     """Gives the loop's hub back; the last to do so closes it."""
-    hub, users = _hubs[loop]
-    if users > 1:
-        _hubs[loop] = hub, users - 1
-        return
-    del _hubs[loop]
-    hub.close()
+    shared = _hubs[loop]
+    shared.users -= 1
+    if not shared.users:
+        del _hubs[loop]
+        shared.hub.close()
 
 
 def _json(text: str) -> Any:
@@ -182,96 +188,6 @@ def _json(text: str) -> Any:
 def instance_id() -> str:
     """Names this run of a peer."""
     return secrets.token_hex(8)
-
-
-class Listener:
-    """Listens on a unix socket or TCP port and has each connection made a session.
-
-    Args:
-        accept: Gets the descriptor of each connection, which it owns from there on.
-        most: Connections at once; those beyond wait in the kernel.
-    """
-
-    def __init__(self, server: socket.socket, accept: Callable[[int], None], path: Path | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._server = server
-        self._accept = accept
-        self._path = path
-        server.setblocking(False)
-        self._loop.add_reader(server.fileno(), self._readable)
-
-    @classmethod
-    def unix(cls, path: str, accept: Callable[[int], None]) -> Listener:
-        """Raises OSError where the path cannot be used, or another process listens there."""
-        where = Path(path)
-        _clear(where)
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            # nobody else may connect, not even between bind and chmod
-            mask = os.umask(0o177)
-            try:
-                server.bind(path)
-            finally:
-                os.umask(mask)
-            server.listen(128)
-            return cls(server, accept, where)
-        except BaseException:
-            server.close()
-            raise
-
-    @classmethod
-    def tcp(cls, host: str, port: int, accept: Callable[[int], None]) -> Listener:
-        """Raises OSError where the address cannot be used."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        server = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind((host, port))
-            server.listen(128)
-            return cls(server, accept, None)
-        except BaseException:
-            server.close()
-            raise
-
-    @property
-    def port(self) -> int:
-        """The TCP port."""
-        return int(self._server.getsockname()[1])
-
-    def _readable(self) -> None:
-        for _ in range(64):
-            try:
-                connection, _address = self._server.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                return  # no descriptors left, or a connection that was gone at once: the next turn tries again
-            if connection.family != socket.AF_UNIX:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._accept(connection.detach())
-
-    def close(self) -> None:
-        """Listens no longer; a unix socket's file is removed."""
-        self._loop.remove_reader(self._server.fileno())
-        self._server.close()
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-
-
-def _clear(path: Path) -> None:
-    """Removes the socket of a listener that is dead."""
-    if not path.is_socket():
-        return  # nothing there, or something that is not ours to remove: bind says so
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.settimeout(1)
-        probe.connect(str(path))
-    except ConnectionRefusedError:
-        path.unlink(missing_ok=True)
-    except OSError:
-        pass
-    finally:
-        probe.close()
 
 
 def functions(contract: _core.Contract) -> Mapping[str, int]:

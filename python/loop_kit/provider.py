@@ -26,13 +26,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from loop_kit import _core
-from loop_kit._session import Events, Listener, give_hub, instance_id, names, take_hub, targets
-from loop_kit.errors import LoadError, PeerError
+from loop_kit._session import Events, give_hub, instance_id, names, take_hub, targets
+from loop_kit.errors import LoadError
+from loop_kit.manifest.model import Tls
 
-__all__ = ["Declared", "Server", "declared", "provider", "serve"]
+__all__ = ["Declared", "Server", "announce", "declared", "provider", "serve"]
 
 _T = TypeVar("_T", bound=type)
 # Of glibc's malloc.h.
@@ -111,46 +111,48 @@ class Server:
         self._reload = reload
         self._instance = instance_id()
         self._sessions: set[_core.Wire] = set()
-        self._listener: Listener | None = None
+        self._listener: _core.Listener | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
         self.address = ""
 
-    def listen(self, address: str) -> None:
+    async def listen(self, address: str, tls: Tls | None = None) -> None:
         """Begins to listen.
 
         Raises:
-            PeerError: The address is none that can be served on.
-            OSError: It cannot be used.
+            PeerError: The address is none, cannot be used, or could be reached by whoever likes.
         """
-        kind, _, rest = address.partition(":")
-        if kind == "stdio":
+        if address == "stdio:":
             self.accept(*_stdio())
-            self.address = "stdio:"
-        elif kind == "unix" and rest:
-            self._listener = Listener.unix(rest, self._accepted)
             self.address = address
-        elif kind == "tcp":
-            url = urlsplit(address)
-            if not url.hostname or url.port is None:
-                raise PeerError(f"{address}: expected tcp://HOST:PORT, such as tcp://127.0.0.1:0")
-            if not _is_loopback(url.hostname):
-                raise PeerError(
-                    f"{address}: refused: whoever reaches {url.hostname} could call this provider; "
-                    "listen on 127.0.0.1, or use TLS with client certificates or a token"
-                )
-            self._listener = Listener.tcp(url.hostname, url.port, self._accepted)
-            host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
-            self.address = f"tcp://{host}:{self._listener.port}"
+            return
+        token = self._token.decode(errors="replace") if self._token is not None else None
+        self._listener = await asyncio.to_thread(
+            _core.Listener.bind,
+            self._hub,
+            address,
+            self._accepted,
+            token=token,
+            tls=tls,
+            contract=self._contract,
+        )
+        self.address = self._listener.address
+
+    def _accepted(self, fd: int, certificate: list[str] | None) -> None:
+        if self._closed:
+            os.close(fd)
         else:
-            raise PeerError(f"{address}: expected stdio:, unix:PATH or tcp://HOST:PORT")
+            self.accept(fd, fd, certificate)
 
-    def _accepted(self, fd: int) -> None:
-        self.accept(fd, fd)
+    def accept(self, read: int, write: int, certificate: list[str] | None = None) -> None:
+        """Begins a session on a connection; the descriptors are owned from here on.
 
-    def accept(self, read: int, write: int) -> None:
-        """Begins a session on a connection; the descriptors are owned from here on."""
+        Args:
+            read: To read from.
+            write: To write to; the same of a socket.
+            certificate: The names in the certificate that the peer has shown.
+        """
         events = Events(self._contract, self._make, self._reload)
         wire = _core.Wire(
             self._loop,
@@ -163,6 +165,7 @@ class Server:
             instance=self._instance,
             generation=self._generation,
             token=self._token,
+            certificate=certificate,
         )
         events.wire = wire
         if self._open is not None:
@@ -183,9 +186,12 @@ class Server:
 
     async def close(self, patience: float = 5.0) -> None:
         """Listens no longer, lets calls end that have begun, for at most `patience` seconds, and leaves."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        if self._closed:
+            return
+        self._closed = True
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await asyncio.to_thread(listener.stop)
         for wire in list(self._sessions):
             wire.leave("the provider is shutting down")
         try:
@@ -193,9 +199,9 @@ class Server:
         except TimeoutError:
             for wire in list(self._sessions):
                 wire.close()
-        if not self._closed:
-            self._closed = True
-            give_hub(self._loop)
+        if listener is not None:
+            await asyncio.to_thread(listener.finish, patience)
+        give_hub(self._loop)
 
 
 async def serve(
@@ -205,6 +211,7 @@ async def serve(
     interfaces: str | Sequence[str] | None = None,
     wit: str | os.PathLike[str] | None = None,
     token: str | bytes | None = None,
+    tls: Tls | None = None,
     generation: int = 0,
     reload: Callable[[], None] | None = None,
 ) -> Server:
@@ -214,18 +221,20 @@ async def serve(
         served: A class decorated by `provider`, of which each link gets an instance under its grant; or an object,
             which serves every link, and calls without one. A class that takes neither `grant` nor `config` serves
             those too.
-        on: Where: `unix:PATH`, `tcp://HOST:PORT` (port 0: any that is free) or `stdio:`. None: as the environment
-            variable LOOP_PROVIDER_ADDRESS says, else stdio.
+        on: Where: `unix:PATH`, `stdio:`, `nats://SERVER/SUBJECT`, or `tcp:`, `quic:`, `http2:` or `ws://HOST:PORT`
+            (port 0: any that is free). None: as the environment variable LOOP_PROVIDER_ADDRESS says, else stdio.
         interfaces: Instead of those declared.
         wit: Instead of the declared file or folder.
         token: What whoever connects must show.
+        tls: The certificate and key to serve with; with `ca`, whoever connects must have a certificate of theirs.
+            Other machines are served with it alone, and only with `ca` or a token.
         generation: Goes up with every swap.
         reload: Reads code or configuration anew when the host asks for it.
 
     Raises:
         LoadError: The WIT is not sound, or the class was not declared.
         LinkError: Members are missing or do not fit.
-        PeerError, OSError: The address cannot be used.
+        PeerError: The address cannot be used, or could be reached by whoever likes.
     """
     cls = served if isinstance(served, type) else type(served)
     said = None if interfaces and wit else declared(cls)
@@ -241,15 +250,15 @@ async def serve(
         reload=reload,
     )
     try:
-        server.listen(on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:")
+        await server.listen(on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:", tls)
     except BaseException:
         await server.close()
         raise
-    _announce(server.address)
+    announce(server.address)
     return server
 
 
-def _announce(address: str) -> None:
+def announce(address: str) -> None:
     """Tells the process that started this one where it listens."""
     fd = os.environ.pop("LOOP_PROVIDER_READY", None)
     if fd is not None and fd.isdigit():
@@ -285,10 +294,6 @@ def _open(served: Any) -> Any | None:
     if not isinstance(served, type):
         return served
     return None if _wants(served) else served()
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _stdio() -> tuple[int, int]:

@@ -7,10 +7,36 @@ import asyncio
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from loop_kit import errors, provider
+from loop_kit.manifest.model import Tls
 
-__all__ = ["main"]
+__all__ = ["add_tls", "main", "tls_of"]
+
+
+_TLS = {
+    "certificate": "this side's certificate, PEM: what is served can be reached by other machines",
+    "key": "its private key, PEM",
+    "ca": "authorities, PEM: whoever connects must have a certificate of theirs, else the LOOP_PROVIDER_TOKEN",
+}
+
+
+def add_tls(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `tls_of`."""
+    for name, words in _TLS.items():
+        parser.add_argument(f"--tls-{name}", metavar="FILE", type=Path, help=words)
+
+
+def tls_of(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Tls | None:
+    """What to serve with; ends the program where the options do not fit together."""
+    if (given.tls_certificate is None) != (given.tls_key is None):
+        parser.error("--tls-certificate and --tls-key go together")
+    if given.tls_certificate is None:
+        if given.tls_ca is not None:
+            parser.error("--tls-ca needs --tls-certificate and --tls-key")
+        return None
+    return Tls(given.tls_ca, given.tls_certificate, given.tls_key)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("target", metavar="MODULE:CLASS", help="the class, or an object, that provides")
     parser.add_argument(
-        "--on", metavar="ADDRESS", help="stdio:, unix:PATH or tcp://HOST:PORT (default: stdio:)"
+        "--on",
+        metavar="ADDRESS",
+        help="stdio:, unix:PATH, nats://SERVER/SUBJECT, or tcp:, quic:, http2: or ws://HOST:PORT (default: stdio:)",
     )
     parser.add_argument(
         "--wit", metavar="PATH", help="file or folder with the WIT, instead of the declared one"
@@ -30,7 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--interface", metavar="NAME", action="append", help="interface to serve, instead of those declared"
     )
+    add_tls(parser)
     given = parser.parse_args(arguments)
+    tls = tls_of(parser, given)
     module, colon, name = given.target.partition(":")
     if not colon or not name:
         parser.error(f"expected MODULE:CLASS, got {given.target!r}")
@@ -43,7 +73,10 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"error: {given.target}: {error}\n")
         return 1
     try:
-        asyncio.run(provider.run(served, on=given.on, wit=given.wit, interfaces=given.interface, token=token))
+        run = provider.run(
+            served, on=given.on, wit=given.wit, interfaces=given.interface, token=token, tls=tls
+        )
+        asyncio.run(run)
     except (errors.LoopError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

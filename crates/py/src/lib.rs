@@ -46,6 +46,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<wire::WireType>()?;
     m.add_class::<session::Contract>()?;
     m.add_class::<session::Wire>()?;
+    m.add_class::<session::Listener>()?;
+    m.add_class::<session::Socket>()?;
     m.add_class::<session::WireCall>()?;
     m.add_class::<session::Job>()?;
     m.add_class::<session::RemoteHandle>()?;

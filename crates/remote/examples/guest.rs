@@ -47,7 +47,7 @@ fn lines() -> mpsc::UnboundedReceiver<String> {
 
 async fn drive(address: &str, component: &str) -> Result<()> {
     let route = Route::new(
-        Link::new(session(address).await?, 0, None, Handle::current()),
+        Link::new(session(address).await?, None, 0, None, Handle::current()),
         None,
     );
     let mut link = loop_engine::Link::new(&Engine::new(None)?, &std::fs::read(component)?, false, |_| false)?;

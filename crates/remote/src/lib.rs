@@ -14,6 +14,7 @@ mod incoming;
 mod nums;
 mod outgoing;
 mod peer;
+mod plain;
 mod times;
 
 pub use check::{BadBytes, check};
@@ -25,6 +26,7 @@ pub use import::{Link, Route, streams};
 pub use incoming::{Incoming, receive};
 pub use outgoing::{Buffer, Message, Outgoing, Pending, Way};
 pub use peer::{Apart, Peer};
+pub use plain::Functions;
 pub use times::{Spent, Watch};
 
 #[cfg(test)]

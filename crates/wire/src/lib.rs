@@ -9,6 +9,7 @@ mod failure;
 pub mod frame;
 mod hello;
 pub mod plain;
+pub mod relay;
 mod replay;
 mod serve;
 pub mod session;

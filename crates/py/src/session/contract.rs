@@ -91,15 +91,6 @@ impl Contract {
         });
         made.collect()
     }
-
-    /// SHA-256 of each interface's contract, by name.
-    fn digests(&self) -> Vec<(String, Vec<u8>)> {
-        let digests = self
-            .interfaces
-            .iter()
-            .map(|i| (i.name.to_string(), i.digest().to_vec()));
-        digests.collect()
-    }
 }
 
 impl Contract {

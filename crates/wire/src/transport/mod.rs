@@ -16,14 +16,19 @@ pub(crate) mod tls;
 mod unix;
 mod ws;
 
+#[cfg(unix)]
+use std::any::Any;
 use std::fmt;
 use std::io;
+#[cfg(unix)]
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
+#[cfg(unix)]
+use tokio::net::{TcpStream, UnixStream};
 
-pub use self::http2::about;
 pub use self::options::{Login, Options, Pem, Tls, Token};
 #[cfg(unix)]
 pub use self::stdio::from_fds;
@@ -40,6 +45,27 @@ pub enum Connection {
     Bytes(BoxIo, Peer),
     /// As many streams of bytes as are opened.
     Native(Box<dyn Native>, Peer),
+}
+
+impl Connection {
+    /// A descriptor of the connection's socket, where it is nothing else: for whoever reads and writes it in another
+    /// way, and drops this. None where bytes would be missing, as with TLS.
+    #[cfg(unix)]
+    pub fn socket(&self) -> Option<OwnedFd> {
+        let Connection::Bytes(io, _) = self else {
+            return None;
+        };
+        let any: &dyn Any = &**io;
+        let tcp = any.downcast_ref::<TcpStream>().map(AsFd::as_fd);
+        let socket = tcp.or_else(|| any.downcast_ref::<UnixStream>().map(AsFd::as_fd));
+        socket?.try_clone_to_owned().ok()
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        let (Connection::Bytes(_, peer) | Connection::Native(_, peer)) = self;
+        peer
+    }
 }
 
 /// A transport's own multiplexed connection. It is closed when dropped.
