@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from statistics import median
 
 import pytest
 from hypothesis import given
@@ -19,7 +18,7 @@ from tests.bench_slow import SECONDS
 NS = 10**9
 INJECTED = round(SECONDS * NS)
 SMALL, RECORD = (next(w for w in WORKLOADS if w.name == name) for name in ("echo small", "echo record"))
-# A machine that is busy takes its time: the quickest of so many measurements is judged.
+# A machine that is busy takes its time with most calls: the quickest of so many measurements is judged.
 ATTEMPTS = 5
 SLOW = Path(__file__).with_name("bench_slow.py")
 
@@ -38,8 +37,8 @@ def slow(where: str) -> Place:
 
 
 async def quickest(measure: Callable[[], Awaitable[list[Segments]]]) -> Segments:
-    """The usual call of the quickest measurement."""
-    return min([middle(await measure()) for _ in range(ATTEMPTS)], key=sum)
+    """The call that nothing else held up."""
+    return min([call for _ in range(ATTEMPTS) for call in await measure()], key=sum)
 
 
 def is_in(segments: Segments, name: str, usual: Segments) -> None:
@@ -150,8 +149,8 @@ async def test_the_queue() -> None:
                 waited.append(third.queue - second.queue)
             if len(waited) == 10:
                 break
-    assert len(waited) > 2
-    assert median(waited) == pytest.approx(INJECTED, rel=0.1)
+    # no less is possible, and more is other work of the machine
+    assert min(waited) == pytest.approx(INJECTED, rel=0.1)
 
 
 def test_segments_have_names() -> None:
