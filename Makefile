@@ -29,12 +29,12 @@ setup: .venv/.installed node_modules/.installed ## Make .venv with the built pac
 run: setup ## Build examples/site, serve it and print its URL (SITE=folder serves another workspace)
 	$(BIN)/loop run $(SITE)
 
-test: setup own-target ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
-	tools/system_packages chromium
+test: setup own-target interop ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
+	tools/system_packages chromium curl
 	NATS_SERVER=$(CURDIR)/$(BIN)/nats-server \
 	  cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-remote -p loop-wire
 	node --test --test-reporter=spec examples/site/test/*.test.js tests/browser/*.test.mjs
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	WRPC_KV=$(CARGO_TARGET_DIR)/debug/examples/wrpc-kv $(BIN)/python -m pytest -n 2 $(ARGS)
 
 # Clippy has the dev profile to itself: in the release profile it and maturin would rebuild pyo3 in turns.
 lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of both languages

@@ -130,7 +130,7 @@ def pin(pid: int, core: int) -> None:
 class World:
     """All contestants, running."""
 
-    def __init__(self, closing: ExitStack, peer: Path, wrpc: Path, guest: Path) -> None:
+    def __init__(self, closing: ExitStack, peer: Path, copy: Path, wrpc: Path, guest: Path) -> None:
         self._closing = closing
         self.folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
         python = sys.executable
@@ -163,6 +163,10 @@ class World:
         wasm = self.folder / "echo.wasm"
         wasm.write_bytes(wasmtime.wat2wasm((GUESTS / "echo.wat").read_text()))
         self.all[GUEST] = self._driven(GUEST, rust, guest, f"unix:{self.folder}/session", wasm)
+        self.copying = (
+            Process(closing, copy, "serve", self.folder),
+            Process(closing, copy, "drive", self.folder),
+        )
         self.all[HOSTED] = self._hosted(rust, wasm)
 
     def _serving(self, socket: Path, *command: str | Path) -> Process:
@@ -320,6 +324,21 @@ def large(bench: Bench, world: World) -> None:
         bench.compare(f"{name}, p50", SESSION, WRPC)
 
 
+def shared_memory(bench: Bench, world: World) -> None:
+    """16 MiB to a provider by shared memory, across two cores."""
+    name, two = "16 MiB to the provider", "two copies"
+    size = 16 * MIB
+    rows = []
+    for _ in range(bench.options.rounds):
+        for end, core in ((world.copying[0], CORES[-1]), (world.copying[1], CORES[0])):
+            pin(end.popen.pid, core)
+        rows.append(json.loads(world.copying[1].ask(str(size))))
+    for who in (two, "unix take", "shm take"):
+        bench.add(name, who, "us", [row[who] for row in rows])
+    bench.compare(name, "shm take", two, at_most=1)
+    bench.compare(name, "unix take", "shm take", at_least=3)
+
+
 def built(*arguments: str, name: str) -> Path:
     """Builds a Rust program; where it is."""
     command = ("cargo", "build", "--release", "--locked", "--message-format=json", *arguments)
@@ -335,13 +354,14 @@ def main() -> None:
     bench = Bench("wire", seconds=0.5, packages=("loop-kit", "wasmtime", "pyzmq", "grpcio"))
     bench.versions["node"] = subprocess.check_output(["node", "--version"], text=True).strip()
     peer = built("-p", "loop-wire", "--example", "peer", name="peer")
+    copy = built("-p", "loop-wire", "--example", "copy", name="copy")
     interop = ("--manifest-path", "tests/interop/Cargo.toml", "--bin", "wrpc-bench")
     wrpc = built(*interop, name="wrpc-bench")
     # with the core, so that both are built of the same features
     guest = built("-p", "loop-py", "-p", "loop-remote", "--example", "guest", name="guest")
     with ExitStack() as closing:
-        world = World(closing, peer, wrpc, guest)
-        for group in (one_core, two_cores, in_flight, node, large):
+        world = World(closing, peer, copy, wrpc, guest)
+        for group in (one_core, two_cores, in_flight, node, large, shared_memory):
             bench.group(group, world)
     bench.finish()
 

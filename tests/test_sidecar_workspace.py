@@ -1,7 +1,9 @@
 """A workspace's sidecars and remote providers: started when they are needed, told what they need, ended with it."""
 
 import asyncio
+import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,7 @@ from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
 from tests.children import is_gone, until
 from tests.guests import HOST, Guest
+from tests.nats import serving
 from tests.wit_types import U32
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -69,10 +72,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("transport", ["unix", "stdio", "tcp"])
-async def test_one_line_moves_a_sidecar_to_another_transport(folder: Path, transport: str) -> None:
-    text = MANIFEST.replace("stop-timeout", f'transport = "{transport}"\nstop-timeout')
-    (folder / "loop.toml").write_text(text)
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("nats")) as address:
+        yield address
+
+
+@pytest.mark.parametrize("transport", ["unix", "stdio", "tcp", "quic", "http2", "ws", "nats"])
+async def test_one_line_moves_a_sidecar_to_another_transport(
+    folder: Path, transport: str, request: pytest.FixtureRequest
+) -> None:
+    line = f'transport = "{transport}"'
+    if transport == "nats":
+        line = f'address = "{request.getfixturevalue("nats")}/near.{secrets.token_hex(8)}"'
+    (folder / "loop.toml").write_text(MANIFEST.replace("stop-timeout", f"{line}\nstop-timeout"))
     async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
         a, b = await workspace.load("a"), await workspace.load("b")
         pid = await a.call("ask")

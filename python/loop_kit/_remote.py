@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loop_kit import _core
-from loop_kit.errors import LoadError, LoopError
+from loop_kit.errors import LoadError, LoopError, NotGranted
 from loop_kit.manifest.model import Tls
 
 __all__ = ["Routes", "Session", "connect"]
@@ -29,17 +29,21 @@ class Session:
         self._numbers = itertools.count(1)
 
     async def link(self, name: str, grant: Mapping[str, Any], config: Mapping[str, Any]) -> int:
-        """Binds a link at the provider; returns its number. Without a grant and a config it is 0, which needs none.
+        """Binds a link at the provider, and returns its number.
+
+        That is 0 where there is neither a grant nor a config, and the provider binds nothing.
 
         Raises:
             LoadError: The provider refuses it.
         """
-        if not grant and not config:
-            return 0
         number = next(self._numbers)
         words = [json.dumps(dict(part), default=os.fspath) if part else "" for part in (grant, config)]
         try:
             await asyncio.to_thread(self.remote.link, number, name, *words)
+        except NotGranted as error:
+            if any(words):
+                raise LoadError(f"provider {self.name} refuses {name}: {error}") from error
+            return 0
         except LoopError as error:
             raise LoadError(f"provider {self.name} refuses {name}: {error}") from error
         return number
@@ -132,7 +136,8 @@ async def connect(
             engine,
             address,
             descriptors=descriptors,
-            identity=_IDENTITY,
+            # the names of a certificate are who it is of
+            identity="" if tls is not None and tls.certificate is not None else _IDENTITY,
             token=token,
             tls=tls,
             plain=not handshake,

@@ -1,4 +1,4 @@
-"""`python -m loop_kit.gateway --on ADDRESS --to ADDRESS`: has a provider reached over a transport that it does not speak.
+"""`python -m loop_kit.gateway --on ADDRESS --to ADDRESS`: reaches a provider over a transport that it does not speak.
 
 What listens at `--to`, a unix socket or a TCP port of this machine, is reached at `--on` from then on, over quic,
 http2, ws or nats, with TLS where it is asked for. The gateway hands frames on and looks at no value: the session, with

@@ -59,7 +59,7 @@ def provider(*interfaces: str, wit: str | os.PathLike[str]) -> Callable[[_T], _T
     what the manifest gives the link that an instance serves; each link has an instance of its own.
 
     Args:
-        interfaces: Such as `acme:kv/store@0.1.0`.
+        interfaces: Such as `acme:kv/store@0.1.0`; without any, all of the WIT.
         wit: The file or folder that defines them, relative to the file of the class.
     """
 

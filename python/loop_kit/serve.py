@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from loop_kit import errors, provider
+from loop_kit._records import to_host
 from loop_kit.manifest.model import Tls
 
 __all__ = ["add_tls", "main", "tls_of"]
@@ -67,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     token = os.environ.get("LOOP_PROVIDER_TOKEN")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    to_host()
     try:
         served = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

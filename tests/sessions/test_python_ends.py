@@ -355,7 +355,7 @@ async def test_a_socket_is_for_its_owner_alone_and_removed(tmp_path: Path) -> No
     path = tmp_path / "s"
     server = await provider.serve(store.Store, on=f"unix:{path}")
     assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(errors.PeerError, match="in use"):
+    with pytest.raises(errors.PeerError, match="somebody listens there already"):
         await provider.serve(store.Store, on=f"unix:{path}")
     await server.close()
     assert not path.exists()
@@ -364,7 +364,7 @@ async def test_a_socket_is_for_its_owner_alone_and_removed(tmp_path: Path) -> No
     server = await provider.serve(store.Store, on=f"unix:{path}")
     await server.close()
     path.write_text("not a socket")
-    with pytest.raises(errors.PeerError, match="in use"):
+    with pytest.raises(errors.PeerError, match="a file that is no socket"):
         await provider.serve(store.Store, on=f"unix:{path}")
     assert path.read_text() == "not a socket"
 

@@ -474,6 +474,21 @@ impl<T: Decode> Decode for Vec<T> {
     }
 }
 
+impl<T: Encode, const N: usize> Encode for [T; N] {
+    fn encode(&self, out: &mut Vec<u8>) {
+        T::encode_items(self, out);
+    }
+}
+
+impl<T: Decode, const N: usize> Decode for [T; N] {
+    const LEAST: usize = N * T::LEAST;
+    fn decode(from: &mut Cursor<'_>) -> Result<Self, Invalid> {
+        let items = T::decode_items(N, from)?;
+        // as many as were asked for
+        items.try_into().map_err(|_| Invalid::Truncated)
+    }
+}
+
 impl<T: Encode> Encode for Option<T> {
     fn encode(&self, out: &mut Vec<u8>) {
         match self {

@@ -5,6 +5,8 @@ use crate::failure::{Code, Failure};
 
 /// The version of the session protocol.
 pub const PROTOCOL: u32 = 1;
+/// Among the transports of a HELLO: arenas are taken, and passed, over this connection.
+pub(crate) const SHM: &str = "shm:";
 
 /// A struct that is a WIT record with the same fields.
 macro_rules! record {
@@ -146,42 +148,66 @@ impl Hello {
             .try_for_each(|wanted| theirs.offers(wanted).map(drop))
     }
 
-    /// The number of the first function of the exported interface that serves `wanted`, and that interface.
+    /// The number of the first function of the exported interface that serves `wanted`, and that interface: the one of
+    /// that very name, else the first whose version serves it. Under the same name both must have the same WIT; under
+    /// another version all functions that are wanted must be there.
     pub fn offers(&self, wanted: &Interface) -> Result<(u32, &Interface), Failure> {
-        let mut first = 0;
-        let mut near = None;
-        for offered in &self.exports {
-            let fits = serves(&offered.name, &wanted.name);
-            let known = !offered.digest.is_empty() && !wanted.digest.is_empty();
-            if fits && (!known || offered.digest == wanted.digest) {
-                return Ok((first, offered));
-            }
-            if fits || bare(&offered.name) == bare(&wanted.name) {
-                near = Some((offered, fits));
-            }
-            first += offered.functions.len() as u32;
-        }
-        let Some((offered, fits)) = near else {
-            let offered: Vec<_> = self.exports.iter().map(|i| i.name.as_str()).collect();
-            let message = format!("{} is not offered by {}", wanted.name, self.named());
-            let failure = Failure::new(Code::NoSuchInterface, message).with("interface", &wanted.name);
-            return Err(failure.with("offered", offered.join(", ")));
+        let fits = || self.exports.iter().filter(|o| serves(&o.name, &wanted.name));
+        let offered = fits().find(|o| o.name == wanted.name).or_else(|| fits().next());
+        let Some(offered) = offered else {
+            return Err(self.lacks(wanted));
         };
-        let message = match fits {
-            true => format!(
+        let known = !offered.digest.is_empty() && !wanted.digest.is_empty();
+        if offered.name == wanted.name && known && offered.digest != wanted.digest {
+            let said = |i: &Interface| i.digest.iter().map(|b| format!("{b:02x}")).collect::<String>();
+            let message = format!(
                 "{} is not the same contract on both sides: their WIT differs",
                 wanted.name
-            ),
-            false => format!("{} is wanted, {} is offered", wanted.name, offered.name),
-        };
-        let said = |i: &Interface| match fits {
-            true => i.digest.iter().map(|b| format!("{b:02x}")).collect(),
-            false => i.name.clone(),
-        };
-        Err(Failure::new(Code::VersionMismatch, message)
-            .with("interface", &wanted.name)
-            .with("ours", said(wanted))
-            .with("theirs", said(offered)))
+            );
+            return Err(mismatch(message, wanted, said(wanted), said(offered)));
+        }
+        let missing = |name: &&String| !offered.functions.contains(name);
+        let missing: Vec<_> = wanted
+            .functions
+            .iter()
+            .filter(missing)
+            .map(String::as_str)
+            .collect();
+        if !missing.is_empty() {
+            let message = format!(
+                "{} is wanted, {} is offered, which lacks {}",
+                wanted.name,
+                offered.name,
+                missing.join(", ")
+            );
+            return Err(mismatch(message, wanted, &wanted.name, &offered.name));
+        }
+        let before = self.exports.iter().take_while(|o| !std::ptr::eq(*o, offered));
+        Ok((before.map(|o| o.functions.len() as u32).sum(), offered))
+    }
+
+    /// What whoever wants an interface is told that is not here.
+    fn lacks(&self, wanted: &Interface) -> Failure {
+        if let Some(near) = self.exports.iter().find(|o| bare(&o.name) == bare(&wanted.name)) {
+            let message = format!("{} is wanted, {} is offered", wanted.name, near.name);
+            return mismatch(message, wanted, &wanted.name, &near.name);
+        }
+        let offered: Vec<_> = self.exports.iter().map(|i| i.name.as_str()).collect();
+        let message = format!("{} is not offered by {}", wanted.name, self.named());
+        let failure = Failure::new(Code::NoSuchInterface, message).with("interface", &wanted.name);
+        failure.with("offered", offered.join(", "))
+    }
+
+    /// Whether memory may be shared.
+    pub(crate) fn shares(&self) -> bool {
+        self.transports.iter().any(|t| t == SHM)
+    }
+
+    /// Says that memory may be shared: the connection passes descriptors on.
+    pub fn share(&mut self) {
+        if !self.shares() {
+            self.transports.push(SHM.into());
+        }
     }
 
     fn named(&self) -> &str {
@@ -190,6 +216,11 @@ impl Hello {
             identity => identity,
         }
     }
+}
+
+fn mismatch(message: String, wanted: &Interface, ours: impl ToString, theirs: impl ToString) -> Failure {
+    let failure = Failure::new(Code::VersionMismatch, message).with("interface", &wanted.name);
+    failure.with("ours", ours).with("theirs", theirs)
 }
 
 fn bare(name: &str) -> &str {
@@ -245,5 +276,49 @@ mod tests {
         ] {
             assert_eq!(serves(offered, wanted), fits, "{offered} for {wanted}");
         }
+    }
+
+    fn interface(name: &str, digest: u8, functions: &[&str]) -> Interface {
+        Interface {
+            name: name.into(),
+            digest: vec![digest; 32],
+            functions: functions.iter().map(|f| (*f).into()).collect(),
+            resources: vec![],
+        }
+    }
+
+    #[test]
+    fn a_later_version_may_have_more_and_not_less() {
+        let hello = Hello {
+            exports: vec![
+                interface("a:b/other@1.0.0", 1, &["x", "y"]),
+                interface("a:b/c@0.1.2", 2, &["new", "get"]),
+                interface("a:b/c@0.1.1", 3, &["get"]),
+            ],
+            ..Hello::default()
+        };
+        let found = |wanted: &Interface| hello.offers(wanted).map(|(n, i)| (n, i.name.clone()));
+        let of = |n: u32, name: &str| Ok((n, name.to_owned()));
+        // another version has another digest, which says nothing
+        let older = interface("a:b/c@0.1.0", 9, &["get"]);
+        assert_eq!(found(&older), of(2, "a:b/c@0.1.2"));
+        assert_eq!(
+            found(&interface("a:b/c@0.1.1", 3, &["get"])),
+            of(4, "a:b/c@0.1.1")
+        );
+        for (wanted, why) in [
+            (interface("a:b/c@0.1.1", 9, &["get"]), "their WIT differs"),
+            (interface("a:b/c@0.1.0", 9, &["put", "get"]), "lacks put"),
+            (interface("a:b/c@0.2.0", 9, &["get"]), "a:b/c@0.1.2 is offered"),
+        ] {
+            let failure = hello.offers(&wanted).expect_err(why);
+            assert_eq!(failure.code, Code::VersionMismatch);
+            assert!(failure.message.contains(why), "{failure}");
+            assert_eq!(failure.field("interface"), Some(&*wanted.name));
+        }
+        let failure = hello
+            .offers(&interface("a:b/d@0.1.0", 1, &[]))
+            .expect_err("it is not there");
+        assert_eq!(failure.code, Code::NoSuchInterface);
     }
 }

@@ -122,7 +122,7 @@ impl Frame {
         )
     }
 
-    fn to_stream(mut self, stream: u32) -> Self {
+    fn on_stream(mut self, stream: u32) -> Self {
         self.0[4..HEADER].copy_from_slice(&stream.to_le_bytes());
         self
     }
@@ -287,10 +287,10 @@ impl Shared {
             }
             let known = self.lanes().get(&stream).cloned();
             if let Some(lane) = known {
-                let _ = lane.send(frame.to_stream(STREAM));
+                let _ = lane.send(frame.on_stream(STREAM));
             } else if what == kind::CALL && stream % 2 == u32::from(self.dialled) {
                 let (sender, receiver) = mpsc::unbounded_channel();
-                let _ = sender.send(frame.to_stream(STREAM));
+                let _ = sender.send(frame.on_stream(STREAM));
                 self.lanes().insert(stream, sender);
                 lanes.spawn(self.clone().call(stream, receiver));
                 while lanes.try_join_next().is_some() {}
@@ -336,7 +336,7 @@ impl Shared {
             let mut writer = self.session.lock().await;
             let stream = self.enter(&mut writer.next, sender);
             // numbers go up in the order in which they are written
-            if writer.io.write_all(&first.to_stream(stream).0).await.is_err() {
+            if writer.io.write_all(&first.on_stream(stream).0).await.is_err() {
                 return;
             }
             stream
@@ -367,7 +367,7 @@ impl Shared {
                 Ok(Some(frame)) if frame.header().stream == STREAM => {
                     answered |= matches!(frame.header().kind, kind::RESULT | kind::FAIL);
                     self.spend(&frame).await;
-                    if self.write(&frame.to_stream(stream).0).await.is_err() {
+                    if self.write(&frame.on_stream(stream).0).await.is_err() {
                         break Ok(());
                     }
                 }

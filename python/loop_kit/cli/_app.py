@@ -16,11 +16,13 @@ COMPLETE_VARIABLE = "_LOOP_COMPLETE"
 # A command is a module of this package with a click command of the same name. Its summary stands here too, so
 # that `loop --help` imports none of them.
 COMMANDS = {
+    "new": "Start a project that runs and tests itself.",
     "run": "Run a command, or a workspace.",
     "serve": "Serve HTTP by a component.",
     "call": "Call one function of a component.",
     "inspect": "Show what a component imports and exports.",
     "explain": "Show who provides each import of a component, and why.",
+    "conform": "Check that a provider keeps the rules of the wire.",
     "wire": "Turn values into the bytes of the wire, and back.",
     "bench": "Measure what calls cost in each placement, over each transport.",
     "doctor": "Check what this machine has for building and running components.",

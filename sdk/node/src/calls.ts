@@ -56,7 +56,7 @@ export class Calls {
   checkSize(size: number): void {
     if (size <= this.#mostMessage) return;
     throw new Failure('overloaded', `a message of ${size} bytes, the peer takes ${this.#mostMessage}; use a stream`, {
-      fields: { limit: 'message' },
+      fields: { limit: String(this.#mostMessage) },
     });
   }
 
@@ -98,7 +98,7 @@ export class Calls {
   }
 
   #checkNew(stream: number): void {
-    if (stream === 0 || stream % 2 !== this.#parity || stream <= this.#last) {
+    if (stream === 0 || stream % 2 !== this.#parity || !after(stream, this.#last) || this.#in.has(stream)) {
       throw protocolError(`a call with number ${stream} after ${this.#last}`);
     }
     this.#last = stream;
@@ -145,7 +145,7 @@ export class Calls {
     }
     if (!unfinished.skip) return unfinished;
     const failure = new Failure('overloaded', `a message of ${unfinished.total} bytes is too large here`, {
-      fields: { limit: 'message' },
+      fields: { limit: String(this.#session.limits.message) },
     });
     if (kind === Kind.CALL) this.#session.sendFail(stream, failure);
     else if (kind === Kind.RESULT) this.#over(stream, failure);
@@ -179,7 +179,7 @@ export class Calls {
     if (this.#in.size >= session.limits.calls) {
       const failure = new Failure('overloaded', `${session.limits.calls} calls are open`, {
         retryable: true,
-        fields: { limit: 'calls' },
+        fields: { limit: String(this.#session.limits.calls) },
       });
       return session.sendFail(stream, failure);
     }
@@ -193,19 +193,20 @@ export class Calls {
       if (error instanceof Failure && error.code === 'protocol') throw error;
       return call.fail(error);
     }
-    if (extras?.deadline !== undefined && extras.deadline <= session.clock.now()) return call.fail(deadlineExceeded());
+    if (extras?.deadline !== undefined && extras.deadline <= session.clock.now()) return call.fail(deadlineExceeded(extras.seconds));
     call.run(args);
   }
 
   #extras(flags: number, reader: Reader): CallExtras {
     if (flags > 0x1f) throw protocolError(`a call with flags ${flags}, which are not known`);
-    const deadline = flags & DEADLINE ? this.#session.clock.now() + reader.size() / 1000 : undefined;
+    const micros = flags & DEADLINE ? reader.size() : undefined;
+    const deadline = micros === undefined ? undefined : this.#session.clock.now() + micros / 1000;
     const traceparent = flags & TRACE ? readTraceparent(reader) : undefined;
     const identity = flags & IDENTITY ? reader.string() : undefined;
     const key = flags & KEY ? reader.bytes('bytes of a key') : undefined;
     if (identity !== undefined && Buffer.byteLength(identity) > 256) throw protocolError('an identity of more than 256 bytes');
     if (key !== undefined && key.length > 64) throw protocolError('a key of more than 64 bytes');
-    return { deadline, traceparent, identity, key, times: (flags & TIMES) !== 0 };
+    return { deadline, seconds: (micros ?? 0) / 1e6, traceparent, identity, key, times: (flags & TIMES) !== 0 };
   }
 
   #onResult(stream: number, reader: Reader): void {
@@ -248,7 +249,7 @@ export class Calls {
     const theirs = stream % 2 === this.#parity;
     const call = theirs ? this.#in.get(stream) : this.#out.get(stream);
     if (call?.exchange) return call.exchange;
-    const known = stream !== 0 && (theirs ? stream <= this.#last : stream < this.#next);
+    const known = stream !== 0 && (theirs ? !after(stream, this.#last) : after(this.#next, stream));
     if (!known) throw protocolError(`a frame for stream ${stream}, which no call has opened`);
     return undefined;
   }
@@ -300,9 +301,15 @@ export class Calls {
     while (this.#waiting.length > 0 && this.#free) this.#start(this.#waiting.shift() as OutboundCall);
   }
 
+  /** The number of the next call; they go round, past 0 and those still in use. */
+  #number(): number {
+    while (this.#next === 0 || this.#out.has(this.#next)) this.#next = (this.#next + 2) >>> 0;
+    return this.#next;
+  }
+
   #start(call: OutboundCall): void {
     const { output } = this.#session;
-    const stream = this.#next;
+    const stream = this.#number();
     const start = output.begin(Kind.CALL, stream);
     if (call.signature.channels) call.exchange = this.#session.exchange(stream, call);
     try {
@@ -314,7 +321,7 @@ export class Calls {
       call.answered = true;
       return call.fail(error);
     }
-    this.#next += 2;
+    this.#next = (stream + 2) >>> 0;
     call.stream = stream;
     this.#out.set(stream, call);
     const made = call.exchange?.made() ?? [];
@@ -428,6 +435,11 @@ const DISCARD: Lowering = {
     if (isIterable(value) && Symbol.asyncIterator in value) void value[Symbol.asyncIterator]().return?.();
   },
 };
+
+/** Whether a call's number comes after another's, on a circle that is gone round for ever. */
+function after(stream: number, other: number): boolean {
+  return ((stream - other) | 0) > 0;
+}
 
 function leaving(reason: Failure): Failure {
   return new Failure('provider-gone', `this side is leaving: ${reason.message}`, { retryable: true });

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Provides } from './exports.js';
+import { hostSays } from './sidecar.js';
 import { reserveStdout } from './transports.js';
 import { serve, type ServeOptions } from './serve.js';
 
@@ -15,6 +16,9 @@ their interfaces, or options of serve() with such an object as \`provides\`.
   --on ADDRESS   stdio:, unix:/path or tcp://host:port
                  (default: $LOOP_PROVIDER_ADDRESS, else stdio:)
   --open         serve calls for which no link was bound
+
+Whoever connects must show $LOOP_PROVIDER_TOKEN, where that is set. SIGHUP and the host's
+RELOAD import the module again; SIGTERM answers what was begun and exits with 0.
 `;
 
 type Exported = Provides | (Partial<ServeOptions> & { provides: Provides });
@@ -45,7 +49,7 @@ async function main(): Promise<void> {
     process.exitCode = values.help ? 0 : 2;
     return;
   }
-  const asked = values.on ?? process.env['LOOP_PROVIDER_ADDRESS'];
+  const asked = values.on ?? hostSays.address;
   // The module may print while it is loaded, and may itself say that it is served on stdio.
   if (asked === undefined || asked === 'stdio:') reserveStdout();
   const url = pathToFileURL(resolve(module)).href;

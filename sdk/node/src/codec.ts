@@ -1,6 +1,7 @@
 import { endianness } from 'node:os';
 import type { Reader, Writer } from './bytes.js';
-import { brief, WireError, within } from './errors.js';
+import { unfit, WireError, within } from './errors.js';
+import { PRIMITIVES } from './scalars.js';
 import { camel, hasChannels, type Type } from './types.js';
 
 /** Writes one value of a type. Throws {@link WireError} where the value does not fit it. */
@@ -28,11 +29,6 @@ export function codecOf(type: Type): Codec {
     compiled.set(type, codec);
   }
   return codec;
-}
-
-function unfit(expected: string, value: unknown): WireError {
-  const got = brief(value);
-  return new WireError('invalid-value', `${expected} wanted, ${got} given`, expected, got);
 }
 
 function object(expected: string, value: unknown): Record<string, unknown> {
@@ -360,10 +356,13 @@ function option(some: Type): Codec {
 function channel(type: Type & { kind: 'stream' | 'future' }): Codec {
   const { element, kind } = type;
   const codec = element && codecOf(element);
-  const items: Type = element ? { kind: 'list', element } : { kind: 'list', element: { kind: 'tuple', items: [] } };
+  // What is there already stands one level below the channel: an item at its number, a value at 0.
+  const items = codecOf({ kind: 'list', element: element ?? { kind: 'tuple', items: [] } });
   const ready = (r: Reader): unknown => {
-    if (kind === 'stream') return (codecOf(items).decode(r) as Iterable<unknown>);
-    r.pos++;
+    if (kind === 'stream') {
+      const all = items.decode(r);
+      return whole(element?.kind === 'u8' ? [all] : (all as Iterable<unknown>));
+    }
     r.path.push(0);
     const value = codec?.decode(r);
     r.path.pop();
@@ -385,13 +384,8 @@ function channel(type: Type & { kind: 'stream' | 'future' }): Codec {
       w.lowering.lowerChannel(type, [...w.path], v);
     },
     decode: (r) => {
-      const first = r.byte(kind);
-      if (first === 0) return r.lifting ? r.lifting.liftChannel(type, [...r.path]) : undefined;
-      if (kind === 'future' && first !== 1) throw new WireError('invalid-discriminant', `future case ${first}`);
-      r.pos--;
-      const value = ready(r);
-      if (kind === 'future') return value;
-      return whole(element?.kind === 'u8' ? [value] : (value as unknown[]));
+      if (discriminant(r, 2) === 1) return ready(r);
+      return r.lifting ? r.lifting.liftChannel(type, [...r.path]) : undefined;
     },
   };
 }
@@ -412,91 +406,3 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
 export function isIterable(value: unknown): value is AsyncIterable<unknown> | Iterable<unknown> {
   return typeof value === 'object' && value !== null && (Symbol.asyncIterator in value || Symbol.iterator in value);
 }
-
-function integer(name: string, least: number, most: number, write: (w: Writer, v: number) => void, decode: Decode): Codec {
-  return {
-    least: 1,
-    decode,
-    encode: (w, v) => {
-      if (typeof v !== 'number' || !Number.isInteger(v) || v < least || v > most) throw unfit(name, v);
-      write(w, v);
-    },
-  };
-}
-
-function big(name: string, least: bigint, most: bigint, write: (w: Writer, v: bigint) => void, decode: Decode): Codec {
-  return {
-    least: 1,
-    decode,
-    encode: (w, v) => {
-      if (typeof v !== 'bigint' || v < least || v > most) throw unfit(`${name} (a bigint)`, v);
-      write(w, v);
-    },
-  };
-}
-
-const uleb = (w: Writer, v: number): void => w.uleb(v);
-const sleb = (w: Writer, v: number): void => w.sleb(v);
-
-function number(size: 4 | 8): Codec {
-  return {
-    least: size,
-    // JavaScript has one NaN, and Node writes it as the canonical one.
-    encode: (w, v) => {
-      if (typeof v !== 'number') throw unfit(size === 4 ? 'f32' : 'f64', v);
-      const value = v !== v ? NaN : v;
-      if (size === 4) w.f32(value);
-      else w.f64(value);
-    },
-    decode: size === 4 ? (r) => r.f32() : (r) => r.f64(),
-  };
-}
-
-const PRIMITIVES: Record<Exclude<Type['kind'], 'list' | 'record' | 'tuple' | 'variant' | 'enum' | 'flags' | 'option' | 'result' | 'own' | 'borrow' | 'stream' | 'future'>, Codec> = {
-  bool: {
-    least: 1,
-    encode: (w, v) => {
-      if (typeof v !== 'boolean') throw unfit('bool', v);
-      w.byte(v ? 1 : 0);
-    },
-    decode: (r) => {
-      const byte = r.byte('a bool');
-      if (byte > 1) throw new WireError('invalid-value', `bool ${byte}`, '0 or 1', String(byte));
-      return byte === 1;
-    },
-  },
-  u8: integer('u8', 0, 0xff, (w, v) => w.byte(v), (r) => r.byte('a u8')),
-  u16: integer('u16', 0, 0xffff, uleb, (r) => r.uleb(16)),
-  u32: integer('u32', 0, 0xffffffff, uleb, (r) => r.uleb(32)),
-  u64: big('u64', 0n, 0xffffffffffffffffn, (w, v) => w.uleb64(v), (r) => r.uleb64()),
-  s8: integer('s8', -0x80, 0x7f, (w, v) => w.byte(v & 0xff), (r) => (r.byte('an s8') << 24) >> 24),
-  s16: integer('s16', -0x8000, 0x7fff, sleb, (r) => r.sleb(16)),
-  s32: integer('s32', -0x80000000, 0x7fffffff, sleb, (r) => r.sleb(32)),
-  s64: big('s64', -0x8000000000000000n, 0x7fffffffffffffffn, (w, v) => w.sleb64(v), (r) => r.sleb64()),
-  f32: number(4),
-  f64: number(8),
-  char: {
-    least: 1,
-    encode: (w, v) => {
-      const point = typeof v === 'string' ? v.codePointAt(0) : undefined;
-      if (point === undefined || (v as string).length !== (point > 0xffff ? 2 : 1) || (point >= 0xd800 && point <= 0xdfff)) {
-        throw unfit('one character', v);
-      }
-      w.raw(Buffer.from(v as string));
-    },
-    decode: (r) => r.char(),
-  },
-  string: {
-    least: 1,
-    encode: (w, v) => {
-      if (typeof v !== 'string') throw unfit('string', v);
-      w.string(v);
-    },
-    decode: (r) => r.string(),
-  },
-  'error-context': {
-    least: 1,
-    encode: (w, v) => w.string(v instanceof Error ? v.message : String(v)),
-    decode: (r) => new Error(r.string()),
-  },
-};

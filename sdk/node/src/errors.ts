@@ -39,6 +39,12 @@ export class WireError extends Error {
   }
 }
 
+/** @internal A value that its type does not have. */
+export function unfit(expected: string, value: unknown): WireError {
+  const got = brief(value);
+  return new WireError('invalid-value', `${expected} wanted, ${got} given`, expected, got);
+}
+
 /** Adds a step to the path of a {@link WireError}; other errors pass unchanged. */
 export function within(error: unknown, step: string | number): unknown {
   return error instanceof WireError ? error.within(step) : error;

@@ -69,7 +69,7 @@ export class Exchange implements InletOwner, OutletOwner, Lifting {
   lowerChannel(type: ChannelType, path: readonly number[], value: unknown): void {
     if (this.#outs.size >= this.#port.channelLimit) {
       throw new Failure('overloaded', `more than ${this.#port.channelLimit} streams and futures of one call at once`, {
-        fields: { limit: 'channels' },
+        fields: { limit: String(this.#port.channelLimit) },
       });
     }
     const outlet = new Outlet(this, type, path, value, this.#port.writeWindow);

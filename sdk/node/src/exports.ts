@@ -121,12 +121,12 @@ export function offersOf(interfaces: readonly Interface[]): InterfaceOffer[] {
 }
 
 /**
- * The offer that serves a wanted interface.
+ * The offer that serves a wanted interface: that of its very name, else the first whose version does.
  * @throws Failure `no-such-interface` or `version-mismatch` where none does.
  */
 export function findOffer(offers: readonly InterfaceOffer[], wanted: InterfaceOffer): InterfaceOffer {
   const fits = offers.filter((offer) => serves(offer.name, wanted.name) === 'yes');
-  const offer = fits.find((one) => one.name === wanted.name) ?? fits.at(-1);
+  const offer = fits.find((one) => one.name === wanted.name) ?? fits[0];
   if (offer === undefined) {
     const other = offers.find((one) => serves(one.name, wanted.name) === 'version');
     if (other) throw mismatch(wanted.name, other.name, 'the versions do not go together');

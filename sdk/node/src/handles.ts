@@ -29,7 +29,7 @@ export class HandleTable {
     }
     if (this.#held.size >= MAX_HANDLES) {
       throw new Failure('overloaded', `the link holds ${MAX_HANDLES} handles; drop some first`, {
-        fields: { limit: 'handles' },
+        fields: { limit: String(MAX_HANDLES) },
       });
     }
     const number = this.#next;

@@ -51,7 +51,9 @@ export function helloOf(about: Introduction, exports: Exports, imports: readonly
  */
 export function checkHello(theirs: Hello, exports: Exports): void {
   if (theirs.protocol !== 1) {
-    throw new Failure('protocol', `the peer speaks protocol ${theirs.protocol}, this is 1; update the older of the two`);
+    throw new Failure('version-mismatch', `the peer speaks protocol ${theirs.protocol}, this is 1; update the older of the two`, {
+      fields: { ours: '1', theirs: String(theirs.protocol) },
+    });
   }
   if (Buffer.byteLength(theirs.identity) > 256) throw protocolError('an identity of more than 256 bytes');
   const ours = offersOf(exports.interfaces);

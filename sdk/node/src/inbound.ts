@@ -30,6 +30,8 @@ export interface CallContext {
 /** What may stand before the parameters of a CALL. */
 export interface CallExtras {
   deadline: number | undefined;
+  /** What the caller gave it, of which `deadline` is the end. */
+  seconds: number;
   traceparent: string | undefined;
   identity: string | undefined;
   key: Uint8Array | undefined;
@@ -38,6 +40,7 @@ export interface CallExtras {
 
 const NO_EXTRAS: CallExtras = {
   deadline: undefined,
+  seconds: 0,
   traceparent: undefined,
   identity: undefined,
   key: undefined,
@@ -65,6 +68,8 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
   #running = false;
   #timer: (() => void) | undefined;
   #borrowed: Proxy[] | undefined;
+  /** Handles that the result gives to the caller, until it is sent. */
+  #given: [Resource, Uint8Array][] = [];
 
   constructor(session: Session, stream: number, target: Target, link: Link, extras: CallExtras | undefined) {
     this.#session = session;
@@ -123,8 +128,10 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
   }
 
   lowerHandle(resource: Resource, value: unknown, owned: boolean): Uint8Array {
-    if (this.#session.exports.has(resource.interface)) return this.#link.handles.add(resource, value);
-    return handleOf(value, this.#link, resource, owned);
+    if (!this.#session.exports.has(resource.interface)) return handleOf(value, this.#link, resource, owned);
+    const handle = this.#link.handles.add(resource, value);
+    if (!this.#answered) this.#given.push([resource, handle]);
+    return handle;
   }
 
   liftHandle(resource: Resource, handle: Uint8Array, owned: boolean): unknown {
@@ -171,7 +178,7 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     const { deadline } = this.#extras;
     if (deadline !== undefined && this.#timer === undefined) {
       const left = deadline - this.#session.clock.now();
-      this.#timer = this.#session.clock.after(left, () => this.abort(deadlineExceeded()));
+      this.#timer = this.#session.clock.after(left, () => this.abort(deadlineExceeded(this.#extras.seconds)));
     }
     promise.then(
       (value) => answers && this.#answer(value),
@@ -217,6 +224,8 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
     } catch (error) {
       output.undo(start);
       this.#exchange?.unmake();
+      // Nobody will ever drop what the caller does not hear of.
+      for (const [resource, handle] of this.#given) this.#link.handles.drop(resource, handle);
       return this.fail(error);
     }
     this.#finish();
@@ -252,6 +261,7 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
 
   #finish(): void {
     this.#answered = true;
+    this.#given = [];
     this.#timer?.();
     for (const proxy of this.#borrowed ?? []) revoke(proxy);
   }
@@ -284,7 +294,6 @@ export class InboundCall implements CallContext, Handles, Lowering, Lifting {
   }
 }
 
-export function deadlineExceeded(seconds?: number): Failure {
-  const message = seconds === undefined ? 'the deadline of the call has passed' : `no answer within ${seconds} s`;
-  return new Failure('deadline-exceeded', message, seconds === undefined ? {} : { fields: { seconds: String(seconds) } });
+export function deadlineExceeded(seconds: number): Failure {
+  return new Failure('deadline-exceeded', `no answer within ${seconds} s`, { fields: { seconds: String(seconds) } });
 }

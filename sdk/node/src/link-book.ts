@@ -73,8 +73,8 @@ export class LinkBook {
         writeOutcome(writer, failure);
       });
     };
-    if (this.#theirs.size >= MAX_LINKS) {
-      return answer(new Failure('overloaded', `${MAX_LINKS} links are bound`, { fields: { limit: 'links' } }));
+    if (this.#theirs.size - (this.#theirs.has(0) ? 1 : 0) >= MAX_LINKS) {
+      return answer(new Failure('overloaded', `${MAX_LINKS} links are bound`, { fields: { limit: String(MAX_LINKS) } }));
     }
     try {
       const link = this.#make(linkInfo(request));

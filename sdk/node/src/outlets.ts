@@ -151,11 +151,21 @@ export class Outlet {
   }
 
   async #values(iterator: AsyncIterator<unknown> | Iterator<unknown>): Promise<void> {
+    try {
+      await this.#draw(iterator);
+    } finally {
+      // What came before a source failed reaches its reader all the same.
+      this.flush();
+      while ((this.#count > 0 || this.#long) && !this.over) await this.#wait();
+    }
+  }
+
+  async #draw(iterator: AsyncIterator<unknown> | Iterator<unknown>): Promise<void> {
     const enough = Math.min(GATHER, this.#owner.most(this) >> 1);
     for (;;) {
       const next = iterator.next();
       const step = isThenable(next) ? await next : next;
-      if (step.done === true || this.over) break;
+      if (step.done === true || this.over) return;
       this.#encode(step.value, this.#total++);
       this.#count++;
       if (!this.#queued) {
@@ -165,8 +175,6 @@ export class Outlet {
       // Items without bytes are counted, so that no chunk claims millions of them.
       while (!this.over && (this.#items.pos >= enough || this.#count >= GATHER)) await this.#wait();
     }
-    this.flush();
-    while ((this.#count > 0 || this.#long) && !this.over) await this.#wait();
   }
 
   #encode(value: unknown, index: number): void {

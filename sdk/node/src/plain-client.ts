@@ -9,7 +9,7 @@ import type { Link } from './links.js';
 import type { CallOptions } from './outbound.js';
 import { PlainConnection, PLAIN, type PlainUser } from './plain.js';
 import type { Signature } from './signature.js';
-import type { Interface, Resource } from './types.js';
+import { spoken, type Interface, type Resource } from './types.js';
 import type { Wire } from './wire.js';
 
 /** Calls over plain wRPC: each opens a connection of its own. */
@@ -23,7 +23,7 @@ export class PlainCaller implements Caller {
   }
 
   /**
-   * Calls a function of the peer; its name is sent as the WIT has it.
+   * Calls a function of the peer.
    * Rejects with a ResultError where the function returned its error, with a Failure `provider-gone` where the peer
    * closed without a result, which is all that wRPC can say of any failure.
    */
@@ -88,7 +88,7 @@ class PlainOutbound implements PlainUser {
     const header = (writer: Writer): void => {
       writer.byte(PLAIN);
       writer.string(instance);
-      writer.string(func.name);
+      writer.string(spoken(func.name));
     };
     try {
       this.#sent = true;

@@ -7,7 +7,7 @@ import type { CallContext } from './inbound.js';
 import type { Limits } from './messages.js';
 import { PlainConnection, type PlainHandles, type PlainUser } from './plain.js';
 import type { Reader, Writer } from './bytes.js';
-import { serves, type Resource } from './types.js';
+import { serves, spoken, type Resource } from './types.js';
 import type { Wire } from './wire.js';
 
 /** What plain invocations are served with. */
@@ -74,7 +74,7 @@ export class PlainCall implements PlainUser, CallContext {
   header(instance: string, name: string): void {
     const { exports, objects, giveHandles } = this.#serving;
     const target = exports.functions.find(
-      ({ signature }) => signature.func.name === name && serves(signature.interface, instance) === 'yes',
+      ({ signature }) => spoken(signature.func.name) === spoken(name) && serves(signature.interface, instance) === 'yes',
     );
     if (target === undefined) throw new Failure('no-such-function', `no ${instance} ${name} here`);
     if (objects === undefined) throw new Failure('not-granted', 'this provider serves only links with a grant');

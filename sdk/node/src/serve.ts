@@ -7,8 +7,10 @@ import type { Hello, Limits } from './messages.js';
 import { PLAIN, PlainHandles } from './plain.js';
 import { PlainCall, type PlainServing } from './plain-server.js';
 import { PREFACE } from './frames.js';
+import { listenThrough } from './gateway.js';
+import { announce, hostSays } from './sidecar.js';
 import { HANDSHAKE, Session, type SessionOptions } from './session.js';
-import { listen, parseAddress, type TlsOptions } from './transports.js';
+import { listen, parseAddress, type Listener, type TlsOptions } from './transports.js';
 import type { Wire } from './wire.js';
 import type { Wit } from './wit.js';
 
@@ -18,7 +20,7 @@ export interface ServeOptions {
   readonly wit: string | URL | Wit;
   /** What serves each interface. */
   readonly provides: Provides;
-  /** `stdio:` (the default), `unix:/path` or `tcp://host:port`. */
+  /** `stdio:`, `unix:/path` or `tcp://host:port`; the default is what the host says that started this process, else `stdio:`. */
   readonly on?: string;
   /** Interfaces of the caller that this provider calls; its functions find them as `imports` in their context. */
   readonly imports?: readonly string[];
@@ -32,14 +34,14 @@ export interface ServeOptions {
   /** Whether plain calls may return resources, which then live until the server closes; the default is no. */
   readonly plainHandles?: boolean;
   readonly identity?: string;
-  /** What a peer must show to be served. */
+  /** What a peer must show to be served; the default is what the host says that started this process. */
   readonly token?: string | Uint8Array;
   readonly tls?: TlsOptions;
   /** JSON Schema of what a link may configure. */
   readonly configSchema?: object;
   /** Gives other implementations of the same interfaces when the host asks to reload. */
   readonly reload?: () => Provides | Promise<Provides>;
-  /** Whether SIGTERM and SIGINT close the server; the default is yes on stdio. */
+  /** Whether SIGTERM and SIGINT close the server, and SIGHUP reloads it; the default is yes on stdio. */
   readonly signals?: boolean;
   /** How long calls may go on once the server is told to close, in milliseconds; the default is 10,000. */
   readonly grace?: number;
@@ -82,6 +84,9 @@ class Serving implements ServerHandle {
   readonly #waiting = new Set<Wire>();
   readonly #token: Buffer | undefined;
   readonly #onSignal = (): void => void this.close();
+  readonly #onHangup = (): void => {
+    this.#reload().catch((error: unknown) => console.error('the reload failed, the old code goes on:', error));
+  };
   #exports: Exports;
   #generation = 1;
   #stopListening: () => Promise<void> = () => Promise.resolve();
@@ -93,7 +98,8 @@ class Serving implements ServerHandle {
     this.#wit = witOf(options.wit);
     this.#clock = options.clock ?? systemClock;
     this.#exports = new Exports(this.#wit, options.provides);
-    this.#token = options.token === undefined ? undefined : Buffer.from(options.token);
+    const token = options.token ?? hostSays.token;
+    this.#token = token === undefined ? undefined : Buffer.from(token);
     this.closed = new Promise((resolve) => {
       this.#onClosed = resolve;
     });
@@ -109,14 +115,25 @@ class Serving implements ServerHandle {
 
   async listen(): Promise<void> {
     await this.#bindPlain(this.#exports);
-    const address = parseAddress(this.#options.on ?? 'stdio:');
-    const listener = await listen(address, this.#options.tls, (wire) => this.#accept(wire, address.kind === 'stdio'));
+    const on = this.#options.on ?? hostSays.address ?? 'stdio:';
+    const only = on === 'stdio:';
+    const listener = await this.#listener(on, (wire) => this.#accept(wire, only));
     this.address = listener.address;
     this.#stopListening = () => listener.close();
-    if (this.#options.signals ?? address.kind === 'stdio') {
+    void listener.ended?.then(() => this.close());
+    if (this.#options.signals ?? only) {
       process.once('SIGTERM', this.#onSignal);
       process.once('SIGINT', this.#onSignal);
+      if (this.#options.reload) process.on('SIGHUP', this.#onHangup);
     }
+    announce(this.address);
+  }
+
+  #listener(on: string, onWire: (wire: Wire) => void): Promise<Listener> {
+    const known = this.#token !== undefined;
+    const { gateway } = hostSays;
+    if (gateway && /^(quic|http2|ws|nats):/.test(on)) return listenThrough(gateway, on, known, onWire);
+    return listen(parseAddress(on), { tls: this.#options.tls, known }, onWire);
   }
 
   /** What plain calls are served by; they have no link, so only where those are open. */
@@ -142,13 +159,18 @@ class Serving implements ServerHandle {
         stop();
         this.#waiting.delete(wire);
         if (chunk[0] === PREFACE[0]) this.#session(wire, only).feed(chunk);
-        else if (chunk[0] === PLAIN && this.#options.plain !== false) this.#call(wire, only).feed(chunk);
+        else if (chunk[0] === PLAIN && this.#servesPlain) this.#call(wire, only).feed(chunk);
         else drop();
       },
       end: drop,
       drain: () => undefined,
       close: drop,
     });
+  }
+
+  /** Plain mode has no room for a token: where one is asked for, only a verified certificate does. */
+  get #servesPlain(): boolean {
+    return this.#options.plain !== false && (this.#token === undefined || this.#options.tls?.ca !== undefined);
   }
 
   #session(wire: Wire, only: boolean): Session {
@@ -216,6 +238,7 @@ class Serving implements ServerHandle {
   async #close(): Promise<void> {
     process.off('SIGTERM', this.#onSignal);
     process.off('SIGINT', this.#onSignal);
+    process.off('SIGHUP', this.#onHangup);
     const { grace = 10_000 } = this.#options;
     // A connection whose peer has sent its last keeps no process, yet its call is still to be answered.
     const hold = setInterval(() => undefined, LONG);

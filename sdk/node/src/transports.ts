@@ -25,18 +25,20 @@ export interface Listener {
   /** The address with the port that was chosen where 0 was given. */
   readonly address: string;
   close(): Promise<void>;
+  /** Settles where it can end by itself, and has. */
+  readonly ended?: Promise<void>;
 }
 
 /** How long a TLS handshake may take, in milliseconds. */
 const TLS_HANDSHAKE = 10_000;
 
 /**
- * Reads `stdio:`, `unix:/path` or `tcp://host:port`.
+ * Reads `stdio:`, `unix:/path` (or a relative one) or `tcp://host:port`.
  * @throws TypeError where it is none of them.
  */
 export function parseAddress(text: string): Address {
   if (text === 'stdio:') return { kind: 'stdio' };
-  if (text.startsWith('unix:/')) return { kind: 'unix', path: text.slice('unix:'.length) };
+  if (/^unix:[^\0]+$/.test(text)) return { kind: 'unix', path: text.slice('unix:'.length) };
   const tcp = /^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^:/[\]]+):(\d{1,5})$/.exec(text);
   if (!tcp || Number(tcp[2]) > 65535) {
     throw new TypeError(`${JSON.stringify(text)} is no address; write stdio:, unix:/path or tcp://host:port`);
@@ -48,13 +50,16 @@ function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 }
 
-function guard(address: Address, options: TlsOptions | undefined): void {
-  if (address.kind === 'tcp' && options === undefined && !isLoopback(address.host)) {
-    throw new TypeError(
-      `tcp://${address.host}:${address.port} leaves this machine, and nothing would protect what is sent; ` +
-        'give `tls` with key, cert and ca, or use a loopback address',
-    );
-  }
+function guard(address: Address, what: string, lacking: string | false | undefined): void {
+  if (address.kind !== 'tcp' || !lacking || isLoopback(address.host)) return;
+  throw new TypeError(`tcp://${address.host}:${address.port} ${what}; ${lacking}, or use a loopback address`);
+}
+
+/** What a listener asks of those who connect. */
+export interface Asked {
+  readonly tls?: TlsOptions | undefined;
+  /** They must show a token. */
+  readonly known: boolean;
 }
 
 /**
@@ -63,10 +68,12 @@ function guard(address: Address, options: TlsOptions | undefined): void {
  */
 export async function listen(
   address: Address,
-  options: TlsOptions | undefined,
+  { tls: options, known }: Asked,
   onWire: (wire: Wire) => void,
 ): Promise<Listener> {
-  guard(address, options);
+  guard(address, 'can be reached from other machines', !options
+    ? 'give `tls` with key, cert and ca, or key and cert and a token'
+    : !known && options.ca === undefined && 'give `tls` a ca, so that peers show certificates, or ask for a token');
   if (address.kind === 'stdio') {
     onWire(stdio());
     return { address: 'stdio:', close: () => Promise.resolve() };
@@ -136,7 +143,7 @@ async function removeStale(path: string): Promise<void> {
  * Rejects with the system's error where nobody is there.
  */
 export function connectWire(address: Address, options?: TlsOptions): Promise<Wire> {
-  guard(address, options);
+  guard(address, 'leaves this machine, and nothing would protect what is sent', !options && 'give `tls`');
   if (address.kind === 'stdio') return Promise.resolve(stdio());
   return new Promise((resolve, reject) => {
     const socket = open(address, options);

@@ -52,6 +52,11 @@ export interface Interface {
   readonly types: ReadonlyMap<string, Type>;
 }
 
+/** A function's name in plain mode, which lacks the kind that WIT puts before it: `bucket.get`, `bucket`. */
+export function spoken(name: string): string {
+  return name.replace(/^\[(constructor|method|static)\]/, '');
+}
+
 /** `some-name` as `someName`. */
 export function camel(name: string): string {
   return name.toLowerCase().replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
@@ -99,7 +104,7 @@ function partsOf(type: Type): readonly Type[] {
   }
 }
 
-/** A type in WIT's notation with every named type written out; resources by their names. */
+/** A type in WIT's notation with every named type written out; resources by their names, borrowed ones in `borrow<…>`. */
 export function printType(type: Type): string {
   switch (type.kind) {
     case 'list':
@@ -121,8 +126,9 @@ export function printType(type: Type): string {
       if (type.err) return `result<${type.ok ? printType(type.ok) : '_'}, ${printType(type.err)}>`;
       return type.ok ? `result<${printType(type.ok)}>` : 'result';
     case 'own':
+      return type.resource.name;
     case 'borrow':
-      return `${type.kind}<${type.resource.name}>`;
+      return `borrow<${type.resource.name}>`;
     case 'stream':
     case 'future':
       return type.element ? `${type.kind}<${printType(type.element)}>` : type.kind;

@@ -5,9 +5,12 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { connect, serve } from '../dist/index.js';
 import { Kind, MORE, PREFACE } from '../dist/frames.js';
-import { writeFailure, writeLink } from '../dist/messages.js';
+import { Reader } from '../dist/bytes.js';
+import { MAX_HANDLES } from '../dist/handles.js';
+import { MAX_LINKS } from '../dist/link-book.js';
+import { readFailure, readOutcome, writeFailure, writeLink } from '../dist/messages.js';
 import { Failure } from '../dist/errors.js';
-import { ALL, call, folder, frame, makeAll, ManualClock, numberOf, RawPeer, turn, until, wit } from './support.js';
+import { ALL, call, Counter, folder, frame, makeAll, ManualClock, numberOf, RawPeer, turn, until, wit } from './support.js';
 
 async function start(t, more = {}, seen = {}) {
   const path = join(folder(t), 'socket');
@@ -137,13 +140,84 @@ test('more calls than allowed are refused', async (t) => {
   const { peer } = await begun(t, {}, { limits: { calls: 4 } });
   for (let i = 0; i < 5; i++) peer.send(Kind.CALL, 1 + 2 * i, call('wait'));
   const failure = await peer.failure();
-  assert.deepEqual([failure.code, failure.retryable, failure.fields], ['overloaded', true, { limit: 'calls' }]);
+  assert.deepEqual([failure.code, failure.retryable, failure.fields], ['overloaded', true, { limit: '4' }]);
+});
+
+test('a session has as many links as it may, and no more until one is unbound', async (t) => {
+  const { peer } = await begun(t);
+  const link = (number) => peer.send(Kind.LINK, 0, (w) => writeLink(w, { number, name: 'a/all', grant: '', config: '' }));
+  const outcome = async () => {
+    const reader = new Reader((await peer.next()).payload);
+    return [reader.uleb(), readOutcome(reader)];
+  };
+  for (let number = 1; number <= MAX_LINKS; number++) link(number);
+  for (let number = 1; number <= MAX_LINKS; number++) assert.deepEqual(await outcome(), [number, undefined]);
+  link(MAX_LINKS + 1);
+  const [number, refusal] = await outcome();
+  assert.deepEqual([number, refusal.code, refusal.fields], [MAX_LINKS + 1, 'overloaded', { limit: '4096' }]);
+  peer.send(Kind.CALL, 1, call('nothing', undefined, MAX_LINKS + 1));
+  assert.equal((await peer.failure()).code, 'not-granted');
+  peer.send(Kind.UNLINK, 0, (w) => w.uleb(7));
+  link(MAX_LINKS + 2);
+  assert.deepEqual(await outcome(), [MAX_LINKS + 2, undefined]);
+  peer.send(Kind.CALL, 3, call('nothing', undefined, MAX_LINKS + 2));
+  assert.equal((await peer.next()).kind, Kind.RESULT);
+});
+
+test('a link number is bound once, and 0 never', async (t) => {
+  for (const numbers of [[0], [1, 1]]) {
+    const { peer } = await begun(t);
+    for (const number of numbers) {
+      peer.send(Kind.LINK, 0, (w) => writeLink(w, { number, name: 'a/all', grant: '', config: '' }));
+    }
+    assert.equal((await peer.failure()).code, 'protocol');
+    await peer.over;
+  }
+});
+
+test('a link holds as many handles as it may, and room is made by dropping one', async (t) => {
+  const { peer } = await begun(t);
+  const many = (stream, n) => peer.send(Kind.CALL, stream, call('[static]counter.many', (w) => w.uleb(n)));
+  many(1, MAX_HANDLES);
+  // The list is longer than a frame: before the result stands the size of the whole.
+  const first = await peer.next();
+  assert.equal(first.kind, Kind.RESULT | MORE, first.kind === Kind.FAIL ? readFailure(new Reader(first.payload)).message : '');
+  const reader = new Reader(first.payload);
+  assert.ok(reader.size() > MAX_HANDLES * 5);
+  assert.deepEqual([reader.byte(), reader.uleb()], [0, MAX_HANDLES]);
+  const handle = reader.bytes();
+  while ((await peer.next()).kind !== Kind.RESULT);
+  many(3, 1);
+  const failure = await peer.failure();
+  assert.deepEqual([failure.code, failure.fields], ['overloaded', { limit: '65536' }]);
+  peer.send(Kind.DROP, 0, (w) => { w.uleb(0); w.uleb(0); w.bytes(handle); });
+  // What does not fit as a whole is dropped as a whole: the one of two that there was room for.
+  const before = Counter.live;
+  many(5, 2);
+  assert.equal((await peer.failure()).code, 'overloaded');
+  // Less the one above, and one more that was made and found no room.
+  assert.equal(Counter.live, before);
+  many(7, 1);
+  assert.equal((await peer.next()).kind, Kind.RESULT);
+});
+
+test('call numbers go round', async (t) => {
+  const { peer } = await begun(t);
+  for (const stream of [0x7fffffff, 0xfffffffd]) {
+    peer.send(Kind.CALL, stream, call('nothing'));
+    assert.equal((await peer.next()).kind, Kind.RESULT);
+  }
+  peer.send(Kind.CALL, 0xffffffff, call('wait'));
+  peer.send(Kind.CALL, 1, call('nothing'));
+  assert.deepEqual(await peer.next().then(({ kind, stream }) => [kind, stream]), [Kind.RESULT, 1]);
+  peer.send(Kind.CALL, 0xffffffff, call('nothing'));
+  assert.equal((await peer.failure()).code, 'protocol');
 });
 
 test('a message over the limit fails its call, and its rest is skipped', async (t) => {
   const { peer } = await begun(t, {}, { limits: { message: 1000n } });
   peer.send(Kind.CALL | MORE, 1, (w) => { w.uleb(5000); w.raw(new Uint8Array(900)); });
-  assert.deepEqual((await peer.failure()).fields, { limit: 'message' });
+  assert.deepEqual((await peer.failure()).fields, { limit: '1000' });
   for (let i = 0; i < 4; i++) peer.send(Kind.CALL | (i < 3 ? MORE : 0), 1, (w) => w.raw(new Uint8Array(1000)));
   peer.send(Kind.CALL, 3, call('nothing'));
   assert.equal((await peer.next()).kind, Kind.RESULT);
@@ -261,7 +335,7 @@ test('a session that is refused says why', async (t) => {
   await assert.rejects(connect(`unix:${path}`, { wit, imports: [ALL], token: 'guess' }), { code: 'unauthenticated' });
   await (await connect(`unix:${path}`, { wit, imports: [ALL], token: 'secret' })).close();
   const peer = await RawPeer.connect(path);
-  await assert.rejects(peer.hello([], {}, { protocol: 2 }), { code: 'protocol' });
+  await assert.rejects(peer.hello([], {}, { protocol: 2 }), { code: 'version-mismatch', fields: { ours: '1', theirs: '2' } });
 });
 
 test('output that nobody takes stops the reading', async (t) => {

@@ -230,7 +230,9 @@ test('a socket is its owner’s alone and is removed on close', async (t) => {
 
 test('nothing leaves the machine unprotected', async () => {
   const options = { wit, provides: { [ALL]: makeAll() } };
-  await assert.rejects(serve({ ...options, on: 'tcp://0.0.0.0:0' }), /leaves this machine.*tls/);
+  await assert.rejects(serve({ ...options, on: 'tcp://0.0.0.0:0' }), /reached from other machines; give `tls`/);
+  await assert.rejects(serve({ ...options, on: 'tcp://0.0.0.0:0', token: 'x' }), /give `tls` with key/);
+  await assert.rejects(serve({ ...options, on: 'tcp://0.0.0.0:0', tls: {} }), /give `tls` a ca.*token/);
   await assert.rejects(connect('tcp://192.0.2.1:1', { wit, imports: [ALL] }), /leaves this machine/);
   await assert.rejects(serve({ ...options, on: 'http://x' }), /no address; write stdio:/);
 });

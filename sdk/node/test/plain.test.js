@@ -39,14 +39,16 @@ const implementations = {
   streamfut: { echo: async (s) => Promise.all(await collect(s)) },
 };
 
-/** The one interface of a trace, from the function it names. */
+/** The one interface of a trace, from the function it names: a method, where that takes its resource first. */
 function interfaceOf(trace) {
   const func = parseFunc(trace.function, trace.signature);
-  const method = /^\[method\](.+)\.(.+)$/.exec(trace.function);
-  if (!method) return { name: trace.instance, functions: [func], resources: [], types: new Map() };
+  const [owner, js] = trace.function.split('.');
+  if (js === undefined) return { name: trace.instance, functions: [func], resources: [], types: new Map() };
   const { resource } = func.params[0].type;
+  assert.equal(owner, resource.name);
   const named = Object.assign(resource, { interface: trace.instance });
-  return { name: trace.instance, functions: [{ ...func, kind: 'method', js: method[2], resource: named }], resources: [named], types: new Map() };
+  const method = { ...func, name: `[method]${trace.function}`, kind: 'method', js, resource: named };
+  return { name: trace.instance, functions: [method], resources: [named], types: new Map() };
 }
 
 /** The data of each path, joined; that of a stream as its items, since chunks may be cut otherwise. */
@@ -215,6 +217,24 @@ test('resources over plain calls only where they are allowed', async (t) => {
   const allowed = await all(t, { plainHandles: true });
   const counter = await allowed.all.Counter.construct(1);
   assert.equal(await counter.add(2), 3);
+});
+
+test('the names of resources are taken with the kind that WIT puts before them, and without', async (t) => {
+  const { path } = await all(t, { plainHandles: true });
+  const call = async (name, params) => {
+    const head = Buffer.concat([Buffer.of(0, ALL.length), Buffer.from(ALL), Buffer.of(name.length), Buffer.from(name)]);
+    const answer = await exchange(path, Buffer.concat([head, Buffer.of(0, params.length), params]));
+    return new Reader(answer, 2).raw(answer.length - 2);
+  };
+  for (const [constructor, method, ofClass] of [
+    ['counter', 'counter.add', 'counter.value-of'],
+    ['[constructor]counter', '[method]counter.add', '[static]counter.value-of'],
+  ]) {
+    const handle = await call(constructor, Buffer.of(7));
+    assert.equal(handle[0], handle.length - 1);
+    assert.deepEqual([...(await call(method, Buffer.concat([handle, Buffer.of(2)])))], [9]);
+    assert.deepEqual([...(await call(ofClass, handle))], [9]);
+  }
 });
 
 test('a provider that serves by grant refuses plain calls', async (t) => {

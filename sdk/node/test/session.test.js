@@ -418,6 +418,34 @@ test('the command drains and exits 0 on SIGTERM', async (t) => {
   await client.closed;
 });
 
+test('the command does what a host asks of a sidecar, and reloads on SIGHUP', async (t) => {
+  const path = project(t);
+  const env = { ...process.env, LOOP_PROVIDER_ADDRESS: 'tcp://127.0.0.1:0', LOOP_PROVIDER_READY: '3', LOOP_PROVIDER_TOKEN: 'secret' };
+  const child = spawn(process.execPath, [cli, 'provider.js'], { cwd: path, env, stdio: ['ignore', 'ignore', 'pipe', 'pipe'] });
+  const exit = once(child, 'exit');
+  let said = '';
+  child.stderr.on('data', (chunk) => (said += chunk));
+  const address = Buffer.concat(await collect(child.stdio[3])).toString();
+  assert.match(address, /^tcp:\/\/127\.0\.0\.1:[1-9]\d*\n$/);
+  const text = parseWit('package acme:kv@0.1.0; interface store { get: async func(key: string) -> string; }');
+  const options = { wit: text, imports: ['acme:kv/store@0.1.0'] };
+  await assert.rejects(connect(address.trim(), options), { code: 'unauthenticated' });
+  const { imports } = await connect(address.trim(), { ...options, token: 'secret' });
+  const store = imports['acme:kv/store@0.1.0'];
+  assert.equal(await store.get('a'), '1:a');
+  const plain = await connect(address.trim(), { ...options, mode: 'plain' });
+  await assert.rejects(plain.imports['acme:kv/store@0.1.0'].get('a'), { code: 'provider-gone' });
+  writeFileSync(join(path, 'provider.js'), moduleText(2));
+  child.kill('SIGHUP');
+  await until(async () => (await store.get('b')) === '2:b');
+  writeFileSync(join(path, 'provider.js'), 'export default {');
+  child.kill('SIGHUP');
+  await until(() => said.includes('the old code goes on'));
+  assert.equal(await store.get('c'), '2:c');
+  child.kill('SIGTERM');
+  assert.deepEqual(await exit, [0, null]);
+});
+
 test('the command takes its address from the environment, and says what is wrong', async (t) => {
   const path = project(t);
   const address = `unix:${join(path, 'socket')}`;

@@ -99,7 +99,7 @@ export class Counter {
     return counter.value;
   }
   static many(n) {
-    return Array.from({ length: n }, (_, i) => new Counter(i));
+    return Array.from({ length: n }, (_, i) => new Counter(i % 13));
   }
   [Symbol.dispose]() {
     Counter.live--;

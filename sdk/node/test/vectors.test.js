@@ -103,6 +103,28 @@ test('a list of fixed length has no count', () => {
   assert.throws(() => encode(parseType('list<u8, 3>'), [1, 2]), /list of 3 wanted/);
 });
 
+// Nothing is lifted: what is pending is undefined.
+test('a stream that is there already is 01 and a list, and nothing else', async () => {
+  const items = async (type, hex) => {
+    const all = [];
+    for await (const item of decode(parseType(type), hex)) all.push(item);
+    return all;
+  };
+  assert.deepEqual(await items('stream<u32>', '01020aac02'), [10, 300]);
+  assert.deepEqual(await items('stream<u32>', '0100'), []);
+  assert.deepEqual(await items('stream<u8>', '0103010203'), [Uint8Array.of(1, 2, 3)]);
+  assert.deepEqual(await items('stream<stream<string>>', '010200010101' + '78').then((all) => all.length), 2);
+  assert.equal((await items('stream', '0103')).length, 3);
+  assert.equal(decode(parseType('stream<u32>'), '00'), undefined);
+  for (const bytes of ['020aac02', '0201', '80']) {
+    assert.throws(() => decode(parseType('stream<u32>'), bytes), WireError, bytes);
+  }
+  assert.throws(() => decode(parseType('stream<u32>'), '010201'), { kind: 'truncated' });
+  assert.throws(() => decode(parseType('future<u8>'), '02'), { kind: 'invalid-discriminant' });
+  assert.equal(await decode(parseType('future<u8>'), '0107'), 7);
+  assert.equal(await decode(parseType('future'), '01'), undefined);
+});
+
 test('a value that does not fit names its place', () => {
   const type = parseType('record { a-b: list<tuple<u8, option<string>>> }');
   assert.throws(

@@ -18,11 +18,11 @@ test('every form of a type', () => {
     h: func();
   `);
   assert.deepEqual(face.functions.map((func) => `${func.name}: ${printFunc(func)}`), [
-    '[constructor]r: func(n: u8) -> own<r>',
-    '[method]r.m: func(self: borrow<r>) -> own<r>',
+    '[constructor]r: func(n: u8) -> r',
+    '[method]r.m: func(self: borrow<r>) -> r',
     '[static]r.s: func(x: borrow<r>)',
     '[method]r.a: async func(self: borrow<r>)',
-    'f: func(a: record { type: u32, b: list<u8, 4> }, b: tuple<s8, char>, c: result<_, string>, d: result, e: result<u8>) -> option<own<r>>',
+    'f: func(a: record { type: u32, b: list<u8, 4> }, b: tuple<s8, char>, c: result<_, string>, d: result, e: result<u8>) -> option<r>',
     'g: async func(a: stream<u8>, b: stream, c: future<record { type: u32, b: list<u8, 4> }>, d: future, e: error-context, f: flags { x, y })',
     'h: func()',
   ]);

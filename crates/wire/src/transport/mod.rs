@@ -8,6 +8,8 @@ mod options;
 #[cfg(windows)]
 mod pipe;
 mod quic;
+#[cfg(target_os = "linux")]
+mod shm;
 #[cfg(unix)]
 mod stdio;
 mod tcp;
@@ -30,6 +32,8 @@ use futures::future::BoxFuture;
 use tokio::net::{TcpStream, UnixStream};
 
 pub use self::options::{Login, Options, Pem, Tls, Token};
+#[cfg(target_os = "linux")]
+pub use self::shm::Sharing;
 #[cfg(unix)]
 pub use self::stdio::from_fds;
 use crate::address::Address;
@@ -58,6 +62,8 @@ impl Connection {
         let any: &dyn Any = &**io;
         let tcp = any.downcast_ref::<TcpStream>().map(AsFd::as_fd);
         let socket = tcp.or_else(|| any.downcast_ref::<UnixStream>().map(AsFd::as_fd));
+        #[cfg(target_os = "linux")]
+        let socket = socket.or_else(|| Sharing::socket(io).map(AsFd::as_fd));
         socket?.try_clone_to_owned().ok()
     }
 
@@ -187,7 +193,13 @@ pub async fn connect(address: &Address, options: &Options) -> Result<Connection,
         Address::Nats { subject, .. } => nats::connect(address, subject, options).await,
         Address::Ws { place, secure, .. } => ws::connect(address, place, *secure, options).await,
         #[cfg(unix)]
-        Address::Unix(path) => unix::connect(path, options).await,
+        Address::Unix(path) => unix::connect(path, options)
+            .await
+            .map(|(io, peer)| Connection::Bytes(Box::new(io), peer)),
+        #[cfg(target_os = "linux")]
+        Address::Shm(path) => unix::connect(path, options)
+            .await
+            .map(|(io, peer)| Connection::Bytes(Box::new(Sharing(io)), peer)),
         #[cfg(unix)]
         Address::Stdio => stdio::connect(),
         #[cfg(windows)]
@@ -211,6 +223,8 @@ pub async fn listen(address: &Address, options: &Options) -> Result<Listener, Fa
         }
         #[cfg(unix)]
         Address::Unix(path) => Box::new(unix::listen(path, options).await?),
+        #[cfg(target_os = "linux")]
+        Address::Shm(path) => Box::new(unix::listen(path, options).await?),
         #[cfg(unix)]
         Address::Stdio => return Ok(Listener::of(stdio::connect()?, Address::Stdio)),
         #[cfg(windows)]

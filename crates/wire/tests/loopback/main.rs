@@ -1,7 +1,10 @@
 //! Sessions over every transport, each against itself on this machine, and what hostile peers may do to them.
 
 mod certificates;
+mod golden;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod memory;
 mod native;
 mod nats;
 mod peer;
@@ -37,6 +40,7 @@ macro_rules! over {
 
 over! {
     unix: Way::Unix,
+    shm: Way::Shm,
     tcp: Way::Tcp,
     tls: Way::Tls,
     ws: Way::Ws,

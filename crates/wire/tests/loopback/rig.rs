@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, PartialEq)]
 pub enum Way {
     Unix,
+    Shm,
     Tcp,
     Tls,
     Ws,
@@ -96,6 +97,7 @@ pub fn place(way: Way, folder: &TempDir) -> (String, Options, Options) {
     }
     let address = match way {
         Way::Unix => format!("unix:{}", path.display()),
+        Way::Shm => format!("shm:{}", path.display()),
         Way::Tcp | Way::Tls => "tcp://127.0.0.1:0".into(),
         Way::Ws => "ws://127.0.0.1:0/loop".into(),
         Way::Wss => "wss://127.0.0.1:0/loop".into(),

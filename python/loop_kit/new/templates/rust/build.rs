@@ -1,0 +1,3 @@
+fn main() {
+    loop_provider_build::Wit::new("wit").write();
+}
