@@ -106,6 +106,11 @@ class Routes:
         self._bound.append(_Bound(route, name, grant, config))
         return route
 
+    @property
+    def routes(self) -> dict[str, _core.Route]:
+        """Those of the links that are bound, by the names that messages have for them."""
+        return {bound.name: bound.route for bound in self._bound}
+
     async def aclose(self) -> None:
         """Ends the session."""
         session, self._session = self._session, None
@@ -113,15 +118,19 @@ class Routes:
             await session.aclose()
 
 
-_engine: _core.Engine | None = None
-
-
 async def connect(
-    where: str | tuple[int, int], *, name: str, handshake: bool, token: str | None, tls: Tls | None
+    engine: _core.Engine,
+    where: str | tuple[int, int],
+    *,
+    name: str,
+    handshake: bool,
+    token: str | None,
+    tls: Tls | None,
 ) -> Session:
     """Begins a session with a provider.
 
     Args:
+        engine: The host's, which outlives the session: a call that stays on the engine's threads wakes no other.
         where: Its address, or the descriptors to read and to write, which are owned from here on.
         name: The provider's, for messages.
         handshake: Whether it speaks sessions; else it speaks plain wRPC.
@@ -131,16 +140,15 @@ async def connect(
     Raises:
         LoadError: There is none, it refuses, or it cannot be spoken with.
     """
-    global _engine
-    _engine = _engine or _core.Engine()
     address, descriptors = ("stdio:", where) if isinstance(where, tuple) else (where, None)
     try:
         remote = await asyncio.to_thread(
             _core.Remote.connect,
-            _engine,
+            engine,
             address,
             descriptors=descriptors,
-            identity=_IDENTITY,
+            # the names of a certificate are who it is of
+            identity="" if tls is not None and tls.certificate is not None else _IDENTITY,
             token=token,
             tls=tls,
             plain=not handshake,

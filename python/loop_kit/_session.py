@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +75,7 @@ class Events:
     wire: _core.Wire | None = None
     made: dict[int, tuple[Any, tuple[str, Any, Any]]] = field(default_factory=dict)
     retired: list[Any] = field(default_factory=list)
+    jobs: deque[_core.Job] = field(default_factory=deque)
 
     def ready(self, software: str, identity: str, instance: str, generation: int) -> None:
         if not self.opened.done():
@@ -84,6 +87,8 @@ class Events:
             self.opened.exception()  # whoever waits is told; without anyone it is no mistake
         if not self.over.done():
             self.over.set_result(error)
+        while self.jobs:
+            self.jobs.popleft().close()
         for number in list(self.made):
             self.unbind(number)
         while self.retired:
@@ -93,6 +98,17 @@ class Events:
 
     def leaving(self, error: Exception) -> None:
         pass
+
+    def work(self, jobs: list[_core.Job]) -> None:
+        self.jobs.extend(jobs)
+        self._work()
+
+    def _work(self) -> None:
+        if self.jobs:
+            loop = asyncio.get_running_loop()
+            loop.create_task(_answer(self.jobs))  # noqa: RUF006 - the session keeps it while it waits
+            # those that are left when one of them waits
+            loop.call_soon(self._work)
 
     def bind(self, number: int, name: str, grant: str, config: str) -> list[Target]:
         if self.make is None or self.contract is None:
@@ -142,6 +158,27 @@ def _close(made: Any) -> None:
     close = getattr(made, "close", None)
     if callable(close):
         close()
+
+
+async def _answer(jobs: deque[_core.Job]) -> None:
+    """Answers calls, one after the other as long as none of them waits; one that does has the task to itself meanwhile.
+
+    A task for each call would cost more than most of them do.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    clean = contextvars.copy_context()
+    while jobs:
+        job = jobs.popleft()
+        try:
+            result = await job.begin(task)
+        except BaseException as error:
+            job.fail(error)
+        else:
+            job.give(result)
+        # what one call has set, and that it was cancelled, is nothing to the next
+        if task.cancelling() or contextvars.copy_context() != clean:
+            return
 
 
 @dataclass

@@ -17,6 +17,7 @@ places it in the host's process and `use = "sidecar:python:store:Store"` in one 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import inspect
 import logging
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from loop_kit.host import App
 
 _T = TypeVar("_T", bound=type)
+# Of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,8 +398,17 @@ def _hung_up(server: Server) -> None:
         logging.getLogger(__name__).exception("the reload failed; the old code goes on")
 
 
+def _keep_memory() -> None:
+    """Has the C library keep what large values leave, for the next: new memory costs more than to send the bytes."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone gives it back at once
+    if mallopt is not None:
+        for option, size in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 128 << 20)):
+            mallopt(option, size)
+
+
 async def run(served: Any, *, on: str | None, **options: Any) -> None:
     """Serves until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone; SIGHUP reloads."""
+    _keep_memory()
     await until_stopped(await serve(served, on=on, **options))
 
 

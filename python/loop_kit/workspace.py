@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from loop_kit import inspect
+from loop_kit import _core, inspect
 from loop_kit import manifest as manifests
 from loop_kit.errors import LoadError
 from loop_kit.host import App, Host
@@ -72,6 +72,13 @@ class Workspace:
         results = await asyncio.gather(*(session.reload() for session in sessions), return_exceptions=True)
         if failed := [item for item in results if isinstance(item, Exception)]:
             raise ExceptionGroup("sidecars that did not reload", failed)
+
+    def routes(self) -> dict[str, _core.Route]:
+        """Where the links go that leave this process and are there, by `component/interface`."""
+        sidecars = (supervisor.running.routes for supervisor in self._sidecars.values())
+        return {
+            name: route for of in (*sidecars, *self._remotes.values()) for name, route in of.routes.items()
+        }
 
     async def build(self, name: str) -> None:
         """Runs the component's `build`, if it has one, in the manifest's folder.
@@ -157,12 +164,14 @@ class Workspace:
             case "sidecar":
                 key = f"{provider.name} {importer}/{link.name}" if provider.isolate else provider.name
                 if key not in self._sidecars:
-                    self._sidecars[key] = await sidecar.start(provider, self.manifest.folder)
+                    self._sidecars[key] = await sidecar.start(
+                        self.host._engine, provider, self.manifest.folder
+                    )
                 started = self._sidecars[key]
                 return await sidecar.bind(started, called, grant=grant, config=config, budget=link.budget)
             case "remote":
                 if provider.name not in self._remotes:
-                    self._remotes[provider.name] = await remote.connect(provider)
+                    self._remotes[provider.name] = await remote.connect(self.host._engine, provider)
                 session = self._remotes[provider.name]
                 return await remote.bind(session, called, grant=grant, config=config, budget=link.budget)
 

@@ -50,6 +50,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<session::Listener>()?;
     m.add_class::<session::Socket>()?;
     m.add_class::<session::WireCall>()?;
+    m.add_class::<session::Job>()?;
     m.add_class::<session::RemoteHandle>()?;
     m.add_class::<session::Remote>()?;
     m.add_class::<session::Route>()?;

@@ -15,6 +15,7 @@ use crate::encoded::{Encoded, Wire};
 use crate::flow::{Ends, Failed, Handles, Pump, SessionCall, follow};
 use crate::incoming::receive;
 use crate::plain::Functions;
+use crate::times::{Spent, Watch};
 
 /// A link in one session.
 pub struct Link {
@@ -45,7 +46,7 @@ impl Drop for Proxy {
     }
 }
 
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -122,17 +123,22 @@ impl Link {
         function: u32,
         streaming: bool,
         args: Wire,
+        watch: &Watch,
     ) -> Result<Option<Wire>> {
+        let timed = watch.is_on();
+        let begun = timed.then(Instant::now);
         let mut ends = Ends {
             invocation: None,
             handles: Arc::new(LinkHandles(self.clone())),
         };
         let message = args.finish(&ends)?;
+        let made = timed.then(Instant::now);
         let pending = self.session.call(Request {
             function,
             link: self.number,
             meta: Meta {
                 identity: self.identity.clone(),
+                timed,
                 ..Meta::default()
             },
             root: Bytes::from(message.bytes),
@@ -148,7 +154,16 @@ impl Link {
             follow(&ends, &[], message.pending, &spawn);
         }
         let answer = pending.await.map_err(|e| failed(f, e))?;
+        let answered = timed.then(Instant::now);
         let mut values = receive(&f.result_tuple, &answer.root, &ends)?;
+        if let (Some(begun), Some(made), Some(answered)) = (begun, made, answered) {
+            watch.keep(Spent {
+                encode: made.duration_since(begun).as_nanos() as u64,
+                session: answered.duration_since(made).as_nanos() as u64,
+                decode: answered.elapsed().as_nanos() as u64,
+                theirs: answer.times,
+            });
+        }
         Ok(values.pop())
     }
 }
@@ -171,6 +186,8 @@ pub struct Route {
     budget: Option<Duration>,
     calls: AtomicU64,
     over: AtomicU64,
+    /// Where the time of its calls goes.
+    pub watch: Watch,
 }
 
 impl Route {
@@ -180,6 +197,7 @@ impl Route {
             budget,
             calls: AtomicU64::new(0),
             over: AtomicU64::new(0),
+            watch: Watch::default(),
         })
     }
 
@@ -214,10 +232,10 @@ impl Route {
                 let link = route.link();
                 let function = number(&link, f, known).map_err(|e| Error::new(Failed(e)))?;
                 let Some(budget) = route.budget else {
-                    return link.call(f, function, streaming, made).await;
+                    return link.call(f, function, streaming, made, &route.watch).await;
                 };
                 let begun = Instant::now();
-                let answer = link.call(f, function, streaming, made).await;
+                let answer = link.call(f, function, streaming, made, &route.watch).await;
                 route.calls.fetch_add(1, Relaxed);
                 if begun.elapsed() > budget {
                     route.over.fetch_add(1, Relaxed);

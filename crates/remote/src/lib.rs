@@ -15,6 +15,7 @@ mod nums;
 mod outgoing;
 mod peer;
 mod plain;
+mod times;
 
 pub use check::{BadBytes, check};
 pub use chunk::{read_chunk, read_settled, write_chunk};
@@ -26,6 +27,7 @@ pub use incoming::{Incoming, receive};
 pub use outgoing::{Buffer, Message, Outgoing, Pending, Way};
 pub use peer::{Apart, Peer};
 pub use plain::Functions;
+pub use times::{Spent, Watch};
 
 #[cfg(test)]
 mod tests;

@@ -571,6 +571,7 @@ impl Wire {
                 break;
             }
         }
+        super::jobs::start(slf)?;
         values::run(me);
         Self::flush_now(slf)?;
         Self::plan_tick(slf)

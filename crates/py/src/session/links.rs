@@ -14,6 +14,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use wasmtime::{Error, Result};
 
 use super::conn::Wire;
+use super::jobs::Job;
 use crate::domain::PyObjectHandle;
 use crate::hub::lock;
 
@@ -41,6 +42,8 @@ pub struct Bound {
 pub struct Links {
     bound: Mutex<HashMap<u32, Arc<Bound>>>,
     tasks: Mutex<HashMap<u32, Py<PyAny>>>,
+    /// Calls that were read and are to be begun.
+    jobs: Mutex<Vec<Py<Job>>>,
 }
 
 impl Links {
@@ -81,6 +84,15 @@ impl Links {
         drop(task);
     }
 
+    pub fn later(&self, job: Py<Job>) -> PyResult<()> {
+        lock(&self.jobs).push(job);
+        Ok(())
+    }
+
+    pub fn take_jobs(&self) -> Vec<Py<Job>> {
+        std::mem::take(&mut *lock(&self.jobs))
+    }
+
     /// Cancels the task that answers a call.
     pub fn cancel(&self, py: Python<'_>, stream: u32) -> PyResult<()> {
         let task = lock(&self.tasks).get(&stream).map(|t| t.clone_ref(py));
@@ -95,6 +107,9 @@ impl Links {
         let tasks: Vec<_> = lock(&self.tasks).drain().map(|(_, t)| t).collect();
         for task in tasks {
             task.call_method0(py, intern!(py, "cancel"))?;
+        }
+        for job in self.take_jobs() {
+            job.call_method0(py, intern!(py, "close"))?;
         }
         let bound = std::mem::take(&mut *lock(&self.bound));
         drop(bound);

@@ -5,6 +5,7 @@ mod conn;
 mod contract;
 pub mod failures;
 mod futures;
+mod jobs;
 mod links;
 mod net;
 mod pending;
@@ -15,6 +16,7 @@ mod values;
 
 pub use conn::Wire;
 pub use contract::Contract;
+pub use jobs::Job;
 pub use links::RemoteHandle;
 pub use net::{Listener, Socket};
 pub use pending::WireCall;

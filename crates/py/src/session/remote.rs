@@ -209,6 +209,21 @@ impl Route {
     fn spent(&self) -> (u64, u64) {
         self.0.spent()
     }
+
+    /// Whether the times of calls are kept from now on, for `times`.
+    fn watch(&self, on: bool) {
+        self.0.watch.switch(on);
+    }
+
+    /// The calls since it was asked last, while they were watched: nanoseconds spent encoding, in the session and
+    /// decoding, and what the provider says of it: waiting, decoding, in the provider, encoding.
+    fn times(&self) -> Vec<(u64, u64, u64, Option<(u64, u64, u64, u64)>)> {
+        let all = self.0.watch.take().into_iter().map(|s| {
+            let theirs = s.theirs.map(|t| (t.queue, t.decode, t.provider, t.encode));
+            (s.encode, s.session, s.decode, theirs)
+        });
+        all.collect()
+    }
 }
 
 /// What makes the connections of plain mode: streams of that one where the transport has them, and else new ones. A server
