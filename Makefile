@@ -29,13 +29,13 @@ setup: .venv/.installed node_modules/.installed sdk/node/dist/.built ## Make .ve
 run: setup ## Build examples/site, serve it and print its URL (SITE=folder serves another workspace)
 	$(BIN)/loop run $(SITE)
 
-test: setup own-target ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
-	tools/system_packages chromium
+test: setup own-target interop ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
+	tools/system_packages chromium curl
 	NATS_SERVER=$(CURDIR)/$(BIN)/nats-server \
 	  cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-remote -p loop-wire \
 	    -p loop-provider -p loop-provider-build -p loop-provider-conform
 	node --test --test-reporter=spec examples/site/test/*.test.js tests/browser/*.test.mjs sdk/node/test/*.test.js
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	WRPC_KV=$(CARGO_TARGET_DIR)/debug/examples/wrpc-kv $(BIN)/python -m pytest -n 2 $(ARGS)
 
 # Clippy has the dev profile to itself: in the release profile it and maturin would rebuild pyo3 in turns.
 lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of both languages
@@ -56,10 +56,13 @@ format: setup ## Format the code of both languages and mend what ruff can
 	cargo fmt --manifest-path fuzz/Cargo.toml
 
 # -P keeps bench/http.py from standing in for the standard library's http.
-bench: setup .venv/.peers ## Measure hosting and HTTP against the peers, in one run
+bench: setup .venv/.peers ## Measure hosting, HTTP and the wire against the peers, in one run
 	tools/system_packages wrk
+	npm --prefix sdk/node ci --silent
+	npm --prefix sdk/node run build --silent
 	$(BIN)/python -P bench/hosting.py $(ARGS)
 	$(BIN)/python -P bench/http.py $(ARGS)
+	$(BIN)/python -P bench/wire.py $(ARGS)
 
 conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
 	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }

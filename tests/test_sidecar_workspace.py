@@ -1,7 +1,11 @@
 """A workspace's sidecars and remote providers: started when they are needed, told what they need, ended with it."""
 
 import asyncio
+import os
+import secrets
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +19,7 @@ from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
 from tests.children import is_gone, until
 from tests.guests import HOST, Guest
+from tests.nats import serving
 from tests.wit_types import U32
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -69,10 +74,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("transport", ["unix", "stdio", "tcp"])
-async def test_one_line_moves_a_sidecar_to_another_transport(folder: Path, transport: str) -> None:
-    text = MANIFEST.replace("stop-timeout", f'transport = "{transport}"\nstop-timeout')
-    (folder / "loop.toml").write_text(text)
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("nats")) as address:
+        yield address
+
+
+@pytest.mark.parametrize("transport", ["unix", "stdio", "tcp", "quic", "http2", "ws", "nats"])
+async def test_one_line_moves_a_sidecar_to_another_transport(
+    folder: Path, transport: str, request: pytest.FixtureRequest
+) -> None:
+    line = f'transport = "{transport}"'
+    if transport == "nats":
+        line = f'address = "{request.getfixturevalue("nats")}/near.{secrets.token_hex(8)}"'
+    (folder / "loop.toml").write_text(MANIFEST.replace("stop-timeout", f"{line}\nstop-timeout"))
     async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
         a, b = await workspace.load("a"), await workspace.load("b")
         pid = await a.call("ask")
@@ -109,6 +124,26 @@ async def test_what_dies_is_started_again_and_serves_the_same_links(folder: Path
                 break
         assert second == (await supervisor.ready()).child.pid
     until(lambda: is_gone(first))
+
+
+async def test_sidecars_read_their_code_anew(folder: Path) -> None:
+    async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
+        a, b = await workspace.load("a"), await workspace.load("b")
+        pid = await a.call("ask")
+        (folder / "near.py").write_text(NEAR.replace('self.grant["x"]', 'self.grant["x"] + 40'))
+        await workspace.reload()
+        assert (await a.call("ask"), await b.call("ask")) == (pid, 42)  # the same process, the same grants
+        for broken in ("raise ValueError('no')", NEAR.replace("ask", "tell"), "def"):
+            (folder / "near.py").write_text(broken)
+            with pytest.raises(ExceptionGroup) as caught:
+                await workspace.reload()
+            assert "provider near did not reload: " in str(caught.value.exceptions[0])
+            assert (await a.call("ask"), await b.call("ask")) == (pid, 42)
+        (folder / "near.py").write_text(NEAR)
+        os.kill(pid, signal.SIGHUP)
+        while await b.call("ask") == 42:
+            await asyncio.sleep(0.005)
+        assert (await a.call("ask"), await b.call("ask")) == (pid, 2)
 
 
 async def test_a_refused_grant_is_told_when_it_is_linked(folder: Path) -> None:

@@ -149,7 +149,7 @@ def test_any_bytes_are_read_or_refused(t: Type, data: bytes) -> None:
         ("list<f64>", b"\xff\xff\xff\xff\x0f" + b"\0" * 1000),
         ("list<tuple<>>", b"\xff\xff\xff\xff\x0f"),
         ("list<list<tuple<>>>", b"\xe8\x07" + b"\xff\xff\x03" * 1000),
-        ("list<stream>", b"\xe8\x07" + b"\xff\xff\x03" * 1000),
+        ("list<stream>", b"\xe8\x07" + b"\x01\xff\xff\x03" * 1000),
     ],
 )
 def test_nothing_is_allocated_that_bytes_only_claim(text: str, data: bytes) -> None:
@@ -221,9 +221,10 @@ def test_handles_are_their_bytes() -> None:
 
 
 def test_what_waits_has_a_form_for_when_it_is_there() -> None:
-    assert wire.encode("stream<u8>", b"ab") == b"\x02ab"
-    assert wire.decode("tuple<stream<u8>, stream<string>>", b"\x00\x01\x01a") == (b"", ["a"])
-    assert wire.encode("stream", [(), ()]) == b"\x02"
+    assert wire.encode("stream<u8>", ("ready", b"ab")) == b"\x01\x02ab"
+    first, second = wire.decode("tuple<stream<u8>, stream<string>>", b"\x00\x01\x01\x01a")
+    assert (first.case, second.case, second.value) == ("pending", "ready", ["a"])
+    assert wire.encode("stream", ("ready", [(), ()])) == b"\x01\x02"
     found = wire.decode("list<future<u8>>", b"\x02\x00\x01\x07")
     assert [f.case for f in found] == ["pending", "ready"]
     assert found[1].value == 7

@@ -42,10 +42,8 @@ def to_python(t: Node, v: Any) -> Any:
             return tuple(groups) if len(groups) > 1 else groups[0]
         case "own" | "borrow":
             return wire.Handle(bytes.fromhex(v["handle"]))
-        case "stream":
-            return []  # the items follow
-        case "future":
-            return "pending"
+        case "stream" | "future":
+            return "pending"  # the items follow
     return v
 
 
@@ -70,10 +68,8 @@ def from_python(t: Node, v: Any) -> Any:
             return type(v)(from_python(t.items[isinstance(v, loop.Err)], v.value))
         case "flags":
             return tuple(g.value for g in v) if isinstance(v, tuple) else v.value
-        case "future":
+        case "stream" | "future":
             return v.case
-        case "stream":
-            return list(v)
     return v
 
 

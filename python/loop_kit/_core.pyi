@@ -13,7 +13,9 @@ __all__ = [
     "Handle",
     "Hub",
     "Interface",
+    "Job",
     "Link",
+    "Listener",
     "Native",
     "Ok",
     "Program",
@@ -21,6 +23,7 @@ __all__ = [
     "RemoteHandle",
     "Route",
     "Server",
+    "Socket",
     "Stream",
     "Wire",
     "WireCall",
@@ -65,8 +68,36 @@ class Child:
 @final
 class Contract:
     def __new__(cls, path: Path, names: list[str]) -> Self: ...
+    @staticmethod
+    def of(program: Program, names: list[str]) -> Contract: ...
+    def parse_args(self, index: int, text: str) -> list[Any]: ...
+    def format_result(self, index: int, value: Any, error: bool = False) -> str: ...
     def interfaces(self) -> list[Interface]: ...
-    def digests(self) -> list[tuple[str, bytes]]: ...
+
+@final
+class Socket:
+    @staticmethod
+    def connect(hub: Hub, where_: str, *, tls: Any = None, timeout: float = 10.0) -> Socket: ...
+    def detach(self) -> int: ...
+
+@final
+class Listener:
+    @staticmethod
+    def bind(
+        hub: Hub,
+        where_: str,
+        accept: Callable[[int, list[str] | None], None],
+        *,
+        token: str | None = None,
+        tls: Any = None,
+        contract: Contract | None = None,
+    ) -> Listener: ...
+    @staticmethod
+    def gateway(hub: Hub, where_: str, to: str, *, token: str | None = None, tls: Any = None) -> Listener: ...
+    @property
+    def address(self) -> str: ...
+    def stop(self) -> None: ...
+    def finish(self, timeout: float) -> None: ...
 
 @final
 class Wire:
@@ -86,6 +117,7 @@ class Wire:
         generation: int = 0,
         token: bytes | None = None,
         idle: float | None = None,
+        certificate: list[str] | None = None,
     ) -> Self: ...
     @property
     def busy(self) -> int: ...
@@ -112,6 +144,13 @@ class Wire:
     def close(self) -> None: ...
 
 @final
+class Job:
+    def begin(self, task: Any) -> Awaitable[Any]: ...
+    def give(self, value: Any) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
+    def close(self) -> None: ...
+
+@final
 class WireCall:
     def __await__(self) -> Generator[Any, Any, Any]: ...
     def __iter__(self) -> Self: ...
@@ -129,11 +168,13 @@ class Remote:
     @staticmethod
     def connect(
         engine: Engine,
-        address: str,
+        where_: str,
         *,
         descriptors: tuple[int, int] | None = None,
         identity: str = "",
         token: str | None = None,
+        tls: Any = None,
+        plain: bool = False,
         timeout: float = 10.0,
     ) -> Remote: ...
     def offers(self) -> list[tuple[str, list[str]]]: ...
@@ -147,7 +188,8 @@ class Remote:
 @final
 class Route:
     def spent(self) -> tuple[int, int]: ...
-    def missing(self, interface: str, names: list[str]) -> list[str]: ...
+    def watch(self, on: bool) -> None: ...
+    def times(self) -> list[tuple[int, int, int, tuple[int, int, int, int] | None]]: ...
 
 @final
 class Function:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import sys
 import traceback
 from collections.abc import Sequence
 
-__all__ = ["emit"]
+__all__ = ["emit", "to_host"]
 
 # TRACE has no number of its own in `logging`; 5 is what others use.
 _LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
@@ -31,3 +34,37 @@ def emit(level: int, target: str, message: str, fields: Sequence[tuple[str, str]
         # Logging never fails for a component; what a filter of the host raised is told as a handler's errors are.
         if logging.raiseExceptions:
             traceback.print_exc()
+
+
+class _Lines(logging.Handler):
+    """Writes records to standard error as `docs/sidecars.md` has them, for the host to log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields = dict(getattr(record, "fields", ()))
+            text = self.format(record)
+            for key, value in reversed(fields.items()):
+                text = text.removesuffix(f" {key}={value}")
+            level = next((name for least, name in _NAMES if record.levelno >= least), "trace")
+            said = {"level": level, "target": record.name, "message": text, "fields": fields}
+            sys.stderr.write(f"{json.dumps(said)}\n")
+        except Exception:
+            self.handleError(record)
+
+
+_NAMES = (
+    (logging.ERROR, "error"),
+    (logging.WARNING, "warn"),
+    (logging.INFO, "info"),
+    (logging.DEBUG, "debug"),
+)
+
+
+def to_host() -> None:
+    """Has what a provider's process logs reach the host that started it, which decides what is shown; else a person."""
+    if "LOOP_PROVIDER_ADDRESS" in os.environ:
+        logging.getLogger().addHandler(_Lines())
+        logging.getLogger().setLevel(logging.INFO)
+        logging.getLogger("loop_kit").setLevel(_LEVELS[0])
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

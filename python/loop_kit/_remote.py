@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loop_kit import _core
-from loop_kit.errors import LoadError, LoopError
+from loop_kit.errors import LoadError, LoopError, NotGranted
+from loop_kit.manifest.model import Tls
 
 __all__ = ["Routes", "Session", "connect"]
 
@@ -28,20 +29,35 @@ class Session:
         self._numbers = itertools.count(1)
 
     async def link(self, name: str, grant: Mapping[str, Any], config: Mapping[str, Any]) -> int:
-        """Binds a link at the provider; returns its number. Without a grant and a config it is 0, which needs none.
+        """Binds a link at the provider, and returns its number.
+
+        That is 0 where there is neither a grant nor a config, and the provider binds nothing.
 
         Raises:
             LoadError: The provider refuses it.
         """
-        if not grant and not config:
-            return 0
         number = next(self._numbers)
-        words = [json.dumps(dict(part)) if part else "" for part in (grant, config)]
+        words = [json.dumps(dict(part), default=os.fspath) if part else "" for part in (grant, config)]
         try:
             await asyncio.to_thread(self.remote.link, number, name, *words)
+        except NotGranted as error:
+            if any(words):
+                raise LoadError(f"provider {self.name} refuses {name}: {error}") from error
+            return 0
         except LoopError as error:
             raise LoadError(f"provider {self.name} refuses {name}: {error}") from error
         return number
+
+    async def reload(self) -> None:
+        """Has the provider read its code anew; calls that have begun end in the old.
+
+        Raises:
+            LoadError: It could not, and goes on as before.
+        """
+        try:
+            await asyncio.to_thread(self.remote.reload)
+        except LoopError as error:
+            raise LoadError(f"provider {self.name} did not reload: {error}") from error
 
     async def aclose(self) -> None:
         """Lets calls end that have begun, and closes."""
@@ -90,6 +106,11 @@ class Routes:
         self._bound.append(_Bound(route, name, grant, config))
         return route
 
+    @property
+    def routes(self) -> dict[str, _core.Route]:
+        """Those of the links that are bound, by the names that messages have for them."""
+        return {bound.name: bound.route for bound in self._bound}
+
     async def aclose(self) -> None:
         """Ends the session."""
         session, self._session = self._session, None
@@ -97,39 +118,40 @@ class Routes:
             await session.aclose()
 
 
-_engine: _core.Engine | None = None
-
-
 async def connect(
-    where: str | tuple[int, int], *, name: str, handshake: bool, token: str | None, tls: Any
+    engine: _core.Engine,
+    where: str | tuple[int, int],
+    *,
+    name: str,
+    handshake: bool,
+    token: str | None,
+    tls: Tls | None,
 ) -> Session:
     """Begins a session with a provider.
 
     Args:
+        engine: The host's, which outlives the session: a call that stays on the engine's threads wakes no other.
         where: Its address, or the descriptors to read and to write, which are owned from here on.
         name: The provider's, for messages.
-        handshake: Whether it speaks sessions.
+        handshake: Whether it speaks sessions; else it speaks plain wRPC.
         token: What it asks for.
         tls: How it is to be proven; None: not at all.
 
     Raises:
         LoadError: There is none, it refuses, or it cannot be spoken with.
     """
-    global _engine
-    if not handshake:
-        raise LoadError(f"provider {name}: plain wRPC (handshake = false) is not available in this version")
-    if tls is not None:
-        raise LoadError(f"provider {name}: TLS is not available in this version")
-    _engine = _engine or _core.Engine()
     address, descriptors = ("stdio:", where) if isinstance(where, tuple) else (where, None)
     try:
         remote = await asyncio.to_thread(
             _core.Remote.connect,
-            _engine,
+            engine,
             address,
             descriptors=descriptors,
-            identity=_IDENTITY,
+            # the names of a certificate are who it is of
+            identity="" if tls is not None and tls.certificate is not None else _IDENTITY,
             token=token,
+            tls=tls,
+            plain=not handshake,
         )
     except LoopError as error:
         raise LoadError(f"provider {name} at {address}: {error}") from error

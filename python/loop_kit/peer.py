@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from loop_kit import _core
 from loop_kit._session import Events, functions, give_hub, instance_id, names, take_hub
 from loop_kit.errors import NoSuchExport, PeerError
+from loop_kit.manifest.model import Tls
 
 __all__ = ["Peer", "connect"]
 
@@ -106,16 +105,19 @@ async def connect(
     *,
     wit: str | os.PathLike[str],
     token: str | bytes | None = None,
+    tls: Tls | None = None,
     identity: str = "",
     patience: float = 10.0,
 ) -> Peer:
     """Connects to a provider.
 
     Args:
-        address: `unix:PATH` or `tcp://HOST:PORT`; or the descriptors to read and write, which are owned from here on.
+        address: `unix:PATH`, `tcp://HOST:PORT` or of another transport (docs/wire.md has all); or the descriptors to
+            read and write, which are owned from here on.
         interfaces: What it must offer. None: all of the WIT.
         wit: The file or folder that defines them.
         token: What the provider asks for.
+        tls: How the connection is secured; None: not at all.
         identity: Who this is, for the provider's log.
         patience: Seconds for connecting and for the handshake.
 
@@ -130,7 +132,13 @@ async def connect(
     hub = take_hub(loop)
     try:
         async with asyncio.timeout(patience):
-            read, write = address if isinstance(address, tuple) else await _dial(address)
+            if isinstance(address, tuple):
+                read, write = address
+            else:
+                dialled = await asyncio.to_thread(
+                    _core.Socket.connect, hub, address, tls=tls, timeout=patience
+                )
+                read = write = dialled.detach()
             events = Events()
             wire = _core.Wire(
                 loop,
@@ -154,31 +162,3 @@ async def connect(
             raise PeerError(f"{address}: no session within {patience} s") from None
         raise
     return Peer(contract, wire, events, str(address))
-
-
-async def _dial(address: str) -> tuple[int, int]:
-    kind, _, rest = address.partition(":")
-    target: Any
-    if kind == "unix" and rest:
-        family, target = socket.AF_UNIX, rest
-    elif kind == "tcp":
-        url = urlsplit(address)
-        if not url.hostname or url.port is None:
-            raise PeerError(f"{address}: expected tcp://HOST:PORT, such as tcp://127.0.0.1:4000")
-        family = socket.AF_INET6 if ":" in url.hostname else socket.AF_INET
-        target = (url.hostname, url.port)
-    else:
-        raise PeerError(f"{address}: expected unix:PATH or tcp://HOST:PORT")
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        connection.setblocking(False)
-        if family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(connection, target)
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, OSError):
-            raise PeerError(f"{address}: {error.strerror or error}") from None
-        raise
-    fd = connection.detach()
-    return fd, fd

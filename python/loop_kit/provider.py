@@ -17,23 +17,31 @@ places it in the host's process and `use = "sidecar:python:store:Store"` in one 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import functools
 import inspect
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loop_kit import _core
-from loop_kit._session import Events, Listener, give_hub, instance_id, names, take_hub, targets
-from loop_kit.errors import LoadError, PeerError
+from loop_kit._session import Events, give_hub, instance_id, names, take_hub, targets
+from loop_kit.errors import LoadError, NotGranted, PeerError
+from loop_kit.manifest.model import Tls
 
-__all__ = ["Declared", "Server", "declared", "provider", "serve"]
+__all__ = ["Declared", "Server", "announce", "declared", "provider", "serve", "serve_component"]
+
+if TYPE_CHECKING:
+    from loop_kit.host import App
 
 _T = TypeVar("_T", bound=type)
+# Of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ def provider(*interfaces: str, wit: str | os.PathLike[str]) -> Callable[[_T], _T
     what the manifest gives the link that an instance serves; each link has an instance of its own.
 
     Args:
-        interfaces: Such as `acme:kv/store@0.1.0`.
+        interfaces: Such as `acme:kv/store@0.1.0`; without any, all of the WIT.
         wit: The file or folder that defines them, relative to the file of the class.
     """
 
@@ -93,62 +101,64 @@ class Server:
         make: Callable[[str, Any, Any], Any],
         contract: _core.Contract,
         *,
-        open_to_all: Any | None,
+        open_to_all: list[tuple[Any, bool]] | None,
         token: bytes | None,
         generation: int,
-        reload: Callable[[], None] | None,
+        reload: Callable[[], Any] | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._hub = take_hub(self._loop)
         self._make = make
         self._contract = contract
-        self._open = targets(contract, open_to_all) if open_to_all is not None else None
+        self._open = open_to_all
         self._token = token
         self._generation = generation
         self._reload = reload
         self._instance = instance_id()
-        self._sessions: set[_core.Wire] = set()
-        self._listener: Listener | None = None
+        self._sessions: dict[_core.Wire, Events] = {}
+        self._listener: _core.Listener | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
         self.address = ""
 
-    def listen(self, address: str) -> None:
+    async def listen(self, address: str, tls: Tls | None = None) -> None:
         """Begins to listen.
 
         Raises:
-            PeerError: The address is none that can be served on.
-            OSError: It cannot be used.
+            PeerError: The address is none, cannot be used, or could be reached by whoever likes.
         """
-        kind, _, rest = address.partition(":")
-        if kind == "stdio":
+        if address == "stdio:":
             self.accept(*_stdio())
-            self.address = "stdio:"
-        elif kind == "unix" and rest:
-            self._listener = Listener.unix(rest, self._accepted)
             self.address = address
-        elif kind == "tcp":
-            url = urlsplit(address)
-            if not url.hostname or url.port is None:
-                raise PeerError(f"{address}: expected tcp://HOST:PORT, such as tcp://127.0.0.1:0")
-            if not _is_loopback(url.hostname):
-                raise PeerError(
-                    f"{address}: refused: whoever reaches {url.hostname} could call this provider; "
-                    "listen on 127.0.0.1, or use TLS with client certificates or a token"
-                )
-            self._listener = Listener.tcp(url.hostname, url.port, self._accepted)
-            host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
-            self.address = f"tcp://{host}:{self._listener.port}"
+            return
+        token = self._token.decode(errors="replace") if self._token is not None else None
+        self._listener = await asyncio.to_thread(
+            _core.Listener.bind,
+            self._hub,
+            address,
+            self._accepted,
+            token=token,
+            tls=tls,
+            contract=self._contract,
+        )
+        self.address = self._listener.address
+
+    def _accepted(self, fd: int, certificate: list[str] | None) -> None:
+        if self._closed:
+            os.close(fd)
         else:
-            raise PeerError(f"{address}: expected stdio:, unix:PATH or tcp://HOST:PORT")
+            self.accept(fd, fd, certificate)
 
-    def _accepted(self, fd: int) -> None:
-        self.accept(fd, fd)
+    def accept(self, read: int, write: int, certificate: list[str] | None = None) -> None:
+        """Begins a session on a connection; the descriptors are owned from here on.
 
-    def accept(self, read: int, write: int) -> None:
-        """Begins a session on a connection; the descriptors are owned from here on."""
-        events = Events(self._contract, self._make, self._reload)
+        Args:
+            read: To read from.
+            write: To write to; the same of a socket.
+            certificate: The names in the certificate that the peer has shown.
+        """
+        events = Events(self._contract, self._make, self.reload)
         wire = _core.Wire(
             self._loop,
             self._hub,
@@ -160,19 +170,48 @@ class Server:
             instance=self._instance,
             generation=self._generation,
             token=self._token,
+            certificate=certificate,
         )
         events.wire = wire
         if self._open is not None:
             wire.serve(0, self._open)
-        self._sessions.add(wire)
+        self._sessions[wire] = events
         self._idle.clear()
         events.on_closed = lambda _error: self._ended(wire)
         wire.start()
 
     def _ended(self, wire: _core.Wire) -> None:
-        self._sessions.discard(wire)
+        self._sessions.pop(wire, None)
         if not self._sessions:
             self._idle.set()
+
+    @property
+    def reloads(self) -> bool:
+        """Whether it was told how to reload."""
+        return self._reload is not None
+
+    def reload(self) -> None:
+        """Reads the code anew, as its `reload` does, and has it serve the calls to come, in all sessions at once.
+
+        Raises:
+            PeerError: There is no `reload`.
+            Exception: What it, or making a link's object anew, raises; all goes on as before then.
+        """
+        if self._reload is None:
+            raise PeerError("this provider cannot reload: it was not told how")
+        served = self._reload()
+        if served is None:
+            return
+        make, anyone = _maker(served), _open(served)
+        found = targets(self._contract, anyone) if anyone is not None else None
+        commits = [events.remade(make) for events in self._sessions.values()]
+        self._make, self._open = make, found
+        self._generation += 1
+        for commit in commits:
+            commit()
+        if found is not None:
+            for wire in self._sessions:
+                wire.serve(0, found)
 
     async def idle(self) -> None:
         """Waits until no session is left."""
@@ -180,9 +219,12 @@ class Server:
 
     async def close(self, patience: float = 5.0) -> None:
         """Listens no longer, lets calls end that have begun, for at most `patience` seconds, and leaves."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        if self._closed:
+            return
+        self._closed = True
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await asyncio.to_thread(listener.stop)
         for wire in list(self._sessions):
             wire.leave("the provider is shutting down")
         try:
@@ -190,9 +232,9 @@ class Server:
         except TimeoutError:
             for wire in list(self._sessions):
                 wire.close()
-        if not self._closed:
-            self._closed = True
-            give_hub(self._loop)
+        if listener is not None:
+            await asyncio.to_thread(listener.finish, patience)
+        give_hub(self._loop)
 
 
 async def serve(
@@ -202,8 +244,9 @@ async def serve(
     interfaces: str | Sequence[str] | None = None,
     wit: str | os.PathLike[str] | None = None,
     token: str | bytes | None = None,
+    tls: Tls | None = None,
     generation: int = 0,
-    reload: Callable[[], None] | None = None,
+    reload: Callable[[], Any] | None = None,
 ) -> Server:
     """Serves a provider to other processes.
 
@@ -211,42 +254,95 @@ async def serve(
         served: A class decorated by `provider`, of which each link gets an instance under its grant; or an object,
             which serves every link, and calls without one. A class that takes neither `grant` nor `config` serves
             those too.
-        on: Where: `unix:PATH`, `tcp://HOST:PORT` (port 0: any that is free) or `stdio:`. None: as the environment
-            variable LOOP_PROVIDER_ADDRESS says, else stdio.
+        on: Where: `unix:PATH`, `stdio:`, `nats://SERVER/SUBJECT`, or `tcp:`, `quic:`, `http2:` or `ws://HOST:PORT`
+            (port 0: any that is free). None: as the environment variable LOOP_PROVIDER_ADDRESS says, else stdio.
         interfaces: Instead of those declared.
         wit: Instead of the declared file or folder.
         token: What whoever connects must show.
+        tls: The certificate and key to serve with; with `ca`, whoever connects must have a certificate of theirs.
+            Other machines are served with it alone, and only with `ca` or a token.
         generation: Goes up with every swap.
-        reload: Reads code or configuration anew when the host asks for it.
+        reload: Called when the host asks for it (RELOAD, SIGHUP): reads code or configuration anew, and returns what
+            to serve from then on, as `served`; None: the same. What it raises is told to the host, and all goes on as
+            before.
 
     Raises:
         LoadError: The WIT is not sound, or the class was not declared.
         LinkError: Members are missing or do not fit.
-        PeerError, OSError: The address cannot be used.
+        PeerError: The address cannot be used, or could be reached by whoever likes.
     """
     cls = served if isinstance(served, type) else type(served)
     said = None if interfaces and wit else declared(cls)
     where = Path(wit) if wit is not None else said.wit if said else Path.cwd()
     wanted = names(interfaces) or (list(said.interfaces) if said else [])
     contract = _core.Contract(where, wanted)
+    anyone = _open(served)
     server = Server(
         _maker(served),
         contract,
-        open_to_all=_open(served),
+        open_to_all=None if anyone is None else targets(contract, anyone),
         token=token.encode() if isinstance(token, str) else token,
         generation=generation,
         reload=reload,
     )
+    return await _listening(server, on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:", tls)
+
+
+async def serve_component(
+    app: App,
+    *,
+    on: str,
+    interfaces: str | Sequence[str] | None = None,
+    token: str | bytes | None = None,
+    tls: Tls | None = None,
+) -> Server:
+    """Serves what a component exports to other processes: it is the provider of its interfaces.
+
+    Calls share the component's instances as those of its host do. A link to it may have no grant.
+
+    Args:
+        app: The component.
+        on: Where, as in `serve`.
+        interfaces: Of those that it exports; None: all of them.
+        token: What whoever connects must show.
+        tls: As in `serve`.
+
+    Raises:
+        LoadError: It exports no such interface, or one that passes resources.
+        PeerError: The address cannot be used, or could be reached by whoever likes.
+    """
+    contract = _core.Contract.of(app._program, names(interfaces))
+    found: list[tuple[Any, bool]] = [
+        (functools.partial(app.call, f"{interface.name}#{function.name}"), True)
+        for interface in contract.interfaces()
+        for function in interface.functions
+    ]
+    server = Server(
+        _nothing_granted,
+        contract,
+        open_to_all=found,
+        token=token.encode() if isinstance(token, str) else token,
+        generation=0,
+        reload=None,
+    )
+    return await _listening(server, on, tls)
+
+
+def _nothing_granted(name: str, _grant: Any, _config: Any) -> Any:
+    raise NotGranted(f"{name}: a component is granted nothing by those who call it", name)
+
+
+async def _listening(server: Server, on: str, tls: Tls | None) -> Server:
     try:
-        server.listen(on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:")
+        await server.listen(on, tls)
     except BaseException:
         await server.close()
         raise
-    _announce(server.address)
+    announce(server.address)
     return server
 
 
-def _announce(address: str) -> None:
+def announce(address: str) -> None:
     """Tells the process that started this one where it listens."""
     fd = os.environ.pop("LOOP_PROVIDER_READY", None)
     if fd is not None and fd.isdigit():
@@ -284,10 +380,6 @@ def _open(served: Any) -> Any | None:
     return None if _wants(served) else served()
 
 
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
 def _stdio() -> tuple[int, int]:
     """The wire's ends of standard input and output; prints of the provider go to standard error from here on."""
     read, write = os.dup(0), os.dup(1)
@@ -299,13 +391,35 @@ def _stdio() -> tuple[int, int]:
     return read, write
 
 
+def _hung_up(server: Server) -> None:
+    try:
+        server.reload()
+    except Exception:
+        logging.getLogger(__name__).exception("the reload failed; the old code goes on")
+
+
+def _keep_memory() -> None:
+    """Has the C library keep what large values leave, for the next: new memory costs more than to send the bytes."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone gives it back at once
+    if mallopt is not None:
+        for option, size in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 128 << 20)):
+            mallopt(option, size)
+
+
 async def run(served: Any, *, on: str | None, **options: Any) -> None:
-    """Serves until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone."""
-    server = await serve(served, on=on, **options)
+    """Serves until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone; SIGHUP reloads."""
+    _keep_memory()
+    await until_stopped(await serve(served, on=on, **options))
+
+
+async def until_stopped(server: Server) -> None:
+    """Waits until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone, and closes the server."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if server.reloads:
+        loop.add_signal_handler(signal.SIGHUP, _hung_up, server)
     waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait())]
     if server.address == "stdio:":
         waiting.append(asyncio.ensure_future(server.idle()))

@@ -7,10 +7,37 @@ import asyncio
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from loop_kit import errors, provider
+from loop_kit._records import to_host
+from loop_kit.manifest.model import Tls
 
-__all__ = ["main"]
+__all__ = ["add_tls", "main", "tls_of"]
+
+
+_TLS = {
+    "certificate": "this side's certificate, PEM: what is served can be reached by other machines",
+    "key": "its private key, PEM",
+    "ca": "authorities, PEM: whoever connects must have a certificate of theirs, else the LOOP_PROVIDER_TOKEN",
+}
+
+
+def add_tls(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `tls_of`."""
+    for name, words in _TLS.items():
+        parser.add_argument(f"--tls-{name}", metavar="FILE", type=Path, help=words)
+
+
+def tls_of(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Tls | None:
+    """What to serve with; ends the program where the options do not fit together."""
+    if (given.tls_certificate is None) != (given.tls_key is None):
+        parser.error("--tls-certificate and --tls-key go together")
+    if given.tls_certificate is None:
+        if given.tls_ca is not None:
+            parser.error("--tls-ca needs --tls-certificate and --tls-key")
+        return None
+    return Tls(given.tls_ca, given.tls_certificate, given.tls_key)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,11 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m loop_kit.serve",
         description="Serve a provider to other processes.",
-        epilog="Example: python -m loop_kit.serve store:Store --on unix:/tmp/kv.sock",
+        epilog="Example: python -m loop_kit.serve store:Store --on unix:/tmp/kv.sock. SIGHUP, or the host, has the "
+        "modules of this folder read again; calls that have begun end in the old code.",
     )
     parser.add_argument("target", metavar="MODULE:CLASS", help="the class, or an object, that provides")
     parser.add_argument(
-        "--on", metavar="ADDRESS", help="stdio:, unix:PATH or tcp://HOST:PORT (default: stdio:)"
+        "--on",
+        metavar="ADDRESS",
+        help="stdio:, unix:PATH, nats://SERVER/SUBJECT, or tcp:, quic:, http2: or ws://HOST:PORT (default: stdio:)",
     )
     parser.add_argument(
         "--wit", metavar="PATH", help="file or folder with the WIT, instead of the declared one"
@@ -30,24 +60,60 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--interface", metavar="NAME", action="append", help="interface to serve, instead of those declared"
     )
+    add_tls(parser)
     given = parser.parse_args(arguments)
+    tls = tls_of(parser, given)
     module, colon, name = given.target.partition(":")
     if not colon or not name:
         parser.error(f"expected MODULE:CLASS, got {given.target!r}")
     token = os.environ.get("LOOP_PROVIDER_TOKEN")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    to_host()
     try:
         served = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         sys.stderr.write(f"error: {given.target}: {error}\n")
         return 1
     try:
-        asyncio.run(provider.run(served, on=given.on, wit=given.wit, interfaces=given.interface, token=token))
+        run = provider.run(
+            served,
+            on=given.on,
+            wit=given.wit,
+            interfaces=given.interface,
+            token=token,
+            tls=tls,
+            reload=lambda: _anew(module, name),
+        )
+        asyncio.run(run)
     except (errors.LoopError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
+
+
+def _anew(module: str, name: str) -> object:
+    """The provider as its code is now: every module of this folder is read again.
+
+    Raises whatever the code does; then the modules are as they were.
+    """
+    folder = Path.cwd()
+    mine = {key: found for key, found in sys.modules.items() if _lies_in(found, folder) and key != "__main__"}
+    for key in mine:
+        del sys.modules[key]
+    importlib.invalidate_caches()
+    try:
+        return getattr(importlib.import_module(module), name)
+    except BaseException:
+        sys.modules.update(mine)
+        raise
+
+
+def _lies_in(module: object, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    if not file or "site-packages" in Path(file).parts:
+        return False
+    return Path(file).resolve().is_relative_to(folder.resolve())
 
 
 if __name__ == "__main__":

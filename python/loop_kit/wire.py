@@ -11,7 +11,7 @@ A type is written as in WIT, where a record, variant, enum or flags stands in pl
 are those of calls (`docs/values.md`), but for what does not exist outside a component:
 
 - `own<name>` and `borrow<name>` are `Handle`, the bytes that stand for a resource;
-- `stream<T>` is the list of its items, empty for one whose items are sent after it;
+- `stream<T>` is the variant `pending`, where its items are sent after it, or `ready` with the list of them;
 - `future<T>` is the variant `pending`, or `ready` with its value;
 - `error-context` is its message.
 """

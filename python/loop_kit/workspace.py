@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from loop_kit import inspect
+from loop_kit import _core, inspect
 from loop_kit import manifest as manifests
 from loop_kit.errors import LoadError
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
 from loop_kit.manifest import Component, Link, Manifest, Provider
 from loop_kit.placements import remote, sidecar
+from loop_kit.placements._lifecycle import State
 from loop_kit.placements._supervisor import Supervisor
 from loop_kit.placements.builtin import Builtin
 from loop_kit.placements.python import python
@@ -58,6 +59,26 @@ class Workspace:
         results = await asyncio.gather(*(item.aclose() for item in running), return_exceptions=True)
         if failed := [item for item in results if isinstance(item, BaseException)]:
             raise failed[0]
+
+    async def reload(self) -> None:
+        """Has every sidecar that runs read its code anew, all at once.
+
+        Raises:
+            ExceptionGroup: A LoadError for each that could not, and goes on as before.
+        """
+        sessions = [
+            sup.running.session for sup in self._sidecars.values() if sup.lifecycle.state is State.READY
+        ]
+        results = await asyncio.gather(*(session.reload() for session in sessions), return_exceptions=True)
+        if failed := [item for item in results if isinstance(item, Exception)]:
+            raise ExceptionGroup("sidecars that did not reload", failed)
+
+    def routes(self) -> dict[str, _core.Route]:
+        """Where the links go that leave this process and are there, by `component/interface`."""
+        sidecars = (supervisor.running.routes for supervisor in self._sidecars.values())
+        return {
+            name: route for of in (*sidecars, *self._remotes.values()) for name, route in of.routes.items()
+        }
 
     async def build(self, name: str) -> None:
         """Runs the component's `build`, if it has one, in the manifest's folder.
@@ -143,12 +164,14 @@ class Workspace:
             case "sidecar":
                 key = f"{provider.name} {importer}/{link.name}" if provider.isolate else provider.name
                 if key not in self._sidecars:
-                    self._sidecars[key] = await sidecar.start(provider, self.manifest.folder)
+                    self._sidecars[key] = await sidecar.start(
+                        self.host._engine, provider, self.manifest.folder
+                    )
                 started = self._sidecars[key]
                 return await sidecar.bind(started, called, grant=grant, config=config, budget=link.budget)
             case "remote":
                 if provider.name not in self._remotes:
-                    self._remotes[provider.name] = await remote.connect(provider)
+                    self._remotes[provider.name] = await remote.connect(self.host._engine, provider)
                 session = self._remotes[provider.name]
                 return await remote.bind(session, called, grant=grant, config=config, budget=link.budget)
 

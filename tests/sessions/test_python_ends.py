@@ -1,4 +1,4 @@
-"""A Python provider called from Python, over each kind of connection that an event loop can watch."""
+"""A Python provider called from Python, over every transport."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import asyncio
 import contextlib
 import gc
 import os
+import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loop_kit import Err, errors, peer, provider
+from loop_kit.manifest import Tls
+from tests.nats import serving
 from tests.sessions.kv import store
 
 WIT = Path(store.__file__).parent / "wit"
 ROOT = Path(__file__).parents[2]
+KEYS = ROOT / "tests/data/tls"
+SERVING = Tls(KEYS / "ca.pem", KEYS / "localhost.pem", KEYS / "localhost.key")
+CALLING = Tls(KEYS / "ca.pem", KEYS / "kv-client.pem", KEYS / "kv-client.key")
 
 
 @contextlib.asynccontextmanager
@@ -26,8 +32,7 @@ async def session(
     way: str, folder: Path, served: Any = store.Store, **options: Any
 ) -> AsyncIterator[peer.Peer]:
     """A provider in this process and a session with it."""
-    address = {"unix": f"unix:{folder / 's'}", "tcp": "tcp://127.0.0.1:0"}.get(way)
-    if address is None:
+    if way == "pair":
         ours, theirs = socket.socketpair()
         server = await provider.serve(served, on=f"unix:{folder / 'unused'}", **options)
         fd = theirs.detach()
@@ -36,16 +41,30 @@ async def session(
         async with await peer.connect((fd, fd), wit=WIT, **options) as session:
             yield session
     else:
-        server = await provider.serve(served, on=address, **options)
-        async with await peer.connect(server.address, wit=WIT, **options) as session:
+        address = {"unix": f"unix:{folder / 's'}", "tcp": "tcp://127.0.0.1:0", "tls": "tcp://127.0.0.1:0"}
+        serving, calling = (SERVING, CALLING) if way == "tls" else (None, None)
+        server = await provider.serve(served, on=address.get(way, way), tls=serving, **options)
+        async with await peer.connect(server.address, wit=WIT, tls=calling, **options) as session:
             yield session
     await server.close()
     assert not server._sessions
 
 
-@pytest.fixture(params=["unix", "tcp", "pair"])
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("nats")) as address:
+        yield address
+
+
+WAYS = ["unix", "tcp", "pair", "tls", "quic", "http2", "ws", "nats"]
+
+
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    way = str(request.param)
+    if way == "nats":
+        return f"{request.getfixturevalue('nats')}/kv.{secrets.token_hex(8)}"
+    return f"{way}://127.0.0.1:0" if way in ("quic", "http2", "ws") else way
 
 
 async def test_values(way: str, tmp_path: Path) -> None:
@@ -332,11 +351,31 @@ async def test_sessions_leave_no_descriptors(tmp_path: Path) -> None:
     assert descriptors() <= before
 
 
+async def test_new_code_serves_new_calls_and_the_old_ends_what_it_began(tmp_path: Path) -> None:
+    class New(store.Store):
+        def add(self, a: int, b: int) -> int:
+            return 7
+
+    old = store.Store()
+    server = await provider.serve(old, on=f"unix:{tmp_path / 's'}", reload=New)
+    async with await peer.connect(server.address, wit=WIT) as kv:
+        bucket = await kv.call("[constructor]bucket", "a")
+        await kv.call("[method]bucket.put", bucket, "k", b"v")
+        begun = asyncio.ensure_future(kv.call("wait", "gate"))
+        assert await kv.call("add", 1, 2) == 3
+        await kv.reload()
+        assert await kv.call("add", 1, 2) == 7
+        assert await kv.call("[method]bucket.get", bucket, "k") == b"v"  # what the peer holds stays
+        old.release("gate")
+        assert await begun == 1
+    await server.close()
+
+
 async def test_a_socket_is_for_its_owner_alone_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "s"
     server = await provider.serve(store.Store, on=f"unix:{path}")
     assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(errors.PeerError, match="somebody listens there already"):
         await provider.serve(store.Store, on=f"unix:{path}")
     await server.close()
     assert not path.exists()
@@ -345,13 +384,49 @@ async def test_a_socket_is_for_its_owner_alone_and_removed(tmp_path: Path) -> No
     server = await provider.serve(store.Store, on=f"unix:{path}")
     await server.close()
     path.write_text("not a socket")
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(errors.PeerError, match="a file that is no socket"):
         await provider.serve(store.Store, on=f"unix:{path}")
     assert path.read_text() == "not a socket"
 
 
+async def test_who_connects_is_known_by_its_certificate(tmp_path: Path) -> None:
+    for scheme in ("tcp", "quic", "http2", "ws"):
+        server = await provider.serve(store.Store, on=f"{scheme}://127.0.0.1:0", tls=SERVING)
+        async with await peer.connect(server.address, wit=WIT, tls=CALLING, identity="kv-client") as kv:
+            assert await kv.call("add", 1, 2) == 3
+        with pytest.raises(errors.Unauthenticated, match="its certificate is for kv-client"):
+            await peer.connect(server.address, wit=WIT, tls=CALLING, identity="somebody else")
+        for tls in (Tls(KEYS / "ca.pem"), Tls(), None):  # it shows none, trusts nobody, or speaks in the open
+            with pytest.raises(errors.LoopError):
+                await peer.connect(server.address, wit=WIT, tls=tls, patience=5)
+        await server.close()
+
+
+@pytest.mark.parametrize("way", ["quic", "http2", "ws"])
+async def test_a_token_is_asked_for_over_every_transport(way: str) -> None:
+    server = await provider.serve(store.Store, on=f"{way}://127.0.0.1:0", token="open sesame")
+    with pytest.raises(errors.Unauthenticated):
+        await peer.connect(server.address, wit=WIT)
+    with pytest.raises(errors.Unauthenticated):
+        await peer.connect(server.address, wit=WIT, token="open says me")
+    async with await peer.connect(server.address, wit=WIT, token="open sesame") as kv:
+        assert await kv.call("add", 1, 2) == 3
+    await server.close()
+
+
+async def test_people_are_told_what_an_http2_listener_serves() -> None:
+    server = await provider.serve(store.Store, on="http2://127.0.0.1:0")
+    url = server.address.replace("http2:", "http:") + "/"
+    curl = await asyncio.create_subprocess_exec(
+        "curl", "--silent", "--http2-prior-knowledge", url, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await curl.communicate()
+    assert "acme:kv/store@0.1.0\n  " in said.decode()
+    await server.close()
+
+
 async def test_serving_beyond_this_machine_is_refused() -> None:
-    with pytest.raises(errors.PeerError, match="use TLS"):
+    with pytest.raises(errors.Unauthenticated, match=r"add tls\.certificate"):
         await provider.serve(store.Store, on="tcp://0.0.0.0:0")
 
 
@@ -401,4 +476,4 @@ async def test_the_command_refuses_what_it_cannot_serve(tmp_path: Path) -> None:
     assert "expected MODULE:CLASS" in text
     code, text = await run("tests.sessions.kv.store:Store", "--on", "ftp://x")
     assert code == 1
-    assert "expected stdio:, unix:PATH or tcp://HOST:PORT" in text
+    assert "there is no transport `ftp`; an example: `stdio:`, `unix:" in text

@@ -9,8 +9,8 @@ use crate::types::{Case, Field, Kind, Ty, TyRef};
 
 /// The type of `ty`'s values once all that they wait for is there; it is written to the wire in the same way.
 ///
-/// A stream is the list of its items, empty for one whose items follow; a future is a
-/// `variant { pending, ready(T) }`; an error-context is its message.
+/// A stream is a `variant { pending, ready(list<T>) }`, a future a `variant { pending, ready(T) }`, an error-context
+/// its message.
 ///
 /// Errors as [`Ty::made`] does.
 pub fn ready(ty: &TyRef) -> Result<TyRef> {
@@ -24,16 +24,11 @@ pub fn ready(ty: &TyRef) -> Result<TyRef> {
         Ok::<_, wasmtime::Error>(layout::fields(made.collect::<Result<Vec<_>>>()?.into_iter()))
     };
     let kind = match &ty.kind {
-        Kind::Stream(Some(t)) => Kind::List(ready(t)?),
-        Kind::Stream(None) => Kind::List(Ty::tuple([])?),
-        Kind::Future(t) => {
-            let case = |name: &str, ty| Case {
-                name: name.into(),
-                ty,
-            };
-            let kind = layout::variant([case("pending", None), case("ready", maybe(t)?)].into());
-            return Ty::made(Some(Arc::from("future")), kind);
+        Kind::Stream(t) => {
+            let item = t.as_ref().map_or_else(|| Ty::tuple([]), ready)?;
+            return waiting("stream", Some(Ty::made(None, Kind::List(item))?));
         }
+        Kind::Future(t) => return waiting("future", maybe(t)?),
         Kind::ErrorContext => Kind::String,
         Kind::List(t) => Kind::List(ready(t)?),
         Kind::FixedList(t, n) => Kind::FixedList(ready(t)?, *n),
@@ -53,4 +48,14 @@ pub fn ready(ty: &TyRef) -> Result<TyRef> {
         _ => return Ok(ty.clone()),
     };
     Ty::made(ty.name.clone(), kind)
+}
+
+/// What is pending, or ready with its payload.
+fn waiting(name: &str, payload: Option<TyRef>) -> Result<TyRef> {
+    let case = |name: &str, ty| Case {
+        name: name.into(),
+        ty,
+    };
+    let kind = layout::variant([case("pending", None), case("ready", payload)].into());
+    Ty::made(Some(Arc::from(name)), kind)
 }

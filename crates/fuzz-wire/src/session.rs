@@ -5,18 +5,16 @@ use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
+use loop_wire::arena::Arena;
 use loop_wire::codec::encode;
-use loop_wire::frame::{FRAME, Header, Out, PREFACE, kind};
+use loop_wire::frame::{FRAME, Out, PREFACE, kind};
 use loop_wire::session::{Core, Event, Inbox, Meta, Request};
 use loop_wire::{Code, Failure, Hello, Limits, Link};
 
-/// Bytes that may be held: what messages claim and is made ready, and what any session has.
-const HELD: usize = (256 << 20) + (2 << 20);
-/// Bytes that are held, and those that are answered, for each byte that was said: a channel for its path, a failure with
-/// its words for a call.
-const FOR_EACH: usize = 256;
+use crate::{FOR_EACH, HELD, frame};
+
 /// Kinds of frames, some with the bit that says that more follows.
-const KINDS: [u8; 24] = [
+pub(crate) const KINDS: [u8; 27] = [
     kind::HELLO,
     kind::WELCOME,
     kind::REFUSE,
@@ -40,6 +38,9 @@ const KINDS: [u8; 24] = [
     kind::LINKED,
     kind::UNLINK,
     kind::DROP,
+    kind::ARENA,
+    kind::PLACED,
+    kind::FREED,
     0x99,
 ];
 
@@ -50,6 +51,29 @@ pub fn session(data: &[u8]) {
         let _ = run(&mut Unstructured::new(data));
     });
     assert!(most <= HELD + FOR_EACH * data.len(), "{most} bytes are held");
+}
+
+/// Bytes of the other side's arena.
+const ARENA: usize = 8192;
+
+/// Half of the times, what is well said of an arena, and how many bytes it stands for.
+pub(crate) fn placed(u: &mut Unstructured<'_>, k: u8) -> Result<Option<(Vec<u8>, usize)>> {
+    match k {
+        kind::ARENA if u.arbitrary()? => Ok(Some((encode(&(ARENA as u64)), 0))),
+        kind::PLACED if u.arbitrary()? => {
+            let message = *u.choose(&[kind::CALL, kind::RESULT, kind::DATA])?;
+            let more = if u.arbitrary()? { kind::MORE } else { 0 };
+            let length = u.int_in_range(0..=ARENA as u32)?;
+            let at = encode(&(u.int_in_range(0..=ARENA as u32 - length)?, length));
+            let n = u.int_in_range(0..=24)?.min(u.len());
+            let head = u.bytes(n)?;
+            Ok(Some((
+                [&[message | more][..], &at, head].concat(),
+                length as usize,
+            )))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// One side of a session, and what it has been told.
@@ -65,6 +89,7 @@ struct Side {
     streams: Vec<u32>,
     /// Of the streams that the other side opens.
     parity: u32,
+    hello: Hello,
 }
 
 fn run(u: &mut Unstructured<'_>) -> Result<()> {
@@ -76,10 +101,14 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         connection: 1 << 14,
         idle: 1000,
     };
-    let hello = Hello {
+    let mut hello = Hello {
         limits: limits.clone(),
         ..Hello::default()
     };
+    let shares = u.ratio(1, 4)?;
+    if shares {
+        hello.share();
+    }
     let initiator: bool = u.arbitrary()?;
     let mut side = Side {
         core: match initiator {
@@ -94,7 +123,11 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         streams: vec![],
         parity: u32::from(!initiator),
         limits,
+        hello: hello.clone(),
     };
+    if shares && let Ok((_, descriptor)) = Arena::new(ARENA) {
+        side.inbox.passed(descriptor);
+    }
     if u.ratio(3, 4)? {
         let opening = match initiator {
             true => frame(kind::WELCOME, 0, &encode(&hello)),
@@ -115,11 +148,6 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len();
-    [&Header { length, kind, stream }.bytes()[..], payload].concat()
-}
-
 impl Side {
     /// Something happens.
     fn turn(&mut self, u: &mut Unstructured<'_>) -> Result<std::result::Result<(), Failure>> {
@@ -132,6 +160,10 @@ impl Side {
             1..=5 => {
                 let kind = *u.choose(&KINDS)?;
                 let stream = u.int_in_range(0..=12)?;
+                if let Some((payload, placed)) = placed(u, kind)? {
+                    self.told += placed;
+                    return self.hear(u, &frame(kind, stream, &payload));
+                }
                 let mut payload = match u.ratio(1, 2)? {
                     true => vec![0; 3],
                     false => vec![],
@@ -177,13 +209,7 @@ impl Side {
 
     fn deal(&mut self, u: &mut Unstructured<'_>, event: Event<()>) -> Result<()> {
         match event {
-            Event::Hello(theirs) => {
-                let ours = Hello {
-                    limits: self.limits.clone(),
-                    ..Hello::default()
-                };
-                self.core.welcome(&ours, &theirs);
-            }
+            Event::Hello(theirs) => self.core.welcome(&self.hello, &theirs),
             Event::Called(called) => {
                 assert!(self.core.is_current(called.stream));
                 assert!(called.root.len() as u64 <= self.limits.message);

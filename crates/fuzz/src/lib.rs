@@ -15,7 +15,7 @@ mod values;
 mod wire;
 
 pub use link::link;
-pub use loop_fuzz_wire::{Counting, session};
+pub use loop_fuzz_wire::{Counting, frames, records, session};
 pub use memory::memory;
 pub use text::text;
 pub use transfer::values;
@@ -25,11 +25,13 @@ pub use wire::wire;
 pub type Oracle = fn(&[u8]);
 
 /// Every oracle by the name of its target in `fuzz/`.
-pub const ORACLES: [(&str, Oracle); 6] = [
+pub const ORACLES: [(&str, Oracle); 8] = [
     ("values", values),
     ("memory", memory),
     ("text", text),
     ("link", link),
     ("wire", wire),
     ("session", session),
+    ("frames", frames),
+    ("records", records),
 ];

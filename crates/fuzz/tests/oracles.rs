@@ -43,6 +43,16 @@ fn session_survives_what_no_peer_says() {
     run("session");
 }
 
+#[test]
+fn frames_are_the_same_however_they_are_cut() {
+    run("frames");
+}
+
+#[test]
+fn records_read_back() {
+    run("records");
+}
+
 /// Where the input at work is kept: it is still there after a crash.
 fn kept(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.input"))

@@ -360,6 +360,10 @@ impl HubInner {
             .filter(|task| !task.is_none())
     }
 
+    pub fn event_loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.event_loop.clone_ref(py)
+    }
+
     pub fn create_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.event_loop
             .bind(py)

@@ -26,6 +26,7 @@ mod streams;
 mod values;
 mod wake;
 mod wasi;
+mod wave;
 mod wire;
 
 #[pymodule]
@@ -46,7 +47,10 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<wire::WireType>()?;
     m.add_class::<session::Contract>()?;
     m.add_class::<session::Wire>()?;
+    m.add_class::<session::Listener>()?;
+    m.add_class::<session::Socket>()?;
     m.add_class::<session::WireCall>()?;
+    m.add_class::<session::Job>()?;
     m.add_class::<session::RemoteHandle>()?;
     m.add_class::<session::Remote>()?;
     m.add_class::<session::Route>()?;

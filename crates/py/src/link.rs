@@ -209,7 +209,7 @@ impl Link {
         let peer = route.0.link();
         let mut missing = vec![];
         for f in &funcs {
-            match peer.function(&f.interface, &f.name) {
+            match peer.function(f) {
                 Ok(_) => link.define(f, route.0.import(f)),
                 Err(_) => missing.push(f.name.to_string()),
             }

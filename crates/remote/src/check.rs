@@ -170,14 +170,13 @@ impl<'b, 't> Walk<'b, 't> {
             }
             Kind::Stream(t) => {
                 let at = self.at();
-                let n = self.read(ty, |from| from.unsigned(32))? as usize;
+                let there = self.read(ty, Cursor::bool)?;
                 self.ready += 1;
-                match t {
-                    Some(t) => self.items(ty, t, n)?,
-                    None => self.units(ty, at, n)?,
+                if there {
+                    self.count(ty, t.as_ref())?;
                 }
                 self.ready -= 1;
-                self.spot(ty, at, n == 0)
+                self.spot(ty, at, !there)
             }
             Kind::Future(t) => {
                 let at = self.at();
@@ -215,6 +214,16 @@ impl<'b, 't> Walk<'b, 't> {
             return Err(BadBytes::new(ty, self.at(), Invalid::Truncated));
         }
         (0..n).try_for_each(|i| self.item(t, i))
+    }
+
+    /// All items of a ready stream of type `ty`, or of a chunk of one.
+    pub fn count(&mut self, ty: &Ty, payload: Option<&'t TyRef>) -> Checked {
+        let at = self.at();
+        let n = self.read(ty, |from| from.unsigned(32))? as usize;
+        match payload {
+            Some(t) => self.items(ty, t, n),
+            None => self.units(ty, at, n),
+        }
     }
 
     fn units(&mut self, ty: &Ty, at: usize, n: usize) -> Checked {

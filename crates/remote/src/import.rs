@@ -14,10 +14,14 @@ use wasmtime::{Error, Result};
 use crate::encoded::{Encoded, Wire};
 use crate::flow::{Ends, Failed, Handles, Pump, SessionCall, follow};
 use crate::incoming::receive;
+use crate::plain::Functions;
+use crate::times::{Spent, Watch};
 
 /// A link in one session.
 pub struct Link {
     session: Session,
+    /// Where the peer speaks plain wRPC: it is asked for functions by their names alone.
+    plain: Option<Arc<Functions>>,
     /// As it was bound; 0: without a grant.
     number: u32,
     /// Tells links apart that one route goes to in turn.
@@ -42,7 +46,7 @@ impl Drop for Proxy {
     }
 }
 
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -52,11 +56,19 @@ pub fn streams(ty: &Ty) -> bool {
 }
 
 impl Link {
-    /// `number`: as it was bound at the peer. `identity`: who calls, for the provider's log.
-    pub fn new(session: Session, number: u32, identity: Option<Arc<str>>, runtime: Runtime) -> Arc<Self> {
+    /// `plain`: the functions of a session in plain mode. `number`: as it was bound at the peer. `identity`: who calls,
+    /// for the provider's log.
+    pub fn new(
+        session: Session,
+        plain: Option<Arc<Functions>>,
+        number: u32,
+        identity: Option<Arc<str>>,
+        runtime: Runtime,
+    ) -> Arc<Self> {
         static GENERATION: AtomicU32 = AtomicU32::new(1);
         Arc::new(Link {
             session,
+            plain,
             number,
             generation: GENERATION.fetch_add(1, Relaxed),
             identity,
@@ -67,7 +79,11 @@ impl Link {
     /// The peer's number of a function.
     ///
     /// Errors where it offers no such interface, or lacks the function.
-    pub fn function(&self, interface: &str, name: &str) -> Result<u32, Failure> {
+    pub fn function(&self, f: &Arc<FuncTy>) -> Result<u32, Failure> {
+        if let Some(plain) = &self.plain {
+            return Ok(plain.number(f));
+        }
+        let (interface, name) = (&*f.interface, &*f.name);
         let wanted = Interface {
             name: interface.into(),
             digest: vec![],
@@ -78,7 +94,7 @@ impl Link {
             return Err(Failure::gone("there is no session yet", true));
         };
         let (first, offered) = theirs.offers(&wanted)?;
-        match offered.functions.iter().position(|f| f == name) {
+        match offered.functions.iter().position(|known| known == name) {
             Some(at) => Ok(first + at as u32),
             None => Err(Failure::new(
                 Code::NoSuchFunction,
@@ -91,6 +107,9 @@ impl Link {
 
     /// The peer's number of a resource.
     fn resource(&self, resource: &Resource) -> Option<u32> {
+        if self.plain.is_some() {
+            return Some(0); // its handles are never let go of, and so need no number
+        }
         let all = self.session.theirs()?.exports.iter();
         let mut all = all.flat_map(|i| i.resources.iter().map(move |r| (i, r)));
         let found =
@@ -104,17 +123,22 @@ impl Link {
         function: u32,
         streaming: bool,
         args: Wire,
+        watch: &Watch,
     ) -> Result<Option<Wire>> {
+        let timed = watch.is_on();
+        let begun = timed.then(Instant::now);
         let mut ends = Ends {
             invocation: None,
             handles: Arc::new(LinkHandles(self.clone())),
         };
         let message = args.finish(&ends)?;
+        let made = timed.then(Instant::now);
         let pending = self.session.call(Request {
             function,
             link: self.number,
             meta: Meta {
                 identity: self.identity.clone(),
+                timed,
                 ..Meta::default()
             },
             root: Bytes::from(message.bytes),
@@ -130,7 +154,16 @@ impl Link {
             follow(&ends, &[], message.pending, &spawn);
         }
         let answer = pending.await.map_err(|e| failed(f, e))?;
+        let answered = timed.then(Instant::now);
         let mut values = receive(&f.result_tuple, &answer.root, &ends)?;
+        if let (Some(begun), Some(made), Some(answered)) = (begun, made, answered) {
+            watch.keep(Spent {
+                encode: made.duration_since(begun).as_nanos() as u64,
+                session: answered.duration_since(made).as_nanos() as u64,
+                decode: answered.elapsed().as_nanos() as u64,
+                theirs: answer.times,
+            });
+        }
         Ok(values.pop())
     }
 }
@@ -153,6 +186,8 @@ pub struct Route {
     budget: Option<Duration>,
     calls: AtomicU64,
     over: AtomicU64,
+    /// Where the time of its calls goes.
+    pub watch: Watch,
 }
 
 impl Route {
@@ -162,6 +197,7 @@ impl Route {
             budget,
             calls: AtomicU64::new(0),
             over: AtomicU64::new(0),
+            watch: Watch::default(),
         })
     }
 
@@ -196,10 +232,10 @@ impl Route {
                 let link = route.link();
                 let function = number(&link, f, known).map_err(|e| Error::new(Failed(e)))?;
                 let Some(budget) = route.budget else {
-                    return link.call(f, function, streaming, made).await;
+                    return link.call(f, function, streaming, made, &route.watch).await;
                 };
                 let begun = Instant::now();
-                let answer = link.call(f, function, streaming, made).await;
+                let answer = link.call(f, function, streaming, made, &route.watch).await;
                 route.calls.fetch_add(1, Relaxed);
                 if begun.elapsed() > budget {
                     route.over.fetch_add(1, Relaxed);
@@ -211,12 +247,12 @@ impl Route {
 }
 
 /// The number of `f` at the link's peer, which is looked up once a link: `known` has it with the link's generation.
-fn number(link: &Link, f: &FuncTy, known: &AtomicU64) -> Result<u32, Failure> {
+fn number(link: &Link, f: &Arc<FuncTy>, known: &AtomicU64) -> Result<u32, Failure> {
     let was = known.load(Relaxed);
     if (was >> 32) as u32 == link.generation {
         return Ok(was as u32);
     }
-    let number = link.function(&f.interface, &f.name)?;
+    let number = link.function(f)?;
     known.store(u64::from(link.generation) << 32 | u64::from(number), Relaxed);
     Ok(number)
 }

@@ -95,7 +95,7 @@ fn meet(spot: &Spot<'_>, bytes: &Bytes, base: usize, peer: &dyn Peer) -> Result<
         (Kind::Stream(t), true) => What::Stream(Mutex::new(Some(peer.stream(&spot.path, t.as_ref())?))),
         (Kind::Future(t), true) => What::Future(Mutex::new(Some(peer.future(&spot.path, t.as_ref())?))),
         (Kind::Stream(t), false) => {
-            let chunk = chunk::read_chunk(t.as_ref(), &data, &spot.path, 0, peer)?;
+            let chunk = chunk::read_chunk(t.as_ref(), &data.slice(1..), &spot.path, 0, peer)?;
             What::Stream(Mutex::new(Some(Feed::Source(Box::new(All(Some(chunk)))))))
         }
         (Kind::Future(t), false) => {

@@ -14,6 +14,8 @@ mod incoming;
 mod nums;
 mod outgoing;
 mod peer;
+mod plain;
+mod times;
 
 pub use check::{BadBytes, check};
 pub use chunk::{read_chunk, read_settled, write_chunk};
@@ -24,6 +26,8 @@ pub use import::{Link, Route, streams};
 pub use incoming::{Incoming, receive};
 pub use outgoing::{Buffer, Message, Outgoing, Pending, Way};
 pub use peer::{Apart, Peer};
+pub use plain::Functions;
+pub use times::{Spent, Watch};
 
 #[cfg(test)]
 mod tests;

@@ -193,7 +193,13 @@ fn what_follows_has_its_path() {
 #[test]
 fn what_is_there_already_is_read_in_place() {
     let ty = ty("tuple<stream<string>, stream<u16>, future<u8>, stream>");
-    let value = decode::<Neutral>((), &ty, &bytes(b"\x02\x01a\x00\x01\xac\x02\x01\x07\x02"), &Apart).unwrap();
+    let value = decode::<Neutral>(
+        (),
+        &ty,
+        &bytes(b"\x01\x02\x01a\x00\x01\x01\xac\x02\x01\x07\x01\x02"),
+        &Apart,
+    )
+    .unwrap();
     let items = value.items().unwrap();
     let chunk = |v: &Value| match v {
         Value::Stream(feed) => match feed.lock().unwrap().as_mut() {

@@ -14,6 +14,8 @@ pub enum Address {
     Stdio,
     /// `unix:/run/kv.sock` or, from the working directory, `unix:kv.sock`.
     Unix(PathBuf),
+    /// `shm:/run/kv.sock`, a unix socket, with long payloads by shared memory.
+    Shm(PathBuf),
     /// `tcp://host:port`.
     Tcp(Place),
     /// `quic://host:port`.
@@ -41,9 +43,10 @@ pub struct Place {
 }
 
 /// Every scheme with an address as it should look.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 10] = [
     ("stdio", "stdio:"),
     ("unix", "unix:/run/kv.sock"),
+    ("shm", "shm:/run/kv.sock"),
     ("tcp", "tcp://127.0.0.1:7000"),
     ("quic", "quic://kv.example.com:7000"),
     ("http2", "http2://kv.example.com:7000"),
@@ -130,6 +133,7 @@ impl Address {
         match self {
             Address::Stdio => "stdio",
             Address::Unix(_) => "unix",
+            Address::Shm(_) => "shm",
             Address::Tcp(_) => "tcp",
             Address::Quic(_) => "quic",
             Address::Http2(_) => "http2",
@@ -145,7 +149,7 @@ impl Address {
         match self {
             Address::Tcp(place) | Address::Quic(place) | Address::Http2(place) => Some(place),
             Address::Ws { place, .. } | Address::Nats { place, .. } => Some(place),
-            Address::Stdio | Address::Unix(_) | Address::Pipe(_) => None,
+            Address::Stdio | Address::Unix(_) | Address::Shm(_) | Address::Pipe(_) => None,
         }
     }
 
@@ -154,7 +158,7 @@ impl Address {
         match &mut self {
             Address::Tcp(place) | Address::Quic(place) | Address::Http2(place) => *place = other,
             Address::Ws { place, .. } | Address::Nats { place, .. } => *place = other,
-            Address::Stdio | Address::Unix(_) | Address::Pipe(_) => {}
+            Address::Stdio | Address::Unix(_) | Address::Shm(_) | Address::Pipe(_) => {}
         }
         self
     }
@@ -165,13 +169,14 @@ impl Address {
     }
 
     fn parse(scheme: &str, rest: &str) -> Result<Self, String> {
-        let opaque = ["stdio", "unix", "pipe"].contains(&scheme);
+        let opaque = ["stdio", "unix", "shm", "pipe"].contains(&scheme);
+        let local = ["unix", "shm"].contains(&scheme);
         let rest = match rest.strip_prefix("//") {
             Some(rest) if !opaque => rest,
             None if !opaque => return Err(format!("`//` is to follow `{scheme}:`")),
             // unix:///run/kv.sock is common
-            Some(path) if scheme == "unix" && path.starts_with('/') => path,
-            Some(_) if scheme == "unix" => return Err("a path has no host".into()),
+            Some(path) if local && path.starts_with('/') => path,
+            Some(_) if local => return Err("a path has no host".into()),
             _ => rest,
         };
         let bare = |default| Place::parse(rest.strip_suffix('/').unwrap_or(rest), default);
@@ -182,9 +187,10 @@ impl Address {
         match scheme {
             "stdio" if rest.is_empty() => Ok(Address::Stdio),
             "stdio" => Err(format!("nothing may follow `stdio:`, not `{rest}`")),
-            "unix" if rest.is_empty() => Err("the path is missing".into()),
-            "unix" if rest.contains('\0') => Err("a path cannot hold NUL".into()),
+            "unix" | "shm" if rest.is_empty() => Err("the path is missing".into()),
+            "unix" | "shm" if rest.contains('\0') => Err("a path cannot hold NUL".into()),
             "unix" => Ok(Address::Unix(rest.into())),
+            "shm" => Ok(Address::Shm(rest.into())),
             "pipe" if rest.is_empty() => Err("the name is missing".into()),
             "pipe" if rest.contains(['\\', '/', '\0']) => Err("a name holds no slash".into()),
             "pipe" => Ok(Address::Pipe(rest.into())),
@@ -234,7 +240,7 @@ impl fmt::Display for Address {
         let scheme = self.scheme();
         match self {
             Address::Stdio => f.write_str("stdio:"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Unix(path) | Address::Shm(path) => write!(f, "{scheme}:{}", path.display()),
             Address::Pipe(name) => write!(f, "pipe:{name}"),
             Address::Tcp(place) | Address::Quic(place) | Address::Http2(place) => {
                 write!(f, "{scheme}://{place}")
@@ -321,6 +327,7 @@ mod tests {
             ("stdio:x", "nothing may follow", "`stdio:`"),
             ("unix:", "the path is missing", "unix:/run"),
             ("unix://host/path", "a path has no host", "unix:/run"),
+            ("shm:", "the path is missing", "shm:/run"),
             ("tcp:localhost:1", "`//` is to follow", "tcp://127.0.0.1:7000"),
             ("tcp://localhost", "the port is missing", "tcp://"),
             ("tcp://:1", "the host is missing", "tcp://"),
@@ -357,6 +364,7 @@ mod tests {
         prop_oneof![
             Just(Address::Stdio),
             "/?[a-z.]{1,9}(/[^/\0]{1,9}){0,3}".prop_map(|p| Address::Unix(p.into())),
+            "/?[a-z.]{1,9}(/[^/\0]{1,9}){0,3}".prop_map(|p| Address::Shm(p.into())),
             places().prop_map(Address::Tcp),
             places().prop_map(Address::Quic),
             places().prop_map(Address::Http2),
@@ -379,7 +387,7 @@ mod tests {
         }
 
         #[test]
-        fn what_reads_at_all_reads_back(s in "(stdio|unix|tcp|ws|nats|pipe):(//)?[ -~]{0,30}") {
+        fn what_reads_at_all_reads_back(s in "(stdio|unix|shm|tcp|ws|nats|pipe):(//)?[ -~]{0,30}") {
             if let Ok(address) = s.parse::<Address>() {
                 prop_assert_eq!(address.to_string().parse::<Address>().unwrap(), address);
             }

@@ -5,6 +5,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use crate::arena::Descriptor;
+
 /// The first bytes of a session: `LOOP` and the version.
 pub const PREFACE: [u8; 5] = *b"LOOP\x01";
 /// Bytes of a frame's header.
@@ -36,6 +38,9 @@ pub mod kind {
     pub const LINKED: u8 = 0x26;
     pub const UNLINK: u8 = 0x27;
     pub const DROP: u8 = 0x28;
+    pub const ARENA: u8 = 0x30;
+    pub const PLACED: u8 = 0x31;
+    pub const FREED: u8 = 0x32;
     /// The message goes on in the next frame of the same stream and kind.
     pub const MORE: u8 = 0x80;
 }
@@ -76,6 +81,8 @@ pub struct Out {
     /// How much of `tail` is written, once `blocks` are.
     written: usize,
     blocked: usize,
+    /// Goes with the first byte.
+    descriptor: Option<Descriptor>,
 }
 
 impl Out {
@@ -128,6 +135,16 @@ impl Out {
         self.blocks.push_back(body);
     }
 
+    /// Has a descriptor go along, no later than what is appended next.
+    pub(crate) fn pass(&mut self, descriptor: Descriptor) {
+        self.descriptor = Some(descriptor);
+    }
+
+    /// What goes along with the next byte.
+    pub fn descriptor(&self) -> Option<&Descriptor> {
+        self.descriptor.as_ref()
+    }
+
     /// What may be written next, in order; returns how many slices were filled.
     pub fn slices<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
         let mut n = 0;
@@ -144,6 +161,9 @@ impl Out {
 
     /// Takes note that the first `n` bytes were written.
     pub fn advance(&mut self, mut n: usize) {
+        if n > 0 {
+            self.descriptor = None;
+        }
         while let Some(block) = self.blocks.front_mut() {
             if n < block.len() {
                 block.advance(n);

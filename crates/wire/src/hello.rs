@@ -5,6 +5,8 @@ use crate::failure::{Code, Failure};
 
 /// The version of the session protocol.
 pub const PROTOCOL: u32 = 1;
+/// Among the transports of a HELLO: arenas are taken, and passed, over this connection.
+pub(crate) const SHM: &str = "shm:";
 
 /// A struct that is a WIT record with the same fields.
 macro_rules! record {
@@ -194,6 +196,18 @@ impl Hello {
         let message = format!("{} is not offered by {}", wanted.name, self.named());
         let failure = Failure::new(Code::NoSuchInterface, message).with("interface", &wanted.name);
         failure.with("offered", offered.join(", "))
+    }
+
+    /// Whether memory may be shared.
+    pub(crate) fn shares(&self) -> bool {
+        self.transports.iter().any(|t| t == SHM)
+    }
+
+    /// Says that memory may be shared: the connection passes descriptors on.
+    pub fn share(&mut self) {
+        if !self.shares() {
+            self.transports.push(SHM.into());
+        }
     }
 
     fn named(&self) -> &str {

@@ -4,11 +4,15 @@
 //! loop-kit peers. Nothing here knows wasmtime or Python.
 
 mod address;
+pub mod arena;
 pub mod codec;
 mod failure;
 pub mod frame;
 mod hello;
+#[cfg(target_os = "linux")]
+pub mod passing;
 pub mod plain;
+pub mod relay;
 mod replay;
 mod serve;
 pub mod session;

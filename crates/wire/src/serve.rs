@@ -304,8 +304,15 @@ async fn connection(
 
 async fn session(io: Replay, peer: Peer, shared: &Shared, places: Vec<OwnedSemaphorePermit>, until: Instant) {
     let handler = guarded(peer, shared);
-    let (session, driver) = Session::accept(io, shared.service.hello.clone(), handler);
+    let (session, driver) = accepted(io, shared.service.hello.clone(), handler);
     drive(session, driver, shared, places, until).await;
+}
+
+/// A session on a connection of which a byte was read.
+fn accepted(io: Replay, ours: Hello, handler: Arc<dyn Handler>) -> (Session, BoxFuture<'static, Failure>) {
+    let (session, mut driver) = Session::accept(io.io, ours, handler);
+    driver.replay(io.first.as_slice());
+    (session, Box::pin(driver))
 }
 
 /// A session of a transport that multiplexes by itself, whose control stream has not been opened yet.

@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": "Show who provides each import of a component, and why.",
     "conform": "Check that a provider keeps the rules of the wire.",
     "wire": "Turn values into the bytes of the wire, and back.",
+    "bench": "Measure what calls cost in each placement, over each transport.",
     "doctor": "Check what this machine has for building and running components.",
     "completion": "Print a script that completes commands in your shell.",
 }

@@ -2,7 +2,8 @@
 
 The provider finds in its environment where to listen (`LOOP_PROVIDER_ADDRESS`), the number of a descriptor to which
 it writes the address that it really listens on and a line feed (`LOOP_PROVIDER_READY`), and, where others on this
-machine could connect too, a token that whoever connects must show (`LOOP_PROVIDER_TOKEN`).
+machine could connect too, a token that whoever connects must show (`LOOP_PROVIDER_TOKEN`). Where it does not speak the
+transport it may listen on another and start the program in `LOOP_PROVIDER_GATEWAY`; see `loop_kit.gateway`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loop_kit import _core
+from loop_kit import _core, gateway
 from loop_kit._address import Address
 from loop_kit.errors import LoadError
 from loop_kit.placements._exit import Exit
@@ -183,6 +184,7 @@ class Child:
                 fds = [stdin, log, log]
                 if command.handshake:
                     env["LOOP_PROVIDER_READY"] = str(_READY)
+                    env["LOOP_PROVIDER_GATEWAY"] = gateway.COMMAND
                     self._ready, ready = pipe()
                     fds.append(ready)
             program = shutil.which(argv[0], path=env.get("PATH", os.defpath))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loop_kit import _remote
+from loop_kit import _core, _remote
 from loop_kit import manifest as manifests
 from loop_kit.manifest import Provider
 
 __all__ = ["bind", "connect"]
 
 
-async def connect(provider: Provider) -> _remote.Routes:
-    """The session with a remote provider of the manifest; it has `aclose()`.
+async def connect(engine: _core.Engine, provider: Provider) -> _remote.Routes:
+    """The session with a remote provider of the manifest, on the host's engine; it has `aclose()`.
 
     Raises:
         LoadError: It cannot be connected to, or is not what it should be.
@@ -21,7 +21,12 @@ async def connect(provider: Provider) -> _remote.Routes:
     """
     token = manifests.reveal(provider.token)
     session = await _remote.connect(
-        provider.target, name=provider.name, handshake=provider.handshake, token=token, tls=provider.tls
+        engine,
+        provider.target,
+        name=provider.name,
+        handshake=provider.handshake,
+        token=token,
+        tls=provider.tls,
     )
     routes = _remote.Routes()
     await routes.move(session)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loop_kit import _remote
+from loop_kit import _core, _remote
 from loop_kit import manifest as manifests
 from loop_kit.manifest import Provider
 from loop_kit.placements._lifecycle import Lifecycle
@@ -37,10 +37,13 @@ class Sidecar:
             await self.child.stop()
 
 
-async def start(provider: Provider, folder: Path, lifecycle: Lifecycle | None = None) -> Supervisor[Sidecar]:
+async def start(
+    engine: _core.Engine, provider: Provider, folder: Path, lifecycle: Lifecycle | None = None
+) -> Supervisor[Sidecar]:
     """Starts a sidecar and keeps it running until the supervisor is closed.
 
     Args:
+        engine: The host's.
         provider: What the manifest says of it.
         folder: The workspace's, in which it runs.
         lifecycle: The rules of starting it again.
@@ -55,7 +58,7 @@ async def start(provider: Provider, folder: Path, lifecycle: Lifecycle | None = 
     async def again() -> Sidecar:
         child = await Child.start(run)
         try:
-            session = await _connect(child, provider)
+            session = await _connect(engine, child, provider)
             await routes.move(session)
             return Sidecar(child, session, routes)
         except BaseException:
@@ -107,9 +110,9 @@ async def bind(
     return await supervisor.running.routes.bind(name, grant=grant, config=config, budget=budget)
 
 
-async def _connect(child: Child, provider: Provider) -> _remote.Session:
+async def _connect(engine: _core.Engine, child: Child, provider: Provider) -> _remote.Session:
     """The session with a sidecar that is ready; it has `aclose()`."""
     where = child.take_pipes() if child.address == "stdio:" else child.address
     return await _remote.connect(
-        where, name=provider.name, handshake=provider.handshake, token=child.token, tls=None
+        engine, where, name=provider.name, handshake=provider.handshake, token=child.token, tls=None
     )

@@ -7,9 +7,10 @@ import type { Hello, Limits } from './messages.js';
 import { PLAIN, PlainHandles } from './plain.js';
 import { PlainCall, type PlainServing } from './plain-server.js';
 import { PREFACE } from './frames.js';
+import { listenThrough } from './gateway.js';
 import { announce, hostSays } from './sidecar.js';
 import { HANDSHAKE, Session, type SessionOptions } from './session.js';
-import { listen, parseAddress, type TlsOptions } from './transports.js';
+import { listen, parseAddress, type Listener, type TlsOptions } from './transports.js';
 import type { Wire } from './wire.js';
 import type { Wit } from './wit.js';
 
@@ -114,17 +115,25 @@ class Serving implements ServerHandle {
 
   async listen(): Promise<void> {
     await this.#bindPlain(this.#exports);
-    const address = parseAddress(this.#options.on ?? hostSays.address ?? 'stdio:');
-    const known = this.#token !== undefined;
-    const listener = await listen(address, { tls: this.#options.tls, known }, (wire) => this.#accept(wire, address.kind === 'stdio'));
+    const on = this.#options.on ?? hostSays.address ?? 'stdio:';
+    const only = on === 'stdio:';
+    const listener = await this.#listener(on, (wire) => this.#accept(wire, only));
     this.address = listener.address;
     this.#stopListening = () => listener.close();
-    if (this.#options.signals ?? address.kind === 'stdio') {
+    void listener.ended?.then(() => this.close());
+    if (this.#options.signals ?? only) {
       process.once('SIGTERM', this.#onSignal);
       process.once('SIGINT', this.#onSignal);
       if (this.#options.reload) process.on('SIGHUP', this.#onHangup);
     }
     announce(this.address);
+  }
+
+  #listener(on: string, onWire: (wire: Wire) => void): Promise<Listener> {
+    const known = this.#token !== undefined;
+    const { gateway } = hostSays;
+    if (gateway && /^(quic|http2|ws|nats):/.test(on)) return listenThrough(gateway, on, known, onWire);
+    return listen(parseAddress(on), { tls: this.#options.tls, known }, onWire);
   }
 
   /** What plain calls are served by; they have no link, so only where those are open. */

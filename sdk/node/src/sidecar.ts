@@ -8,6 +8,11 @@ export const hostSays = {
   get token(): string | undefined {
     return process.env['LOOP_PROVIDER_TOKEN'] || undefined;
   },
+  /** The program, with its arguments, that reaches this process over transports that are not spoken here. */
+  get gateway(): readonly string[] | undefined {
+    const said = process.env['LOOP_PROVIDER_GATEWAY'];
+    return said ? (JSON.parse(said) as string[]) : undefined;
+  },
 };
 
 /** Tells that host where this process really listens; once, and nothing where there is none. */

@@ -25,6 +25,8 @@ export interface Listener {
   /** The address with the port that was chosen where 0 was given. */
   readonly address: string;
   close(): Promise<void>;
+  /** Settles where it can end by itself, and has. */
+  readonly ended?: Promise<void>;
 }
 
 /** How long a TLS handshake may take, in milliseconds. */

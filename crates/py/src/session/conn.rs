@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use loop_remote::Ends;
 use loop_wire::frame::Out;
 use loop_wire::session::{Core, Event, Inbox};
-use loop_wire::{Code, Failure, Hello};
+use loop_wire::transport::{Peer, Token};
+use loop_wire::{Code, Failure, Hello, admit};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -20,7 +21,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::contract::{Contract, Member};
 use super::failures;
-use super::futures::{same, settle, settled, take};
+use super::futures::{settle, settled, take};
 use super::links::Links;
 use super::pumps::{Later, Queue};
 use super::values;
@@ -69,6 +70,8 @@ pub struct Wire {
     ours: Hello,
     theirs: OnceLock<Hello>,
     token: Vec<u8>,
+    /// Who the transport says is there.
+    peer: Peer,
     /// What is exported here, and what of the peer is called.
     pub exports: Option<Py<Contract>>,
     pub(super) imports: Option<Py<Contract>>,
@@ -261,15 +264,8 @@ impl Wire {
 
     fn greet(slf: &Bound<'_, Self>, theirs: Hello) -> PyResult<()> {
         let me = slf.get();
-        let proven = me.token.is_empty() || same(&me.token, &theirs.token);
-        let fits = match proven {
-            true => Ok(()),
-            false => Err(Failure::new(
-                Code::Unauthenticated,
-                "the token is not the one that this peer asks for",
-            )),
-        };
-        let fits = fits
+        let token = (!me.token.is_empty()).then(|| Token(me.token.clone()));
+        let fits = admit(token.as_ref(), &me.peer, &theirs)
             .and_then(|()| theirs.satisfied_by(&me.ours))
             .and_then(|()| me.ours.satisfied_by(&theirs));
         match fits {
@@ -425,11 +421,11 @@ impl Wire {
 #[pymethods]
 impl Wire {
     /// `read` and `write` are descriptors, owned from here on; the same number for a socket. `imports` asks the peer
-    /// to offer those interfaces. `events` is told `ready(software, identity, instance, generation)`,
+    /// to offer those interfaces. `certificate`: the names in the peer's, if it showed one. `events` is told `ready(software, identity, instance, generation)`,
     /// `closed(error)`, `leaving(error)`, `bind(name, grant, config)` for its answer, `unbind(number)`,
     /// `reload(number)`.
     #[new]
-    #[pyo3(signature = (event_loop, hub, read, write, *, initiator, events, exports = None, imports = None, identity = "", instance = "", generation = 0, token = None, idle = None))]
+    #[pyo3(signature = (event_loop, hub, read, write, *, initiator, events, exports = None, imports = None, identity = "", instance = "", generation = 0, token = None, idle = None, certificate = None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -446,6 +442,7 @@ impl Wire {
         generation: u64,
         token: Option<Vec<u8>>,
         idle: Option<f64>,
+        certificate: Option<Vec<String>>,
     ) -> PyResult<Self> {
         let offered = |c: &Option<Py<Contract>>| c.as_ref().map_or_else(Vec::new, |c| c.get().offered());
         let mut ours = Hello {
@@ -503,6 +500,10 @@ impl Wire {
             ours,
             theirs: OnceLock::new(),
             token: if initiator { vec![] } else { token },
+            peer: Peer {
+                certificate,
+                ..Peer::default()
+            },
             exports,
             imports,
             numbers: OnceLock::new(),
@@ -570,6 +571,7 @@ impl Wire {
                 break;
             }
         }
+        super::jobs::start(slf)?;
         values::run(me);
         Self::flush_now(slf)?;
         Self::plan_tick(slf)

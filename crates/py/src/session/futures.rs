@@ -6,11 +6,6 @@ use pyo3::prelude::*;
 
 use super::failures;
 
-/// Compares without telling by its time where two secrets differ.
-pub fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |d, (a, b)| d | (a ^ b)) == 0
-}
-
 pub fn take(asked: &mut Vec<(u32, Py<PyAny>)>, number: u32) -> Option<Py<PyAny>> {
     let at = asked.iter().position(|(n, _)| *n == number)?;
     Some(asked.swap_remove(at).1)

@@ -14,6 +14,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use wasmtime::{Error, Result};
 
 use super::conn::Wire;
+use super::jobs::Job;
 use crate::domain::PyObjectHandle;
 use crate::hub::lock;
 
@@ -32,7 +33,8 @@ pub enum Target {
 pub struct Bound {
     /// By number of the function: what answers, and whether it gives a coroutine.
     pub targets: Vec<Option<(Target, bool)>>,
-    handles: Mutex<(u64, HashMap<u64, Py<PyAny>>)>,
+    /// The number of the last, and those that the peer holds.
+    handles: Arc<Mutex<(u64, HashMap<u64, Py<PyAny>>)>>,
 }
 
 /// The links of a session, and the tasks that answer its calls.
@@ -40,6 +42,8 @@ pub struct Bound {
 pub struct Links {
     bound: Mutex<HashMap<u32, Arc<Bound>>>,
     tasks: Mutex<HashMap<u32, Py<PyAny>>>,
+    /// Calls that were read and are to be begun.
+    jobs: Mutex<Vec<Py<Job>>>,
 }
 
 impl Links {
@@ -50,6 +54,14 @@ impl Links {
     pub fn bind(&self, link: u32, bound: Bound) {
         let old = lock(&self.bound).insert(link, Arc::new(bound));
         drop(old);
+    }
+
+    /// Has other targets answer a link's calls to come; the peer keeps the resources that it holds.
+    pub fn replace(&self, link: u32, mut bound: Bound) {
+        if let Some(old) = self.get(link) {
+            bound.handles = old.handles.clone();
+        }
+        self.bind(link, bound);
     }
 
     pub fn unbind(&self, link: u32) {
@@ -72,6 +84,15 @@ impl Links {
         drop(task);
     }
 
+    pub fn later(&self, job: Py<Job>) -> PyResult<()> {
+        lock(&self.jobs).push(job);
+        Ok(())
+    }
+
+    pub fn take_jobs(&self) -> Vec<Py<Job>> {
+        std::mem::take(&mut *lock(&self.jobs))
+    }
+
     /// Cancels the task that answers a call.
     pub fn cancel(&self, py: Python<'_>, stream: u32) -> PyResult<()> {
         let task = lock(&self.tasks).get(&stream).map(|t| t.clone_ref(py));
@@ -86,6 +107,9 @@ impl Links {
         let tasks: Vec<_> = lock(&self.tasks).drain().map(|(_, t)| t).collect();
         for task in tasks {
             task.call_method0(py, intern!(py, "cancel"))?;
+        }
+        for job in self.take_jobs() {
+            job.call_method0(py, intern!(py, "close"))?;
         }
         let bound = std::mem::take(&mut *lock(&self.bound));
         drop(bound);
@@ -108,7 +132,7 @@ impl Bound {
     pub fn of(targets: Vec<Option<(Target, bool)>>) -> Self {
         Bound {
             targets,
-            handles: Mutex::default(),
+            handles: Arc::default(),
         }
     }
 

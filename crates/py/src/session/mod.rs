@@ -5,7 +5,9 @@ mod conn;
 mod contract;
 pub mod failures;
 mod futures;
+mod jobs;
 mod links;
+mod net;
 mod pending;
 mod pumps;
 mod remote;
@@ -14,6 +16,8 @@ mod values;
 
 pub use conn::Wire;
 pub use contract::Contract;
+pub use jobs::Job;
 pub use links::RemoteHandle;
+pub use net::{Listener, Socket};
 pub use pending::WireCall;
 pub use remote::{Remote, Route};

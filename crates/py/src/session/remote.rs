@@ -4,14 +4,16 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use loop_remote::Link;
-use loop_wire::session::{Nothing, Session};
-use loop_wire::transport::{Connection, Options, Token};
+use loop_remote::{Functions, Link};
+use loop_wire::plain::{Connector, streams_of};
+use loop_wire::session::{Nothing, Session, connect_native};
+use loop_wire::transport::{self, Connection, Options};
 use loop_wire::{Address, Failure, Hello};
 use pyo3::prelude::*;
 use tokio::runtime::Handle as Runtime;
 
 use super::failures;
+use super::net::{self, TlsFiles};
 use crate::engine::Engine;
 use crate::errors;
 use crate::hub::lock;
@@ -21,6 +23,8 @@ use crate::hub::lock;
 pub struct Remote {
     /// None once it is closed.
     session: Mutex<Option<Session>>,
+    /// Where it speaks plain wRPC.
+    functions: Option<Arc<Functions>>,
     runtime: Runtime,
 }
 
@@ -32,6 +36,17 @@ impl Remote {
     fn session(&self, py: Python<'_>) -> PyResult<Session> {
         let session = lock(&self.session).clone();
         session.ok_or_else(|| failures::raised(py, &Failure::gone("the session was closed", true)))
+    }
+
+    fn linked(&self, py: Python<'_>, number: u32, identity: &str) -> PyResult<Arc<Link>> {
+        let (session, functions) = (self.session(py)?, self.functions.clone());
+        Ok(Link::new(
+            session,
+            functions,
+            number,
+            Some(identity.into()),
+            self.runtime.clone(),
+        ))
     }
 
     fn wait<R: Send>(
@@ -47,56 +62,75 @@ impl Remote {
 #[pymethods]
 impl Remote {
     /// Connects to an address, or to descriptors to read and to write, which are owned from here on; blocks until the
-    /// handshake is over, for `timeout` seconds at most.
+    /// handshake is over, for `timeout` seconds at most. With `plain` the peer speaks wRPC: there is no handshake, and
+    /// each call makes a connection of its own.
     ///
-    /// Raises what the peer refused it with, and ProviderGone where nobody is there.
+    /// Raises what the peer refused it with, ProviderGone where nobody is there, and Unauthenticated where it is not who
+    /// it should be.
     #[staticmethod]
-    #[pyo3(signature = (engine, address, *, descriptors = None, identity = "", token = None, timeout = 10.0))]
+    #[pyo3(signature = (engine, where_, *, descriptors = None, identity = "", token = None, tls = None, plain = false, timeout = 10.0))]
+    #[allow(clippy::too_many_arguments)]
     fn connect(
         py: Python<'_>,
         engine: &Engine,
-        address: &str,
+        where_: &str,
         descriptors: Option<(RawFd, RawFd)>,
         identity: &str,
-        token: Option<String>,
+        token: Option<&str>,
+        tls: Option<TlsFiles>,
+        plain: bool,
         timeout: f64,
     ) -> PyResult<Remote> {
         let runtime = engine.0.runtime().map_err(|e| errors::of_load(py, &e))?;
         // SAFETY: the caller gives the descriptors away.
         let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
         let descriptors = descriptors.map(|(read, write)| (own(read), own(write)));
-        let mut ours = Hello {
+        let ours = Hello {
             identity: identity.into(),
+            token: token.unwrap_or_default().into(),
             ..Hello::default()
         };
-        let mut options = Options::default();
-        if let Some(token) = token {
-            ours.token = token.clone().into_bytes();
-            options.token = Some(Token(token.into_bytes()));
-        }
+        let secured = tls.is_some();
+        let options = Options {
+            plain,
+            ..net::options(tls, token, false)
+        };
+        let functions = plain.then(Arc::<Functions>::default);
         let work = async {
             let connection = match descriptors {
-                Some((read, write)) => loop_wire::transport::from_fds(read, write)?,
-                None => loop_wire::transport::connect(&address.parse::<Address>()?, &options).await?,
+                Some((read, write)) => transport::from_fds(read, write)?,
+                None => transport::connect(&net::address(where_, secured)?, &options).await?,
             };
-            let Connection::Bytes(io, _) = connection else {
-                return Err(Failure::protocol(format!("{address} is no stream of bytes")));
+            let session = match (connection, &functions) {
+                (connection, Some(functions)) => {
+                    let connector = connector(connection, net::address(where_, secured)?, options);
+                    Session::plain(connector, vec![], ours.limits, functions.clone())
+                }
+                (Connection::Bytes(io, _), None) => {
+                    let (session, driver) = Session::connect(io, ours, Arc::new(Nothing));
+                    tokio::spawn(driver);
+                    session
+                }
+                (Connection::Native(native, _), None) => {
+                    let (session, driver) = connect_native(native.into(), ours, Arc::new(Nothing)).await?;
+                    tokio::spawn(driver);
+                    session
+                }
             };
-            let (session, driver) = Session::connect(io, ours, Arc::new(Nothing));
-            tokio::spawn(driver);
             session.ready().await?;
             Ok(session)
         };
         let limit = Duration::from_secs_f64(timeout.clamp(0.0, 1e6));
         let made = py.detach(|| {
             runtime.block_on(async {
-                let late = Failure::gone(format!("{address}: no session within {timeout} s"), true);
+                let late = Failure::gone(format!("{where_}: no session within {timeout} s"), true);
                 tokio::time::timeout(limit, work).await.unwrap_or(Err(late))
             })
         });
         let session = made.map_err(|e| failures::raised(py, &e))?;
         Ok(Remote {
             session: Mutex::new(Some(session)),
+            functions,
             runtime,
         })
     }
@@ -126,27 +160,14 @@ impl Remote {
     /// The route of link `number`. `budget`: seconds that a call should take at most.
     #[pyo3(signature = (number, identity, budget = None))]
     fn route(&self, py: Python<'_>, number: u32, identity: &str, budget: Option<f64>) -> PyResult<Route> {
-        let link = Link::new(
-            self.session(py)?,
-            number,
-            Some(identity.into()),
-            self.runtime.clone(),
-        );
-        Ok(Route(loop_remote::Route::new(
-            link,
-            budget.map(Duration::from_secs_f64),
-        )))
+        let link = self.linked(py, number, identity)?;
+        let budget = budget.map(Duration::from_secs_f64);
+        Ok(Route(loop_remote::Route::new(link, budget)))
     }
 
     /// Has a route go to link `number` of this session from now on.
     fn take_over(&self, py: Python<'_>, route: &Route, number: u32, identity: &str) -> PyResult<()> {
-        let link = Link::new(
-            self.session(py)?,
-            number,
-            Some(identity.into()),
-            self.runtime.clone(),
-        );
-        route.0.set(link);
+        route.0.set(self.linked(py, number, identity)?);
         Ok(())
     }
 
@@ -189,10 +210,35 @@ impl Route {
         self.0.spent()
     }
 
-    /// The functions among `names` that the peer does not offer.
-    fn missing(&self, interface: &str, names: Vec<String>) -> Vec<String> {
-        let link = self.0.link();
-        let lacks = |name: &String| link.function(interface, name).is_err();
-        names.into_iter().filter(lacks).collect()
+    /// Whether the times of calls are kept from now on, for `times`.
+    fn watch(&self, on: bool) {
+        self.0.watch.switch(on);
     }
+
+    /// The calls since it was asked last, while they were watched: nanoseconds spent encoding, in the session and
+    /// decoding, and what the provider says of it: waiting, decoding, in the provider, encoding.
+    fn times(&self) -> Vec<(u64, u64, u64, Option<(u64, u64, u64, u64)>)> {
+        let all = self.0.watch.take().into_iter().map(|s| {
+            let theirs = s.theirs.map(|t| (t.queue, t.decode, t.provider, t.encode));
+            (s.encode, s.session, s.decode, theirs)
+        });
+        all.collect()
+    }
+}
+
+/// What makes the connections of plain mode: streams of that one where the transport has them, and else new ones. A server
+/// need not wait for what an idle connection may bring, so that the first is not kept.
+fn connector(first: Connection, address: Address, options: Options) -> Connector {
+    if let Connection::Native(native, _) = first {
+        return streams_of(native.into());
+    }
+    Arc::new(move || {
+        let (address, options) = (address.clone(), options.clone());
+        Box::pin(async move {
+            match transport::connect(&address, &options).await? {
+                Connection::Bytes(io, _) => Ok(io),
+                Connection::Native(..) => Err(Failure::protocol(format!("{address} is no stream of bytes"))),
+            }
+        })
+    })
 }

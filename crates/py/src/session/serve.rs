@@ -1,25 +1,26 @@
 //! Calls of a peer, answered by Python.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use loop_remote::Ends;
 use loop_wire::session::{Called, Times};
 use loop_wire::{Code, Failure, Link};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
 use super::conn::Wire;
 use super::contract::Member;
 use super::failures;
+use super::jobs::Job;
 use super::links::{Bound as Bindings, Served, Target};
 use super::values;
 use crate::hub::lock;
 use crate::link;
 
-/// Answers a call: at once, or by a task where its provider gives a coroutine.
+/// Answers a call: at once, or later where its provider gives a coroutine.
 pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
     let (me, py) = (wire.get(), wire.py());
     let Called {
@@ -30,7 +31,7 @@ pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
         root,
         at,
     } = called;
-    let began = meta.timed.then(std::time::Instant::now);
+    let begun = meta.timed.then(Instant::now);
     let member = me
         .exports
         .as_ref()
@@ -54,16 +55,19 @@ pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
         );
     };
     let ends = values::ends(wire, stream, member.streaming, Arc::new(Served(bound.clone())));
+    let args = match values::parameters(py, me, &member.ty, &root, &ends) {
+        Ok(args) => args,
+        Err(e) => return refuse(wire, stream, values::failed(py, &member.ty, &e)),
+    };
     let answer = Answer {
         stream,
         member,
         ends,
-        began,
-        at,
-    };
-    let args = match values::parameters(py, me, &answer.member.ty, &root, &answer.ends) {
-        Ok(args) => args,
-        Err(e) => return refuse(wire, stream, values::failed(py, &answer.member.ty, &e)),
+        clock: begun.map(|begun| Clock {
+            queue: begun.duration_since(at),
+            decode: begun.elapsed(),
+            entered: Instant::now(),
+        }),
     };
     let Some((target, waits)) = bound.targets.get(function as usize).and_then(Option::as_ref) else {
         let path = answer.member.ty.path();
@@ -85,46 +89,58 @@ pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
         }
     };
     match out {
-        Ok(coroutine) if *waits => begin(wire, coroutine, answer),
+        Ok(coroutine) if *waits => me.links.later(Py::new(py, Job::new(wire, coroutine, answer))?),
         // it wants the process to end, and whoever called learns it by that
         Err(e) if leaves(py, &e) => Err(e),
         out => answer.give(wire, out),
     }
 }
 
-fn leaves(py: Python<'_>, e: &PyErr) -> bool {
+pub(super) fn leaves(py: Python<'_>, e: &PyErr) -> bool {
     e.is_instance_of::<PySystemExit>(py) || e.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
-/// Goes on in a task of its own.
-fn begin(wire: &Bound<'_, Wire>, coroutine: Bound<'_, PyAny>, answer: Answer) -> PyResult<()> {
-    let (me, py) = (wire.get(), wire.py());
-    let task = me
-        .event_loop
-        .call_method1(py, intern!(py, "create_task"), (coroutine,))?;
-    me.links.at_work(answer.stream, task.clone_ref(py));
-    let done = Done {
-        wire: wire.clone().unbind(),
-        answer: std::sync::Mutex::new(Some(answer)),
-    };
-    task.call_method1(py, intern!(py, "add_done_callback"), (Py::new(py, done)?,))
-        .map(drop)
-}
-
 /// A call that is being answered.
-struct Answer {
-    stream: u32,
+pub struct Answer {
+    pub(super) stream: u32,
     member: Arc<Member>,
     ends: Ends,
-    began: Option<std::time::Instant>,
-    at: std::time::Instant,
+    /// Where whoever called wants to know it.
+    clock: Option<Clock>,
+}
+
+/// Where the time of a call went until the provider was entered.
+struct Clock {
+    queue: Duration,
+    decode: Duration,
+    entered: Instant,
+}
+
+impl Clock {
+    fn times(&self, left: Instant) -> Times {
+        Times {
+            queue: self.queue.as_nanos() as u64,
+            decode: self.decode.as_nanos() as u64,
+            provider: left.duration_since(self.entered).as_nanos() as u64,
+            encode: left.elapsed().as_nanos() as u64,
+        }
+    }
 }
 
 impl Answer {
+    /// The provider is entered only now.
+    pub(super) fn enter(&mut self) {
+        if let Some(clock) = &mut self.clock {
+            let now = Instant::now();
+            clock.queue += now.duration_since(clock.entered);
+            clock.entered = now;
+        }
+    }
+
     /// Answers with what the provider gave or raised.
-    fn give(self, wire: &Bound<'_, Wire>, out: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
+    pub(super) fn give(self, wire: &Bound<'_, Wire>, out: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
         let (me, py) = (wire.get(), wire.py());
-        let ended = self.began.map(|_| std::time::Instant::now());
+        let left = self.clock.as_ref().map(|_| Instant::now());
         let f = &self.member.ty;
         let made = link::settle(py, f, self.member.fallible, out)
             .and_then(|v| values::result(me, &self.member, v.map(|v| v.into_bound(py)), &self.ends));
@@ -132,41 +148,16 @@ impl Answer {
             Ok(message) => message,
             Err(e) => return refuse(wire, self.stream, values::failed(py, f, &e)),
         };
-        let times = self.began.zip(ended).map(|(began, ended)| Times {
-            queue: began.duration_since(self.at).as_nanos() as u64,
-            decode: 0,
-            provider: ended.duration_since(began).as_nanos() as u64,
-            encode: ended.elapsed().as_nanos() as u64,
-        });
+        let times = self
+            .clock
+            .as_ref()
+            .zip(left)
+            .map(|(clock, left)| clock.times(left));
         let root = Bytes::from(std::mem::take(&mut message.bytes));
         lock(&me.state)
             .core
             .respond(self.stream, Ok(root), times.as_ref(), self.member.streaming);
         values::send_rest(me, &self.ends, &mut message);
-        Ok(())
-    }
-}
-
-/// Gives the outcome of a task to whoever called.
-#[pyclass(frozen)]
-struct Done {
-    wire: Py<Wire>,
-    answer: std::sync::Mutex<Option<Answer>>,
-}
-
-#[pymethods]
-impl Done {
-    fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let wire = self.wire.bind(task.py());
-        let Some(answer) = lock(&self.answer).take() else {
-            return Ok(());
-        };
-        wire.get().links.done(answer.stream);
-        match task.call_method0(intern!(task.py(), "result")) {
-            Err(e) if leaves(task.py(), &e) => return Err(e),
-            out => answer.give(wire, out)?,
-        }
-        wire.get().queue.schedule(task.py());
         Ok(())
     }
 }

@@ -52,6 +52,12 @@ pub trait Roots: Send + Sync + 'static {
     /// How much of `bytes` is the whole of `part`. `ended`: nothing more comes; then what is still truncated is lost.
     fn extent(&self, function: u32, part: Part<'_>, bytes: &[u8], ended: bool) -> Extent;
 
+    /// The interface and the name of a function that this side calls, where the peer's exports do not say it.
+    fn name(&self, function: u32) -> Option<(String, String)> {
+        let _ = function;
+        None
+    }
+
     /// Whether the result has no bytes: peers may then say nothing before they end, as the official servers do, which
     /// is told from a failure by nothing.
     fn is_silent(&self, function: u32) -> bool {
@@ -121,7 +127,9 @@ struct PlainWay {
 impl Way for PlainWay {
     fn call(&self, inner: &Arc<Inner>, number: u32, request: Request, slot: Slot) -> Begun {
         let exports = inner.theirs().map(|theirs| &theirs.exports[..]);
-        let name = exports.and_then(|exports| name_of(exports, request.function));
+        let listed = || exports.and_then(|exports| name_of(exports, request.function));
+        let named = self.roots.name(request.function);
+        let name = named.map(|(i, f)| (i, spoken(&f).into())).or_else(listed);
         let lane = Arc::new(PlainLane::calling(&request, name, slot, &inner.ours.limits));
         let mut driver = LaneDriver::new(lane.clone(), inner.clone(), number, self.roots.clone());
         driver.calls(&request, self.connector.clone());

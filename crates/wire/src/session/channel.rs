@@ -301,10 +301,11 @@ impl<U> Core<U> {
         let n = head.len() + chunk.len();
         let all = self.credit();
         let sending = self.is_sending(stream);
+        let long = n > FRAME || self.is_shared(chunk.len());
         let Ok(Some(channel)) = self.channel(stream, path, false) else {
             return;
         };
-        if n > FRAME || n as u64 > all.min(channel.credit.into()) || sending {
+        if long || n as u64 > all.min(channel.credit.into()) || sending {
             self.send_parts(stream, kind::DATA, head, chunk, Some(path.into()));
             return;
         }

@@ -7,6 +7,7 @@ mod control;
 mod events;
 mod messages;
 mod parts;
+mod sharing;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -17,10 +18,11 @@ use bytes::{Bytes, BytesMut};
 pub use self::messages::{Called, Event, Meta, Request, Times};
 use self::messages::{write_call, write_times};
 use self::parts::Part;
+use self::sharing::Sharing;
 use super::channel::Channel;
 use crate::codec::{Cursor, Decode, Encode, put_unsigned};
 use crate::failure::{Code, Failure};
-use crate::frame::{BIG, FRAME, HEADER, Out, PREFACE, kind};
+use crate::frame::{BIG, HEADER, Out, PREFACE, kind};
 use crate::hello::{Hello, Limits};
 
 /// Ids are counted up, so their low bits spread them well enough.
@@ -116,12 +118,14 @@ pub struct Core<U> {
     /// Someone waits with a chunk until what is ready to be written has been taken.
     pub(super) crowded: bool,
     carries: Carries,
+    sharing: Sharing,
 }
 
 impl<U> Core<U> {
     /// The side that connected; it says `hello` first.
     pub fn initiator(hello: &Hello) -> Self {
         let mut core = Self::new(true, hello.limits.clone());
+        core.sharing.offer(hello);
         core.out.raw(&PREFACE);
         core.out.frame(kind::HELLO, 0, |b| hello.encode(b));
         core
@@ -181,12 +185,14 @@ impl<U> Core<U> {
             earliest: None,
             leaving: false,
             crowded: false,
+            sharing: Sharing::default(),
         }
     }
 
     /// Answers a HELLO; calls may come from then on.
     pub fn welcome(&mut self, ours: &Hello, theirs: &Hello) {
         debug_assert!(self.phase == Phase::Asked);
+        self.sharing.offer(ours);
         self.out.frame(kind::WELCOME, 0, |b| ours.encode(b));
         self.begin(theirs);
     }
@@ -200,6 +206,7 @@ impl<U> Core<U> {
         self.phase = Phase::Open;
         self.theirs = theirs.limits.clone();
         self.credit = self.theirs.connection.into();
+        self.sharing.begin(theirs);
         self.flush_waiting();
         self.wake_channels();
     }
@@ -242,6 +249,7 @@ impl<U> Core<U> {
         if self.owed > self.ours.connection / 2 {
             self.give_back();
         }
+        self.sharing.free(&mut self.out);
         if out.is_empty() && !self.out.is_empty() {
             std::mem::swap(&mut self.out, out);
             if std::mem::take(&mut self.crowded) {
@@ -309,7 +317,7 @@ impl<U> Core<U> {
     fn room(&self, root: &Bytes) -> bool {
         self.phase == Phase::Open
             && self.calling < self.theirs.calls
-            && (root.len() > FRAME / 2 || self.credit >= (root.len() + 512) as u64)
+            && (self.is_long(root.len()) || self.credit >= (root.len() + 512) as u64)
     }
 
     #[inline]
@@ -330,7 +338,7 @@ impl<U> Core<U> {
         }
         let mut head = Vec::with_capacity(64);
         write_call(&mut head, &request);
-        if root.len() <= FRAME / 2 {
+        if !self.is_long(root.len()) {
             self.spend(head.len() + root.len());
             self.out.frame_of(kind::CALL, stream, &head, root);
         } else {
@@ -389,7 +397,7 @@ impl<U> Core<U> {
         } else {
             let mut head = Vec::with_capacity(41);
             write_times(&mut head, times);
-            if root.len() + head.len() <= FRAME / 2 {
+            if !self.is_long(root.len() + head.len()) {
                 self.out.frame_of(kind::RESULT, stream, &head, root);
             } else {
                 self.send_parts(stream, kind::RESULT, head, root, None);

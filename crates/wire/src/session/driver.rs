@@ -1,11 +1,11 @@
 //! A session on tokio: one task reads and writes its connection, any number of tasks call.
 
+mod pending;
 mod task;
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use futures::task::AtomicWaker;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+pub use self::pending::Pending;
 pub use self::task::Driver;
 use super::core::{Called, Core, IdMap, Request, Times};
 use super::handler::{Answer, Handler, Io};
@@ -211,12 +212,14 @@ pub struct Session(Arc<Guard>);
 impl Session {
     /// Begins a session on a connection that this side made. The [`Driver`] is to be spawned.
     pub fn connect<S: Io>(io: S, ours: Hello, handler: Arc<dyn Handler>) -> (Session, Driver<S>) {
+        let ours = announced(&io, ours);
         let core = Core::initiator(&ours);
         Self::new(io, core, ours, handler, false, None)
     }
 
     /// The same on a connection that was made to this side.
     pub fn accept<S: Io>(io: S, ours: Hello, handler: Arc<dyn Handler>) -> (Session, Driver<S>) {
+        let ours = announced(&io, ours);
         let core = Core::acceptor(ours.limits.clone());
         Self::new(io, core, ours, handler, true, None)
     }
@@ -547,43 +550,20 @@ impl Session {
     }
 }
 
+/// What this side says of itself over that connection: that memory may be shared, where it may.
+#[cfg_attr(not(target_os = "linux"), expect(unused_variables, unused_mut))]
+fn announced(io: &impl Io, mut ours: Hello) -> Hello {
+    #[cfg(target_os = "linux")]
+    if crate::transport::Sharing::socket(io).is_some() {
+        ours.share();
+    }
+    ours
+}
+
 /// Some moment; where no deadline is given, none is looked at.
 fn inner_epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     *EPOCH.get_or_init(Instant::now)
-}
-
-/// A call that is not answered yet. Dropping it cancels the call.
-pub struct Pending {
-    session: Session,
-    stream: u32,
-    answer: oneshot::Receiver<Result<Answer, Failure>>,
-    done: bool,
-}
-
-impl Pending {
-    /// Names the invocation, for its streams and futures.
-    pub fn stream(&self) -> u32 {
-        self.stream
-    }
-}
-
-impl Future for Pending {
-    type Output = Result<Answer, Failure>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.answer).poll(cx));
-        self.done = true;
-        Poll::Ready(answer.unwrap_or_else(|_| Err(self.session.inner().gone())))
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if !self.done && self.stream != 0 {
-            self.session.cancel(self.stream);
-        }
-    }
 }
 
 /// Tells the provider's times of a call, if they are wanted, from now on.

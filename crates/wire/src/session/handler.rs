@@ -1,5 +1,6 @@
 //! What a session's user serves, and how calls are answered.
 
+use std::any::Any;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -11,8 +12,8 @@ use crate::failure::{Code, Failure};
 use crate::hello::{Hello, Link};
 
 /// A connection's two directions.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + Any {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + Any> Io for T {}
 
 /// What a call is answered with.
 pub enum Reply {

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::core::{IdMap, gather, read_path};
+use crate::arena::{Descriptor, View};
 use crate::codec::Cursor;
 use crate::failure::Failure;
 use crate::frame::{BIG, FRAME, HEADER, Header, PREFACE, kind};
@@ -13,6 +14,8 @@ use crate::frame::{BIG, FRAME, HEADER, Header, PREFACE, kind};
 const BLOCK: usize = 64 << 10;
 /// What the first frame of a long message must show before the rest is read: its size, and the path of DATA.
 const SHOWN: usize = 10 + 1 + 32 * 5;
+/// Bytes of a frame that tells of an arena: what comes before a payload is never longer.
+const TOLD: usize = 1 << 10;
 /// Unfinished messages at once; a peer has no more than its calls, each way.
 const UNFINISHED: usize = 4096;
 /// Bytes of unfinished messages together.
@@ -40,6 +43,23 @@ pub struct Arrived {
     pub state: State,
     /// Of DATA in parts: the channel.
     pub path: Option<Box<[u32]>>,
+    /// It was in the peer's arena, and was copied out of it.
+    pub placed: bool,
+}
+
+impl Arrived {
+    /// All of a frame.
+    fn new(header: Header, payload: Bytes) -> Self {
+        Arrived {
+            kind: header.kind & !kind::MORE,
+            stream: header.stream,
+            payload,
+            charged: header.length,
+            state: State::Whole,
+            path: None,
+            placed: false,
+        }
+    }
 }
 
 /// A message of which parts have come.
@@ -68,6 +88,12 @@ pub struct Inbox {
     gathered: usize,
     message: usize,
     preface: bool,
+    /// What came along with the bytes, until the ARENA that it is for.
+    descriptor: Option<Descriptor>,
+    /// The peer's arena.
+    view: Option<View>,
+    /// There were descriptors that nobody asked for.
+    flooded: bool,
 }
 
 impl Inbox {
@@ -80,7 +106,23 @@ impl Inbox {
             gathered: 0,
             message: message.try_into().unwrap_or(usize::MAX),
             preface,
+            descriptor: None,
+            view: None,
+            flooded: false,
         }
+    }
+
+    /// A descriptor came along with the bytes that are taken note of next. A peer has one arena, and no use for more.
+    pub fn passed(&mut self, descriptor: Descriptor) {
+        self.flooded |= self.view.is_some() || self.descriptor.is_some();
+        if !self.flooded {
+            self.descriptor = Some(descriptor);
+        }
+    }
+
+    /// More descriptors came along than could be taken.
+    pub fn flooded(&mut self) {
+        self.flooded = true;
     }
 
     /// Where the next bytes are to be read to; never empty.
@@ -126,6 +168,9 @@ impl Inbox {
 
     /// The next frame, if all of it is there.
     pub fn frame(&mut self) -> Result<Option<Arrived>, Failure> {
+        if self.flooded {
+            return Err(Failure::protocol("descriptors that nobody asked for"));
+        }
         if self.preface && !self.take_preface()? {
             return Ok(None);
         }
@@ -146,6 +191,15 @@ impl Inbox {
                 header.length
             )));
         }
+        if matches!(header.kind, kind::ARENA | kind::PLACED) {
+            if header.length > TOLD {
+                return Err(Failure::protocol("what tells of an arena is too long"));
+            }
+            return match self.buffer.len() >= HEADER + header.length {
+                true => self.shared(header).map(Some),
+                false => Ok(None),
+            };
+        }
         // between the parts of a message, anything else of its stream may come
         let plain = header.kind < kind::MORE
             && (self.partial.is_empty()
@@ -153,14 +207,8 @@ impl Inbox {
                 || !self.partial.contains_key(&header.stream));
         if plain && self.buffer.len() >= HEADER + header.length {
             self.buffer.advance(HEADER);
-            return Ok(Some(Arrived {
-                kind: header.kind,
-                stream: header.stream,
-                payload: self.buffer.split_to(header.length).freeze(),
-                charged: header.length,
-                state: State::Whole,
-                path: None,
-            }));
+            let payload = self.buffer.split_to(header.length).freeze();
+            return Ok(Some(Arrived::new(header, payload)));
         }
         if plain && header.length < BIG {
             return Ok(None);
@@ -195,26 +243,46 @@ impl Inbox {
                 header.kind
             )));
         }
-        if let Some(partial) = self.partial.get_mut(&header.stream) {
-            if partial.kind != k {
-                return Err(Failure::protocol("two unfinished messages on one stream"));
-            }
-            let bytes = std::mem::take(&mut partial.bytes);
+        if let Some(bytes) = self.unfinished(k, header.stream)? {
             self.begin(header, bytes, header.length);
             return Ok(true);
         }
+        let mut shown = [0; SHOWN];
+        let shown = &mut shown[..header.length.min(SHOWN)];
+        match self.buffer.get(HEADER..HEADER + shown.len()) {
+            Some(there) => shown.copy_from_slice(there),
+            None => return Ok(false),
+        }
+        let (size, total) = self.begin_message(k, header.stream, shown)?;
+        // the size itself is no part of the message
+        self.buffer.advance(size);
+        self.buffer.as_mut()[..HEADER].copy_from_slice(&header.bytes());
+        self.begin(header, gather(total), header.length - size);
+        Ok(true)
+    }
+
+    /// The bytes so far of the message that goes on in a frame of that kind, if it does.
+    fn unfinished(&mut self, k: u8, stream: u32) -> Result<Option<BytesMut>, Failure> {
+        match self.partial.get_mut(&stream) {
+            Some(partial) if partial.kind != k => {
+                Err(Failure::protocol("two unfinished messages on one stream"))
+            }
+            Some(partial) => Ok(Some(std::mem::take(&mut partial.bytes))),
+            None => Ok(None),
+        }
+    }
+
+    /// A long message begins with a frame of that payload, or its first bytes: how many of these say its size, and the
+    /// size that is to be gathered.
+    fn begin_message(&mut self, k: u8, stream: u32, payload: &[u8]) -> Result<(usize, usize), Failure> {
         if self.partial.len() >= UNFINISHED {
             return Err(Failure::protocol(format!(
                 "more than {UNFINISHED} unfinished messages"
             )));
         }
-        let payload = &self.buffer[HEADER..];
-        if payload.len() < header.length.min(SHOWN) {
-            return Ok(false);
-        }
-        let mut from = Cursor::new(&payload[..payload.len().min(header.length)]);
+        let mut from = Cursor::new(payload);
         let total = from.unsigned(64)?;
-        let size = payload.len().min(header.length) - from.rest().len();
+        let size = payload.len() - from.rest().len();
         let path = match k {
             kind::DATA => Some(read_path(&mut from)?),
             _ => None,
@@ -224,9 +292,8 @@ impl Inbox {
         if !skipped {
             self.gathered += total;
         }
-        let bytes = if skipped { BytesMut::new() } else { gather(total) };
         self.partial.insert(
-            header.stream,
+            stream,
             Partial {
                 kind: k,
                 bytes: BytesMut::new(),
@@ -236,23 +303,78 @@ impl Inbox {
                 told: false,
             },
         );
-        // the size itself is no part of the message
-        self.buffer.advance(size);
-        self.buffer.as_mut()[..HEADER].copy_from_slice(&header.bytes());
-        self.begin(header, bytes, header.length - size);
-        Ok(true)
+        Ok((size, if skipped { 0 } else { total }))
+    }
+
+    /// ARENA or PLACED, all of which is there.
+    fn shared(&mut self, header: Header) -> Result<Arrived, Failure> {
+        self.buffer.advance(HEADER);
+        let payload = self.buffer.split_to(header.length).freeze();
+        let mut from = Cursor::new(&payload);
+        if header.kind == kind::ARENA {
+            let size = from.unsigned(64)?;
+            from.end()?;
+            let Some(descriptor) = self.descriptor.take() else {
+                return Err(Failure::protocol("an arena without its descriptor"));
+            };
+            self.view = Some(View::open(&descriptor, size)?);
+            return Ok(Arrived::new(header, Bytes::new()));
+        }
+        let (k, offset, length) = (from.byte()?, from.unsigned(32)?, from.unsigned(32)?);
+        let mut arrived = self.placed(k, header.stream, from.rest(), offset as usize, length as usize)?;
+        arrived.placed = true;
+        Ok(arrived)
+    }
+
+    /// A frame whose payload is `head` and, after it, what is in the peer's arena.
+    fn placed(
+        &mut self,
+        k: u8,
+        stream: u32,
+        mut head: &[u8],
+        offset: usize,
+        length: usize,
+    ) -> Result<Arrived, Failure> {
+        let message = k & !kind::MORE;
+        if !matches!(message, kind::CALL | kind::RESULT | kind::DATA) {
+            return Err(Failure::protocol(format!("frame {k:#04x} in an arena")));
+        }
+        let header = Header {
+            length: head.len() + length,
+            kind: k,
+            stream,
+        };
+        let mut bytes = match self.unfinished(message, stream)? {
+            Some(bytes) => bytes,
+            None if k >= kind::MORE => {
+                let (size, total) = self.begin_message(message, stream, head)?;
+                head = &head[size..];
+                BytesMut::with_capacity(total)
+            }
+            None if header.length > self.message => {
+                return Ok(Arrived {
+                    state: State::TooLong,
+                    ..Arrived::new(header, Bytes::new())
+                });
+            }
+            None => BytesMut::with_capacity(header.length),
+        };
+        let Some(view) = self.view.as_ref().filter(|v| v.holds(offset, length)) else {
+            return Err(Failure::protocol("what is placed is not within an arena"));
+        };
+        if self.partial.get(&stream).is_none_or(|p| !p.skipped) {
+            bytes.extend_from_slice(head);
+            bytes.reserve(length);
+            view.copy(offset, &mut bytes.spare_capacity_mut()[..length]);
+            // SAFETY: just copied.
+            unsafe { bytes.advance_mut(length) };
+        }
+        self.whole(header, bytes)
     }
 
     /// A payload that was read into a buffer of its own is all there.
     fn whole(&mut self, header: Header, bytes: BytesMut) -> Result<Arrived, Failure> {
-        let mut arrived = Arrived {
-            kind: header.kind & !kind::MORE,
-            stream: header.stream,
-            payload: Bytes::new(),
-            charged: header.length,
-            state: State::Whole,
-            path: None,
-        };
+        let mut arrived = Arrived::new(header, Bytes::new());
         let message = matches!(arrived.kind, kind::CALL | kind::RESULT | kind::DATA);
         let Some(partial) = self.partial.get_mut(&header.stream).filter(|_| message) else {
             arrived.payload = bytes.freeze();

@@ -14,5 +14,5 @@ mod tests;
 pub use self::core::{Called, Core, Event, Meta, Request, Times};
 pub use self::driver::{Driver, Pending, Session};
 pub use self::handler::{Answer, Handler, Io, Nothing, Reply};
-pub use self::inbox::Inbox;
+pub use self::inbox::{Arrived, Inbox, State};
 pub use self::native::{accept_native, connect_native};

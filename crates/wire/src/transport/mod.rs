@@ -8,6 +8,8 @@ mod options;
 #[cfg(windows)]
 mod pipe;
 mod quic;
+#[cfg(target_os = "linux")]
+mod shm;
 #[cfg(unix)]
 mod stdio;
 mod tcp;
@@ -16,15 +18,22 @@ pub(crate) mod tls;
 mod unix;
 mod ws;
 
+#[cfg(unix)]
+use std::any::Any;
 use std::fmt;
 use std::io;
+#[cfg(unix)]
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
+#[cfg(unix)]
+use tokio::net::{TcpStream, UnixStream};
 
-pub use self::http2::about;
 pub use self::options::{Login, Options, Pem, Tls, Token};
+#[cfg(target_os = "linux")]
+pub use self::shm::Sharing;
 #[cfg(unix)]
 pub use self::stdio::from_fds;
 use crate::address::Address;
@@ -40,6 +49,29 @@ pub enum Connection {
     Bytes(BoxIo, Peer),
     /// As many streams of bytes as are opened.
     Native(Box<dyn Native>, Peer),
+}
+
+impl Connection {
+    /// A descriptor of the connection's socket, where it is nothing else: for whoever reads and writes it in another
+    /// way, and drops this. None where bytes would be missing, as with TLS.
+    #[cfg(unix)]
+    pub fn socket(&self) -> Option<OwnedFd> {
+        let Connection::Bytes(io, _) = self else {
+            return None;
+        };
+        let any: &dyn Any = &**io;
+        let tcp = any.downcast_ref::<TcpStream>().map(AsFd::as_fd);
+        let socket = tcp.or_else(|| any.downcast_ref::<UnixStream>().map(AsFd::as_fd));
+        #[cfg(target_os = "linux")]
+        let socket = socket.or_else(|| Sharing::socket(io).map(AsFd::as_fd));
+        socket?.try_clone_to_owned().ok()
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        let (Connection::Bytes(_, peer) | Connection::Native(_, peer)) = self;
+        peer
+    }
 }
 
 /// A transport's own multiplexed connection. It is closed when dropped.
@@ -161,7 +193,13 @@ pub async fn connect(address: &Address, options: &Options) -> Result<Connection,
         Address::Nats { subject, .. } => nats::connect(address, subject, options).await,
         Address::Ws { place, secure, .. } => ws::connect(address, place, *secure, options).await,
         #[cfg(unix)]
-        Address::Unix(path) => unix::connect(path, options).await,
+        Address::Unix(path) => unix::connect(path, options)
+            .await
+            .map(|(io, peer)| Connection::Bytes(Box::new(io), peer)),
+        #[cfg(target_os = "linux")]
+        Address::Shm(path) => unix::connect(path, options)
+            .await
+            .map(|(io, peer)| Connection::Bytes(Box::new(Sharing(io)), peer)),
         #[cfg(unix)]
         Address::Stdio => stdio::connect(),
         #[cfg(windows)]
@@ -185,6 +223,8 @@ pub async fn listen(address: &Address, options: &Options) -> Result<Listener, Fa
         }
         #[cfg(unix)]
         Address::Unix(path) => Box::new(unix::listen(path, options).await?),
+        #[cfg(target_os = "linux")]
+        Address::Shm(path) => Box::new(unix::listen(path, options).await?),
         #[cfg(unix)]
         Address::Stdio => return Ok(Listener::of(stdio::connect()?, Address::Stdio)),
         #[cfg(windows)]

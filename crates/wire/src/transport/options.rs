@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::failure::{Code, Failure};
+use crate::hello::Hello;
 
 /// What a connection, or a listener, is made with. The default serves what stays on this machine.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +28,8 @@ pub struct Options {
     pub heartbeat: Option<Duration>,
     /// To speak plain mode: a WebSocket is asked for without subprotocol, and QUIC has no ALPN on either side.
     pub plain: bool,
-    /// What `GET /` of an HTTP/2 listener answers people; see [`about`](super::about).
-    pub about: Option<Arc<str>>,
+    /// What an HTTP/2 listener tells people who `GET /` is served there.
+    pub about: Option<Arc<Hello>>,
 }
 
 /// Certificates and keys. A peer's certificate is always verified.

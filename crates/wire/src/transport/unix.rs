@@ -22,13 +22,13 @@ const FULL: Duration = Duration::from_millis(100);
 const TRIES: u32 = 50;
 const TRY: Duration = Duration::from_millis(20);
 
-pub(super) async fn connect(path: &Path, options: &Options) -> Result<Connection, Failure> {
+pub(super) async fn connect(path: &Path, options: &Options) -> Result<(UnixStream, Peer), Failure> {
     let named = Address::Unix(path.into());
     let io = UnixStream::connect(path)
         .await
         .map_err(|e| failed("connect to", &named, &e))?;
     let peer = known(&io, &options.users, path)?;
-    Ok(Connection::Bytes(Box::new(io), peer))
+    Ok((io, peer))
 }
 
 /// Who is at the other end.
@@ -157,6 +157,9 @@ impl Source for UnixSource {
             };
             let peer = known(&io, &self.users, &self.path);
             Ok(Some(Incoming::new(async move {
+                // who connects says whether memory is shared
+                #[cfg(target_os = "linux")]
+                let io = super::Sharing(io);
                 Ok(Connection::Bytes(Box::new(io), peer?))
             })))
         })

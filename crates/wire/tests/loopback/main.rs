@@ -1,11 +1,17 @@
 //! Sessions over every transport, each against itself on this machine, and what hostile peers may do to them.
 
 mod certificates;
+mod faults;
+mod golden;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod memory;
 mod native;
 mod nats;
+mod network;
 mod peer;
 mod plain;
+mod proxy;
 mod rig;
 mod secured;
 mod sockets;
@@ -15,11 +21,12 @@ mod suite;
 macro_rules! over {
     ($($name:ident: $way:expr,)*) => {$(
         mod $name {
-            use crate::rig::Way;
+            #[allow(unused_imports)]
+            use crate::rig::{Native, Way};
             use crate::suite;
 
             over!(@ $way, small_calls, one_mebibyte, sixty_four_mebibytes, a_thousand_calls_in_flight,
-                streams_both_ways, unread_streams_hold_their_writer, cancelling, deadlines, failures_keep_their_fields,
+                streams_both_ways, many_small_chunks, unread_streams_hold_their_writer, cancelling, deadlines, failures_keep_their_fields,
                 pings_keep_it_alive, going_away, links_and_handles, cut_within_a_call, cut_within_a_stream);
         }
     )*};
@@ -36,6 +43,7 @@ macro_rules! over {
 
 over! {
     unix: Way::Unix,
+    shm: Way::Shm,
     tcp: Way::Tcp,
     tls: Way::Tls,
     ws: Way::Ws,
@@ -45,4 +53,10 @@ over! {
     http2: Way::Http2,
     http2_tls: Way::Http2Tls,
     over_nats: Way::Nats,
+    quic_taken: Way::Taken(Native::Quic),
+    quic_dialled: Way::Dialled(Native::Quic),
+    quic_between: Way::Between(Native::Quic),
+    http2_taken: Way::Taken(Native::Http2),
+    http2_dialled: Way::Dialled(Native::Http2),
+    http2_between: Way::Between(Native::Http2),
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use loop_wire::codec::Encode;
 use loop_wire::frame::{Header, PREFACE, kind};
 use loop_wire::session::{Nothing, Request, Session, accept_native, connect_native};
-use loop_wire::transport::{self, Connection, Native, Options, about};
+use loop_wire::transport::{self, Connection, Native, Options};
 use loop_wire::{Code, Hello, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -224,7 +224,7 @@ async fn ask(at: &str, method: &str, path: &str) -> (u16, String) {
 async fn people_are_told_what_is_served() {
     let served = hello(true, Limits::default());
     let options = Options {
-        about: Some(about(&served, "http2://127.0.0.1:7000").into()),
+        about: Some(Arc::new(served.clone())),
         ..Options::default()
     };
     let listener = transport::listen(&"http2://127.0.0.1:0".parse().unwrap(), &options)
@@ -242,7 +242,7 @@ async fn people_are_told_what_is_served() {
         "loop-kit/",
         "test:wire/provider@0.1.0",
         peer::FUNCTIONS[0],
-        "http2://127.0.0.1:7000",
+        &format!("http2://{at}"),
     ] {
         assert!(text.contains(said), "{said} in {text}");
     }

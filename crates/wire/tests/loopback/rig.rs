@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use loop_wire::plain::{Connector, streams_of};
+use loop_wire::relay::{each, relay};
 use loop_wire::session::{Nothing, Request, Session, connect_native};
-use loop_wire::transport::{self, Connection, Listener, Options, from_fds};
-use loop_wire::{Address, Failure, Limits, Others, Server, Service, serve};
+use loop_wire::transport::{self, Connection, Listener, Options, Peer, from_fds};
+use loop_wire::{Address, Bounds, Failure, Limits, Others, Server, Service, serve};
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, PartialEq)]
 pub enum Way {
     Unix,
+    Shm,
     Tcp,
     Tls,
     Ws,
@@ -30,6 +32,19 @@ pub enum Way {
     Http2,
     Http2Tls,
     Nats,
+    /// Taken over that transport, and handed on to a session over bytes.
+    Taken(Native),
+    /// A session over bytes, handed on over that transport.
+    Dialled(Native),
+    /// Both: neither side knows of the transport.
+    Between(Native),
+}
+
+/// Transports with streams of their own.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Native {
+    Quic,
+    Http2,
 }
 
 /// Why connections came to nothing.
@@ -82,11 +97,18 @@ pub fn place(way: Way, folder: &TempDir) -> (String, Options, Options) {
     }
     let address = match way {
         Way::Unix => format!("unix:{}", path.display()),
+        Way::Shm => format!("shm:{}", path.display()),
         Way::Tcp | Way::Tls => "tcp://127.0.0.1:0".into(),
         Way::Ws => "ws://127.0.0.1:0/loop".into(),
         Way::Wss => "wss://127.0.0.1:0/loop".into(),
-        Way::Quic => "quic://127.0.0.1:0".into(),
-        Way::Http2 | Way::Http2Tls => "http2://127.0.0.1:0".into(),
+        Way::Quic | Way::Taken(Native::Quic) | Way::Dialled(Native::Quic) | Way::Between(Native::Quic) => {
+            "quic://127.0.0.1:0".into()
+        }
+        Way::Http2
+        | Way::Http2Tls
+        | Way::Taken(Native::Http2)
+        | Way::Dialled(Native::Http2)
+        | Way::Between(Native::Http2) => "http2://127.0.0.1:0".into(),
         Way::Pipes => "stdio:".into(),
         Way::Nats => unreachable!("it depends on its server"),
     };
@@ -127,6 +149,33 @@ pub async fn session(connection: Connection, limits: Limits) -> (Session, JoinHa
     }
 }
 
+/// Serves at `socket`, which is reached at `address`; and where that is.
+async fn taken(address: &Address, socket: Address, service: Service) -> (Server, Address) {
+    let options = Options::default();
+    let server = serve(transport::listen(&socket, &options).await.unwrap(), service);
+    let listener = transport::listen(address, &options).await.unwrap();
+    let at = listener.addresses().remove(0);
+    let never = std::future::pending();
+    tokio::spawn(each(listener, Bounds::default(), never, move |connection| {
+        let socket = socket.clone();
+        async move {
+            let inner = transport::connect(&socket, &Options::default()).await.unwrap();
+            let Connection::Bytes(inner, _) = inner else {
+                panic!("a unix socket")
+            };
+            let _ = relay(connection, inner, false).await;
+        }
+    }));
+    (server, at)
+}
+
+/// The bytes of a session that is handed on over a connection.
+fn dialled(connection: Connection) -> Connection {
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    tokio::spawn(relay(connection, Box::new(theirs), true));
+    Connection::Bytes(Box::new(ours), Peer::default())
+}
+
 pub async fn rig_of(way: Way, limits: Limits) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let (provider, heard) = Provider::new();
@@ -145,6 +194,22 @@ pub async fn rig_of(way: Way, limits: Limits) -> Rig {
         Way::Pipes => {
             let (ours, theirs) = pipes();
             (serve(Listener::of(ours, address), service), theirs)
+        }
+        Way::Taken(_) | Way::Between(_) => {
+            let socket = format!("unix:{}", folder.path().join("inner").display());
+            let (server, at) = taken(&address, socket.parse().unwrap(), service).await;
+            let connection = transport::connect(&at, &connecting).await.unwrap();
+            match way {
+                Way::Taken(_) => (server, connection),
+                _ => (server, dialled(connection)),
+            }
+        }
+        Way::Dialled(_) => {
+            let listener = transport::listen(&address, &listening).await.unwrap();
+            let address = listener.addresses().remove(0);
+            let server = serve(listener, service);
+            let connection = transport::connect(&address, &connecting).await.unwrap();
+            (server, dialled(connection))
         }
         _ => {
             let listener = transport::listen(&address, &listening).await.unwrap();

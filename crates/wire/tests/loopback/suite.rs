@@ -92,6 +92,39 @@ pub async fn streams_both_ways(way: Way) {
     rig.session.close_call(stream);
 }
 
+/// As a stream of numbers is that are sent one by one.
+pub async fn many_small_chunks(way: Way) {
+    const CHUNKS: u32 = 50_000;
+    let rig = rig(way).await;
+    let call = rig.session.call(Request {
+        streaming: true,
+        ..request(STREAMS, "")
+    });
+    let stream = call.stream();
+    let writing = async {
+        for i in 0..CHUNKS {
+            write(&rig.session, stream, Bytes::copy_from_slice(&i.to_le_bytes())).await;
+        }
+        write(&rig.session, stream, Bytes::new()).await;
+    };
+    let reading = async {
+        call.await.expect("an answer");
+        let mut got = vec![];
+        loop {
+            let chunk = poll_fn(|cx| rig.session.poll_read(stream, &[0], cx))
+                .await
+                .expect("a chunk");
+            if chunk.is_empty() {
+                return got;
+            }
+            got.extend_from_slice(&chunk);
+        }
+    };
+    let ((), got) = patient(async { tokio::join!(writing, reading) }).await;
+    assert!(got.chunks(4).eq((0..CHUNKS).map(u32::to_le_bytes)));
+    rig.session.close_call(stream);
+}
+
 pub async fn unread_streams_hold_their_writer(way: Way) {
     let mut rig = rig(way).await;
     let call = rig.session.call(Request {

@@ -13,6 +13,7 @@ from loop_kit._records import emit
 from loop_kit.capabilities import _settings
 from loop_kit.capabilities.core._log import LogGrant
 from loop_kit.limits import Limits
+from loop_kit.provider import provider
 
 __all__ = ["Core", "Token"]
 
@@ -70,6 +71,7 @@ class Token:
         return self._scope.is_cancelled()
 
 
+@provider(wit="wit")
 class Core:
     """Serves the whole package `loop:core`: log, clock, random and cancel.
 

@@ -12,10 +12,12 @@ from loop_kit.capabilities import _settings
 from loop_kit.capabilities.fsx import _dir
 from loop_kit.capabilities.fsx._beneath import Beneath
 from loop_kit.capabilities.fsx._stream import Reading
+from loop_kit.provider import provider
 
 __all__ = ["Files"]
 
 
+@provider(wit="wit")
 class Files:
     """Serves the whole package `loop:fsx`: files and streaming.
 

@@ -1,10 +1,11 @@
 //! Plain wRPC by the official crates over unix, beside the same calls by loop-wire in plain mode. One thread an end.
 //!
-//! `wrpc-bench serve FOLDER` listens there; `wrpc-bench drive FOLDER` measures and prints JSON like the wire's `peer`.
+//! `wrpc-bench serve FOLDER` listens there; `wrpc-bench drive official|ours FOLDER` is driven by lines of input as
+//! the wire's `peer` is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use loop_interop::official;
@@ -15,12 +16,9 @@ use loop_wire::plain::PlainServer;
 use loop_wire::session::Session;
 use loop_wire::transport::BoxIo;
 use loop_wire::{Failure, Hello, Limits};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use wrpc_transport::frame::unix::Client;
-
-const MIB: usize = 1 << 20;
-const SMALL: usize = 20_000;
-const LARGE: usize = 400;
+use wrpc_transport::frame::unix;
 
 async fn serve(folder: &Path) -> anyhow::Result<()> {
     let (listener, _) = listen(&Place::Unix(folder.join("official"))).await?;
@@ -39,34 +37,68 @@ async fn serve(folder: &Path) -> anyhow::Result<()> {
     official::serve(listener).await
 }
 
-/// Calls `n` times in turn after a tenth to warm up; the times in order.
-async fn times<E>(n: usize, mut call: impl AsyncFnMut() -> Result<(), E>) -> Result<Vec<Duration>, E> {
-    let mut took = Vec::with_capacity(n);
-    for i in 0..n + n / 10 {
-        let t = Instant::now();
-        call().await?;
-        if i >= n / 10 {
-            took.push(t.elapsed());
-        }
-    }
-    took.sort();
-    Ok(took)
+/// What drives one kind of server.
+enum Client {
+    Official(unix::Client<PathBuf>),
+    Ours(Session),
 }
 
-struct Figures(Vec<String>);
+impl Client {
+    /// Answers rightly, or errors.
+    async fn call(&self, function: &str, bytes: &Bytes) -> anyhow::Result<()> {
+        let right = match (self, function) {
+            (Client::Official(it), "add") => kinds::small(it, (), 3, 4).await? == 7,
+            (Client::Official(it), _) => kinds::bytes(it, (), bytes).await?.len() == bytes.len(),
+            (Client::Ours(it), "add") => call::<u32>(it, ours::SMALL, (3u32, 4u32)).await? == 7,
+            (Client::Ours(it), _) => {
+                call::<Vec<u8>>(it, ours::BYTES, &bytes.to_vec()).await?.len() == bytes.len()
+            }
+        };
+        anyhow::ensure!(right, "{function}: a wrong answer");
+        Ok(())
+    }
+}
 
-impl Figures {
-    fn latency(&mut self, name: &str, took: &[Duration]) {
-        for (q, word) in [(0.5, "p50"), (0.99, "p99")] {
-            let at = took[((took.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e6;
-            self.0.push(format!("\"{name} {word} us\": {at:.2}"));
+/// One line of input, as the wire's `peer` has them.
+async fn run(client: &Arc<Client>, line: &str) -> anyhow::Result<()> {
+    let [function, size, window, calls] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+        anyhow::bail!("expected FUNCTION SIZE IN-FLIGHT CALLS, got {line:?}");
+    };
+    let (size, window, calls): (usize, usize, usize) = (size.parse()?, window.parse()?, calls.parse()?);
+    let bytes = Bytes::from(vec![1u8; size]);
+    let begun = Instant::now();
+    if window == 1 {
+        let mut each = Vec::with_capacity(calls);
+        for _ in 0..calls {
+            let t = Instant::now();
+            client.call(function, &bytes).await?;
+            each.push(t.elapsed());
         }
+        let all = begun.elapsed().as_secs_f64();
+        each.sort();
+        let at = |q: f64| each[((each.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e6;
+        println!(
+            "{{\"seconds\": {all:.6}, \"p50\": {:.3}, \"p99\": {:.3}}}",
+            at(0.5),
+            at(0.99)
+        );
+        return Ok(());
     }
-
-    fn rate(&mut self, name: &str, n: usize, began: Instant) {
-        let rate = n as f64 / began.elapsed().as_secs_f64();
-        self.0.push(format!("\"{name} calls/s\": {rate:.2}"));
+    let workers = (0..window).map(|i| {
+        let (client, function, bytes) = (client.clone(), function.to_owned(), bytes.clone());
+        let share = calls / window + usize::from(i < calls % window);
+        tokio::spawn(async move {
+            for _ in 0..share {
+                client.call(&function, &bytes).await?;
+            }
+            anyhow::Ok(())
+        })
+    });
+    for worker in futures::future::join_all(workers).await {
+        worker??;
     }
+    println!("{{\"seconds\": {:.6}}}", begun.elapsed().as_secs_f64());
+    Ok(())
 }
 
 fn session(path: PathBuf) -> Session {
@@ -87,75 +119,28 @@ fn session(path: PathBuf) -> Session {
     )
 }
 
-async fn drive(folder: &Path) -> anyhow::Result<()> {
-    let mut figures = Figures(vec![]);
-    let official = Client::from(folder.join("official"));
-    let large = Bytes::from(vec![1u8; MIB]);
-    let took = times(SMALL, async || kinds::small(&official, (), 3, 4).await.map(drop)).await?;
-    figures.latency("wrpc small", &took);
-    let took = times(LARGE, async || {
-        kinds::bytes(&official, (), &large).await.map(drop)
-    })
-    .await?;
-    figures.latency("wrpc 1 MiB", &took);
-    for (name, n, size) in [
-        ("wrpc small 32 in flight", 2 * SMALL, 0),
-        ("wrpc 1 MiB 32 in flight", LARGE, MIB),
-    ] {
-        let began = Instant::now();
-        let workers = (0..32).map(|_| {
-            let (official, large) = (official.clone(), large.clone());
-            tokio::spawn(async move {
-                for _ in 0..n / 32 {
-                    match size {
-                        0 => kinds::small(&official, (), 3, 4).await.map(drop)?,
-                        _ => kinds::bytes(&official, (), &large).await.map(drop)?,
-                    }
-                }
-                anyhow::Ok(())
-            })
-        });
-        for worker in futures::future::join_all(workers).await {
-            worker??;
-        }
-        figures.rate(name, n / 32 * 32, began);
+async fn drive(client: Client) -> anyhow::Result<()> {
+    let client = Arc::new(client);
+    println!("ready");
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        run(&client, &line).await?;
     }
-    let ours = session(folder.join("ours"));
-    let took = times(SMALL, async || {
-        call::<u32>(&ours, ours::SMALL, (3u32, 4u32)).await.map(drop)
-    })
-    .await?;
-    figures.latency("plain small", &took);
-    let bytes = vec![1u8; MIB];
-    let took = times(LARGE, async || {
-        call::<Vec<u8>>(&ours, ours::BYTES, &bytes).await.map(drop)
-    })
-    .await?;
-    figures.latency("plain 1 MiB", &took);
-    let began = Instant::now();
-    let workers = (0..32).map(|_| {
-        let ours = ours.clone();
-        tokio::spawn(async move {
-            for _ in 0..2 * SMALL / 32 {
-                call::<u32>(&ours, ours::SMALL, (3u32, 4u32)).await?;
-            }
-            Ok::<_, Failure>(())
-        })
-    });
-    for worker in futures::future::join_all(workers).await {
-        worker??;
-    }
-    figures.rate("plain small 32 in flight", 2 * SMALL / 32 * 32, began);
-    println!("{{{}}}", figures.0.join(", "));
     Ok(())
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
-    match (args.next().as_deref(), args.next()) {
-        (Some("serve"), Some(folder)) => serve(folder.as_ref()).await,
-        (Some("drive"), Some(folder)) => drive(folder.as_ref()).await,
-        _ => anyhow::bail!("usage: wrpc-bench serve|drive FOLDER"),
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve", folder] => serve(folder.as_ref()).await,
+        ["drive", "official", folder] => {
+            drive(Client::Official(unix::Client::from(
+                Path::new(folder).join("official"),
+            )))
+            .await
+        }
+        ["drive", "ours", folder] => drive(Client::Ours(session(Path::new(folder).join("ours")))).await,
+        _ => anyhow::bail!("usage: wrpc-bench serve FOLDER | wrpc-bench drive official|ours FOLDER"),
     }
 }

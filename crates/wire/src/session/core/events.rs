@@ -35,7 +35,11 @@ impl<U> Core<U> {
             charged,
             state,
             path,
+            placed,
         } = arrived;
+        if placed {
+            self.sharing.note_read();
+        }
         if self.carries == Carries::One && (stream != 1 || !(kind::CALL..kind::PING).contains(&k)) {
             return Err(Failure::protocol(format!(
                 "frame {k:#04x} of stream {stream} on the stream of one invocation"
@@ -149,6 +153,10 @@ impl<U> Core<U> {
             kind::LINKED => {
                 let (number, failure) = record(&payload)?;
                 Ok(Some(Event::Linked(number, failure)))
+            }
+            kind::FREED => {
+                self.sharing.freed(record(&payload)?)?;
+                Ok(None)
             }
             kind::UNLINK => Ok(Some(Event::Unlink(record(&payload)?))),
             kind::DROP => {

@@ -51,14 +51,15 @@ impl<U> Core<U> {
 
     /// Moves parts of long messages to the output, one of each stream in turn.
     pub(super) fn pump(&mut self) {
-        let mut stuck = 0;
-        while self.out.len() < AHEAD && stuck < self.sending.len() {
+        let (mut stuck, mut placed) = (0, 0);
+        // what is placed is to be read while the next is, so that it is not all of one go either
+        while self.out.len() + placed < AHEAD && stuck < self.sending.len() {
             let Some((stream, mut parts)) = self.sending.pop_front() else {
                 return;
             };
             let moved = match parts.front_mut() {
                 // given up meanwhile: what has begun must be ended all the same, or the peer waits for the rest
-                Some(part) => self.send_part(stream, part),
+                Some(part) => self.send_part(stream, part, &mut placed),
                 None => continue,
             };
             if parts.front().is_some_and(|p| p.body.is_empty() && p.begun) {
@@ -74,13 +75,19 @@ impl<U> Core<U> {
         }
     }
 
-    fn send_part(&mut self, stream: u32, part: &mut Part) -> bool {
+    fn send_part(&mut self, stream: u32, part: &mut Part, placed: &mut usize) -> bool {
+        let shared = self.sharing.takes(part.body.len()) && self.sharing.prepare(&mut self.out);
+        let frame = match shared {
+            true if self.sharing.room() == 0 => return false,
+            true => part.head.len() + self.sharing.room(),
+            false => FRAME,
+        };
         let most = match part.kind {
-            kind::RESULT => FRAME as u64,
-            _ => self.credit.min(FRAME as u64),
+            kind::RESULT => frame as u64,
+            _ => self.credit.min(frame as u64),
         };
         let most = match &part.path {
-            Some(path) => most.min(self.channel_credit(stream, path).unwrap_or(FRAME as u32).into()),
+            Some(path) => most.min(self.channel_credit(stream, path).unwrap_or(frame as u32).into()),
             None => most,
         };
         let total = part.head.len() + part.body.len();
@@ -99,7 +106,13 @@ impl<U> Core<U> {
         let n = head.len() + body.len();
         part.begun = true;
         let more = if part.body.is_empty() { 0 } else { kind::MORE };
-        self.out.frame_of(part.kind | more, stream, &head, body);
+        if shared {
+            *placed += body.len();
+            self.sharing
+                .place(&mut self.out, part.kind | more, stream, &head, &body);
+        } else {
+            self.out.frame_of(part.kind | more, stream, &head, body);
+        }
         if part.kind != kind::RESULT {
             self.credit = self.credit.saturating_sub(n as u64);
         }

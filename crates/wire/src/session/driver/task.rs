@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +18,8 @@ use crate::hello::Hello;
 use crate::session::core::{Called, Event, Times};
 use crate::session::handler::{Answer, Handler, Io, Reply};
 use crate::session::inbox::Inbox;
+#[cfg(target_os = "linux")]
+use crate::transport::Sharing;
 
 /// Time for the last words on a control stream to arrive.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -118,18 +120,14 @@ impl<S: Io> Driver<S> {
         if !self.writing.is_empty() && self.writing.len() + self.inner.core().unwritten() > UNREAD {
             return Ok(false);
         }
-        let mut buffer = ReadBuf::uninit(self.inbox.space());
-        match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+        match self.poll_read(cx) {
             Poll::Pending => return Ok(false),
-            Poll::Ready(r) => r?,
-        }
-        let n = buffer.filled().len();
-        if n == 0 {
-            self.ending = Some(Failure::gone("the peer closed the connection", false));
-            return Ok(true);
-        }
-        // SAFETY: that many bytes were filled.
-        unsafe { self.inbox.filled(n) };
+            Poll::Ready(Ok(0)) => {
+                self.ending = Some(Failure::gone("the peer closed the connection", false));
+                return Ok(true);
+            }
+            Poll::Ready(read) => read?,
+        };
         let (failed, open) = {
             let mut core = self.inner.core();
             let failed = loop {
@@ -157,6 +155,41 @@ impl<S: Io> Driver<S> {
             self.ending = Some(failure);
         }
         Ok(true)
+    }
+
+    /// Reads into the inbox; how many bytes.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        #[cfg(target_os = "linux")]
+        if let Some(socket) = Sharing::socket(&self.io) {
+            return crate::passing::poll_read(socket, cx, &mut self.inbox);
+        }
+        let mut buffer = ReadBuf::uninit(self.inbox.space());
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+        let n = buffer.filled().len();
+        // SAFETY: that many bytes were filled.
+        unsafe { self.inbox.filled(n) };
+        Poll::Ready(Ok(n))
+    }
+
+    /// Writes some of what is to be written.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        #[cfg(target_os = "linux")]
+        if let Some(socket) = Sharing::socket(&self.io) {
+            return crate::passing::poll_write(socket, cx, &mut self.writing);
+        }
+        let mut slices = [IoSlice::new(&[]); 16];
+        let n = self.writing.slices(&mut slices);
+        let n = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..n]))?;
+        if n == 0 {
+            return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+        }
+        self.writing.advance(n);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes bytes for read that somebody read before.
+    pub(crate) fn replay(&mut self, bytes: &[u8]) {
+        self.inbox.feed(bytes);
     }
 
     /// Deals with the events of one read; answers that are there at once are written together.
@@ -283,12 +316,8 @@ impl<S: Io> Driver<S> {
                     Poll::Pending => Ok(false),
                 };
             }
-            let mut slices = [IoSlice::new(&[]); 16];
-            let n = self.writing.slices(&mut slices);
-            match Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..n]) {
-                Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(n)) => self.writing.advance(n),
-                Poll::Ready(Err(e)) => return Err(e),
+            match self.poll_write(cx) {
+                Poll::Ready(written) => written?,
                 Poll::Pending => return Ok(false),
             }
         }

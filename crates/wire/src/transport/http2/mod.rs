@@ -40,6 +40,8 @@ const SPARE: usize = 8;
 const WINDOW: u32 = 1 << 20;
 const CONNECTION: u32 = 16 << 20;
 const FRAME: u32 = 64 << 10;
+/// Bytes of bookkeeping that small frames may cost which wait to be read: what a window holds of the smallest.
+const SMALL: usize = 64 << 20;
 /// Time for what was said last to leave.
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a stream that wait to be sent.
@@ -65,6 +67,7 @@ pub(super) async fn connect(place: &Place, options: &Options) -> Result<Connecti
         .initial_connection_window_size(CONNECTION)
         .max_frame_size(FRAME)
         .max_send_buffer_size(AHEAD)
+        .data_frame_budget(SMALL)
         .handshake::<_, Bytes>(io)
         .await
         .map_err(lost)?;
@@ -174,10 +177,12 @@ impl Drop for Client {
 pub(super) async fn listen(place: &Place, options: &Options) -> Result<Http2Source, Failure> {
     let named = Address::Http2(place.clone());
     let tls = options.tls.as_ref().map(|tls| tls::acceptor(tls, &[PROTOCOL]));
+    let acceptor = tcp::bind(&named, place, options).await?;
+    let at = Address::Http2(acceptor.local.into());
     Ok(Http2Source {
         tls: tls.transpose()?,
-        acceptor: tcp::bind(&named, place, options).await?,
-        about: options.about.clone(),
+        acceptor,
+        about: options.about.as_ref().map(|hello| about(hello, &at).into()),
     })
 }
 
@@ -231,6 +236,7 @@ async fn serve(io: BoxIo, about: Option<Arc<str>>) -> Result<Server, Failure> {
         .max_frame_size(FRAME)
         .max_concurrent_streams(STREAMS)
         .max_send_buffer_size(AHEAD)
+        .data_frame_budget(SMALL)
         .max_header_list_size(16 << 10)
         .handshake::<_, Bytes>(io)
         .await
@@ -350,7 +356,7 @@ fn read_by_people(request: &Request<RecvStream>, mut respond: SendResponse<Bytes
 }
 
 /// What `GET /` says of a provider: its name, its interfaces with their functions, and how to call it.
-pub fn about(hello: &Hello, address: &str) -> String {
+fn about(hello: &Hello, address: &Address) -> String {
     let name = match hello.identity.as_str() {
         "" => "A provider",
         identity => identity,

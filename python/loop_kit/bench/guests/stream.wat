@@ -1,0 +1,66 @@
+;; Takes a stream of `loop:bench/streams` to its end, as `echo.wat` calls: it is answered when the last byte has come.
+(component
+  (type $bytes (stream u8))
+  (import "loop:bench/streams@0.1.0" (instance $streams
+    (export "source" (func (param "size" u64) (result (stream u8))))))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock (export "now" (func (result u64)))))
+  ;; What is sent lies at 65536. Answers come behind it, each over the one before.
+  (core module $libc
+    (memory (export "memory") 2)
+    (global $top (mut i32) (i32.const 65536))
+    (func $reach (param $end i32) (local $missing i32)
+      (local.set $missing
+        (i32.sub (i32.shr_u (i32.add (local.get $end) (i32.const 65535)) (i32.const 16)) (memory.size)))
+      (if (i32.gt_s (local.get $missing) (i32.const 0))
+        (then (if (i32.eq (memory.grow (local.get $missing)) (i32.const -1)) (then unreachable)))))
+    (func (export "keep") (param $size i32)
+      (global.set $top (i32.add (i32.const 65536) (i32.and (i32.add (local.get $size) (i32.const 15)) (i32.const -16))))
+      (call $reach (global.get $top)))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (call $reach (i32.add (global.get $top) (local.get 3)))
+      (global.get $top)))
+  (core instance $libc (instantiate $libc))
+  (alias core export $libc "memory" (core memory $memory))
+  (alias core export $libc "realloc" (core func $realloc))
+  (core func $now (canon lower (func $clock "now")))
+  (core func $source (canon lower (func $streams "source")))
+  (core func $read (canon stream.read $bytes (memory $memory)))
+  (core func $drop (canon stream.drop-readable $bytes))
+  (core func $return (canon task.return (result (tuple u64 u64 u64 u64)) (memory $memory)))
+  (core module $guest
+    (import "libc" "memory" (memory 1))
+    (import "host" "now" (func $now (result i64)))
+    (import "host" "source" (func $source (param i64) (result i32)))
+    (import "host" "read" (func $read (param i32 i32 i32) (result i32)))
+    (import "host" "drop" (func $drop (param i32)))
+    (import "host" "return" (func $return (param i64 i64 i64 i64)))
+    ;; Entered at 0, the import called at 8 and answered at 16, left at 24.
+    (func $stamp (param $at i32) (i64.store (local.get $at) (call $now)))
+    (func $spin (param $ns i64) (local $end i64)
+      (local.set $end (i64.add (i64.load (i32.const 0)) (local.get $ns)))
+      (loop $on (br_if $on (i64.lt_u (call $now) (local.get $end)))))
+    (func (export "take") (param $size i64) (param $spin i64)
+      (local $in i32) (local $moved i32) (local $sum i64)
+      (call $stamp (i32.const 0))
+      (call $spin (local.get $spin))
+      (call $stamp (i32.const 8))
+      (local.set $in (call $source (local.get $size)))
+      ;; a read gives how much came, times 16, plus whether the other end is still there (0)
+      (loop $next
+        (local.set $moved (call $read (local.get $in) (i32.const 65536) (i32.const 65536)))
+        (local.set $sum
+          (i64.add (local.get $sum) (i64.extend_i32_u (i32.shr_u (local.get $moved) (i32.const 4)))))
+        (br_if $next (i32.eqz (i32.and (local.get $moved) (i32.const 15)))))
+      (call $drop (local.get $in))
+      (call $stamp (i32.const 16))
+      (if (i64.ne (local.get $sum) (local.get $size)) (then unreachable))
+      (call $stamp (i32.const 24))
+      (call $return (i64.load (i32.const 0)) (i64.load (i32.const 8)) (i64.load (i32.const 16))
+        (i64.load (i32.const 24)))))
+  (core instance $guest (instantiate $guest
+    (with "libc" (instance $libc))
+    (with "host" (instance
+      (export "now" (func $now)) (export "source" (func $source)) (export "read" (func $read))
+      (export "drop" (func $drop)) (export "return" (func $return))))))
+  (func (export "take") async (param "size" u64) (param "spin" u64) (result (tuple u64 u64 u64 u64))
+    (canon lift (core func $guest "take") async (memory $memory))))

@@ -1,0 +1,110 @@
+"""`examples/site` with its providers in processes of their own: one line moves them, the pages are the same."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+
+import loop_kit as loop
+from loop_kit import inspect
+from loop_kit.manifest import explain, load
+from loop_kit.workspace import Workspace
+from tests.nats import serving
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("", "values", "wire", "search?q=stream")
+LOG = """\
+import { serve } from '@loop-kit/provider';
+
+const log = (level, target, message, fields) =>
+  console.error(JSON.stringify({ level, target, message, fields: Object.fromEntries(fields) }));
+
+await serve({ wit: 'core', provides: { 'loop:core/log@0.1.0-dev': { log } }, signals: true });
+"""
+TRANSPORTS = ("stdio", "unix", "tcp", "quic", "http2", "ws", "nats")
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("nats")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example, with the folders that it needs beside it."""
+    folder = tmp_path_factory.mktemp("site")
+    for name in ("docs", "node_modules", "python", "wit"):
+        (folder / name).symlink_to(ROOT / name)
+    copied = folder / "examples" / "site"
+    copytree(ROOT / "examples/site", copied, ignore=ignore_patterns("build"))
+    (copied / "log.mjs").write_text(LOG)
+    (copied / "core").symlink_to(ROOT / "python/loop_kit/capabilities/core/wit")
+    (copied / "node_modules/@loop-kit").mkdir(parents=True)
+    (copied / "node_modules/@loop-kit/provider").symlink_to(ROOT / "sdk/node")
+    return copied
+
+
+async def pages(site: Path, manifest: str) -> list[bytes]:
+    """What the site answers under a manifest."""
+    (site / "loop.toml").write_text(manifest)
+    async with loop.Host() as host, Workspace(host, load(site)) as workspace:
+        server = (await workspace.load("site")).serve("127.0.0.1:0")
+
+        def read(path: str) -> bytes:
+            with urllib.request.urlopen(f"http://{server.address}/{path}") as answer:
+                found: bytes = answer.read()
+            return found
+
+        try:
+            return [await asyncio.to_thread(read, path) for path in PAGES]
+        finally:
+            await asyncio.to_thread(server.shutdown, 1.0)
+
+
+@pytest.fixture(scope="module")
+def expected(site: Path) -> list[bytes]:
+    """What it answers with its providers built in."""
+    text = (ROOT / "examples/site/loop.toml").read_text()
+    return asyncio.run(pages(site, text))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_same_pages_over(
+    transport: str,
+    site: Path,
+    expected: list[bytes],
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "loop_kit.provider.core")
+    text = (ROOT / "examples/site/loop.toml").read_text()
+    text = "\n".join(
+        line for line in text.splitlines() if not line.startswith("build")
+    )  # `expected` has built it
+    for use, program in (
+        ("builtin:fsx", "python:loop_kit.capabilities.fsx:Files"),
+        ("builtin:core", "node:log.mjs"),
+    ):
+        where = f'transport = "{transport}"'
+        if transport == "nats":
+            where = f'address = "{request.getfixturevalue("nats")}/site.{secrets.token_hex(8)}"'
+        assert use in text
+        text = text.replace(f'use = "{use}"', f'use = "sidecar:{program}"\n{where}')
+    assert await pages(site, text) == expected
+    assert any(
+        "/values" in record.getMessage()
+        for record in caplog.records
+        if record.name == "loop_kit.provider.core"
+    )
+    (explained,) = explain.explain(load(site), inspect.imports)
+    placed = {i.name.partition("/")[0]: i for i in explained.imports if i.name.startswith("loop:")}
+    assert set(placed) == {"loop:fsx", "loop:core"}
+    for found in placed.values():
+        assert (found.placement, found.transport) == ("sidecar", transport)
