@@ -18,7 +18,7 @@ COMPLETE_VARIABLE = "_LOOP_COMPLETE"
 COMMANDS = {
     "new": "Start a project that runs and tests itself.",
     "run": "Run a command, or a workspace.",
-    "serve": "Serve HTTP by a component.",
+    "serve": "Serve HTTP, or a capability, by a component.",
     "call": "Call one function of a component.",
     "inspect": "Show what a component imports and exports.",
     "explain": "Show who provides each import of a component, and why.",
