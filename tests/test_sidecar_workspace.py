@@ -1,7 +1,9 @@
 """A workspace's sidecars and remote providers: started when they are needed, told what they need, ended with it."""
 
 import asyncio
+import os
 import secrets
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +124,26 @@ async def test_what_dies_is_started_again_and_serves_the_same_links(folder: Path
                 break
         assert second == (await supervisor.ready()).child.pid
     until(lambda: is_gone(first))
+
+
+async def test_sidecars_read_their_code_anew(folder: Path) -> None:
+    async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
+        a, b = await workspace.load("a"), await workspace.load("b")
+        pid = await a.call("ask")
+        (folder / "near.py").write_text(NEAR.replace('self.grant["x"]', 'self.grant["x"] + 40'))
+        await workspace.reload()
+        assert (await a.call("ask"), await b.call("ask")) == (pid, 42)  # the same process, the same grants
+        for broken in ("raise ValueError('no')", NEAR.replace("ask", "tell"), "def"):
+            (folder / "near.py").write_text(broken)
+            with pytest.raises(ExceptionGroup) as caught:
+                await workspace.reload()
+            assert "provider near did not reload: " in str(caught.value.exceptions[0])
+            assert (await a.call("ask"), await b.call("ask")) == (pid, 42)
+        (folder / "near.py").write_text(NEAR)
+        os.kill(pid, signal.SIGHUP)
+        while await b.call("ask") == 42:
+            await asyncio.sleep(0.005)
+        assert (await a.call("ask"), await b.call("ask")) == (pid, 2)
 
 
 async def test_a_refused_grant_is_told_when_it_is_linked(folder: Path) -> None:

@@ -48,6 +48,17 @@ class Session:
             raise LoadError(f"provider {self.name} refuses {name}: {error}") from error
         return number
 
+    async def reload(self) -> None:
+        """Has the provider read its code anew; calls that have begun end in the old.
+
+        Raises:
+            LoadError: It could not, and goes on as before.
+        """
+        try:
+            await asyncio.to_thread(self.remote.reload)
+        except LoopError as error:
+            raise LoadError(f"provider {self.name} did not reload: {error}") from error
+
     async def aclose(self) -> None:
         """Lets calls end that have begun, and closes."""
         await asyncio.to_thread(self.remote.close, _CLOSE)

@@ -60,6 +60,8 @@ class Events:
     Attributes:
         make: Makes what a link's calls reach from its name, grant and config; None: nothing is served under a grant.
         contract: What is exported.
+        on_reload: Reads code anew; raises where it cannot.
+        made: What serves each link, by its number, with the name, grant and config that it was made for.
     """
 
     contract: _core.Contract | None = None
@@ -71,7 +73,8 @@ class Events:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     wire: _core.Wire | None = None
-    made: dict[int, Any] = field(default_factory=dict)
+    made: dict[int, tuple[Any, tuple[str, Any, Any]]] = field(default_factory=dict)
+    retired: list[Any] = field(default_factory=list)
     jobs: deque[_core.Job] = field(default_factory=deque)
 
     def ready(self, software: str, identity: str, instance: str, generation: int) -> None:
@@ -88,6 +91,8 @@ class Events:
             self.jobs.popleft().close()
         for number in list(self.made):
             self.unbind(number)
+        while self.retired:
+            _close(self.retired.pop())
         if self.on_closed is not None:
             self.on_closed(error)
 
@@ -108,16 +113,34 @@ class Events:
     def bind(self, number: int, name: str, grant: str, config: str) -> list[Target]:
         if self.make is None or self.contract is None:
             raise NotGranted(f"{name}: nothing here is served under a grant", name)
-        made = self.make(name, _json(grant), _json(config))
+        asked = name, _json(grant), _json(config)
+        made = self.make(*asked)
         found = targets(self.contract, made)
-        self.made[number] = made
+        self.made[number] = made, asked
         return found
 
     def unbind(self, number: int) -> None:
-        made = self.made.pop(number, None)
-        close = getattr(made, "close", None)
-        if callable(close):
-            close()
+        made, _ = self.made.pop(number, (None, None))
+        _close(made)
+
+    def remade(self, make: Callable[[str, Any, Any], Any]) -> Callable[[], None]:
+        """Makes every link's object anew, and returns what puts them in their places.
+
+        Raises whatever making one raises, and LinkError where it does not fit; then all stays as it was.
+        """
+        assert self.contract is not None
+        made = {number: (make(*asked), asked) for number, (_, asked) in self.made.items()}
+        found = {number: targets(self.contract, new) for number, (new, _) in made.items()}
+
+        def commit() -> None:
+            assert self.wire is not None
+            # calls that have begun end in the old objects, which are closed with the session
+            self.retired += [old for old, _ in self.made.values()]
+            self.make, self.made = make, made
+            for number, functions in found.items():
+                self.wire.serve(number, functions)
+
+        return commit
 
     def reload(self, number: int) -> None:
         assert self.wire is not None
@@ -129,6 +152,12 @@ class Events:
             self.wire.reloaded(number, error)
         else:
             self.wire.reloaded(number)
+
+
+def _close(made: Any) -> None:
+    close = getattr(made, "close", None)
+    if callable(close):
+        close()
 
 
 async def _answer(jobs: deque[_core.Job]) -> None:

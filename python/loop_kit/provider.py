@@ -18,21 +18,26 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import inspect
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loop_kit import _core
 from loop_kit._session import Events, give_hub, instance_id, names, take_hub, targets
-from loop_kit.errors import LoadError
+from loop_kit.errors import LoadError, NotGranted, PeerError
 from loop_kit.manifest.model import Tls
 
-__all__ = ["Declared", "Server", "announce", "declared", "provider", "serve"]
+__all__ = ["Declared", "Server", "announce", "declared", "provider", "serve", "serve_component"]
+
+if TYPE_CHECKING:
+    from loop_kit.host import App
 
 _T = TypeVar("_T", bound=type)
 # Of glibc's malloc.h.
@@ -96,21 +101,21 @@ class Server:
         make: Callable[[str, Any, Any], Any],
         contract: _core.Contract,
         *,
-        open_to_all: Any | None,
+        open_to_all: list[tuple[Any, bool]] | None,
         token: bytes | None,
         generation: int,
-        reload: Callable[[], None] | None,
+        reload: Callable[[], Any] | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._hub = take_hub(self._loop)
         self._make = make
         self._contract = contract
-        self._open = targets(contract, open_to_all) if open_to_all is not None else None
+        self._open = open_to_all
         self._token = token
         self._generation = generation
         self._reload = reload
         self._instance = instance_id()
-        self._sessions: set[_core.Wire] = set()
+        self._sessions: dict[_core.Wire, Events] = {}
         self._listener: _core.Listener | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -153,7 +158,7 @@ class Server:
             write: To write to; the same of a socket.
             certificate: The names in the certificate that the peer has shown.
         """
-        events = Events(self._contract, self._make, self._reload)
+        events = Events(self._contract, self._make, self.reload)
         wire = _core.Wire(
             self._loop,
             self._hub,
@@ -170,15 +175,43 @@ class Server:
         events.wire = wire
         if self._open is not None:
             wire.serve(0, self._open)
-        self._sessions.add(wire)
+        self._sessions[wire] = events
         self._idle.clear()
         events.on_closed = lambda _error: self._ended(wire)
         wire.start()
 
     def _ended(self, wire: _core.Wire) -> None:
-        self._sessions.discard(wire)
+        self._sessions.pop(wire, None)
         if not self._sessions:
             self._idle.set()
+
+    @property
+    def reloads(self) -> bool:
+        """Whether it was told how to reload."""
+        return self._reload is not None
+
+    def reload(self) -> None:
+        """Reads the code anew, as its `reload` does, and has it serve the calls to come, in all sessions at once.
+
+        Raises:
+            PeerError: There is no `reload`.
+            Exception: What it, or making a link's object anew, raises; all goes on as before then.
+        """
+        if self._reload is None:
+            raise PeerError("this provider cannot reload: it was not told how")
+        served = self._reload()
+        if served is None:
+            return
+        make, anyone = _maker(served), _open(served)
+        found = targets(self._contract, anyone) if anyone is not None else None
+        commits = [events.remade(make) for events in self._sessions.values()]
+        self._make, self._open = make, found
+        self._generation += 1
+        for commit in commits:
+            commit()
+        if found is not None:
+            for wire in self._sessions:
+                wire.serve(0, found)
 
     async def idle(self) -> None:
         """Waits until no session is left."""
@@ -213,7 +246,7 @@ async def serve(
     token: str | bytes | None = None,
     tls: Tls | None = None,
     generation: int = 0,
-    reload: Callable[[], None] | None = None,
+    reload: Callable[[], Any] | None = None,
 ) -> Server:
     """Serves a provider to other processes.
 
@@ -229,7 +262,9 @@ async def serve(
         tls: The certificate and key to serve with; with `ca`, whoever connects must have a certificate of theirs.
             Other machines are served with it alone, and only with `ca` or a token.
         generation: Goes up with every swap.
-        reload: Reads code or configuration anew when the host asks for it.
+        reload: Called when the host asks for it (RELOAD, SIGHUP): reads code or configuration anew, and returns what
+            to serve from then on, as `served`; None: the same. What it raises is told to the host, and all goes on as
+            before.
 
     Raises:
         LoadError: The WIT is not sound, or the class was not declared.
@@ -241,16 +276,65 @@ async def serve(
     where = Path(wit) if wit is not None else said.wit if said else Path.cwd()
     wanted = names(interfaces) or (list(said.interfaces) if said else [])
     contract = _core.Contract(where, wanted)
+    anyone = _open(served)
     server = Server(
         _maker(served),
         contract,
-        open_to_all=_open(served),
+        open_to_all=None if anyone is None else targets(contract, anyone),
         token=token.encode() if isinstance(token, str) else token,
         generation=generation,
         reload=reload,
     )
+    return await _listening(server, on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:", tls)
+
+
+async def serve_component(
+    app: App,
+    *,
+    on: str,
+    interfaces: str | Sequence[str] | None = None,
+    token: str | bytes | None = None,
+    tls: Tls | None = None,
+) -> Server:
+    """Serves what a component exports to other processes: it is the provider of its interfaces.
+
+    Calls share the component's instances as those of its host do. A link to it may have no grant.
+
+    Args:
+        app: The component.
+        on: Where, as in `serve`.
+        interfaces: Of those that it exports; None: all of them.
+        token: What whoever connects must show.
+        tls: As in `serve`.
+
+    Raises:
+        LoadError: It exports no such interface, or one that passes resources.
+        PeerError: The address cannot be used, or could be reached by whoever likes.
+    """
+    contract = _core.Contract.of(app._program, names(interfaces))
+    found: list[tuple[Any, bool]] = [
+        (functools.partial(app.call, f"{interface.name}#{function.name}"), True)
+        for interface in contract.interfaces()
+        for function in interface.functions
+    ]
+    server = Server(
+        _nothing_granted,
+        contract,
+        open_to_all=found,
+        token=token.encode() if isinstance(token, str) else token,
+        generation=0,
+        reload=None,
+    )
+    return await _listening(server, on, tls)
+
+
+def _nothing_granted(name: str, _grant: Any, _config: Any) -> Any:
+    raise NotGranted(f"{name}: a component is granted nothing by those who call it", name)
+
+
+async def _listening(server: Server, on: str, tls: Tls | None) -> Server:
     try:
-        await server.listen(on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:", tls)
+        await server.listen(on, tls)
     except BaseException:
         await server.close()
         raise
@@ -307,6 +391,13 @@ def _stdio() -> tuple[int, int]:
     return read, write
 
 
+def _hung_up(server: Server) -> None:
+    try:
+        server.reload()
+    except Exception:
+        logging.getLogger(__name__).exception("the reload failed; the old code goes on")
+
+
 def _keep_memory() -> None:
     """Has the C library keep what large values leave, for the next: new memory costs more than to send the bytes."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone gives it back at once
@@ -316,13 +407,19 @@ def _keep_memory() -> None:
 
 
 async def run(served: Any, *, on: str | None, **options: Any) -> None:
-    """Serves until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone."""
+    """Serves until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone; SIGHUP reloads."""
     _keep_memory()
-    server = await serve(served, on=on, **options)
+    await until_stopped(await serve(served, on=on, **options))
+
+
+async def until_stopped(server: Server) -> None:
+    """Waits until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone, and closes the server."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if server.reloads:
+        loop.add_signal_handler(signal.SIGHUP, _hung_up, server)
     waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait())]
     if server.address == "stdio:":
         waiting.append(asyncio.ensure_future(server.idle()))

@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m loop_kit.serve",
         description="Serve a provider to other processes.",
-        epilog="Example: python -m loop_kit.serve store:Store --on unix:/tmp/kv.sock",
+        epilog="Example: python -m loop_kit.serve store:Store --on unix:/tmp/kv.sock. SIGHUP, or the host, has the "
+        "modules of this folder read again; calls that have begun end in the old code.",
     )
     parser.add_argument("target", metavar="MODULE:CLASS", help="the class, or an object, that provides")
     parser.add_argument(
@@ -76,13 +77,43 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         run = provider.run(
-            served, on=given.on, wit=given.wit, interfaces=given.interface, token=token, tls=tls
+            served,
+            on=given.on,
+            wit=given.wit,
+            interfaces=given.interface,
+            token=token,
+            tls=tls,
+            reload=lambda: _anew(module, name),
         )
         asyncio.run(run)
     except (errors.LoopError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
+
+
+def _anew(module: str, name: str) -> object:
+    """The provider as its code is now: every module of this folder is read again.
+
+    Raises whatever the code does; then the modules are as they were.
+    """
+    folder = Path.cwd()
+    mine = {key: found for key, found in sys.modules.items() if _lies_in(found, folder) and key != "__main__"}
+    for key in mine:
+        del sys.modules[key]
+    importlib.invalidate_caches()
+    try:
+        return getattr(importlib.import_module(module), name)
+    except BaseException:
+        sys.modules.update(mine)
+        raise
+
+
+def _lies_in(module: object, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    if not file or "site-packages" in Path(file).parts:
+        return False
+    return Path(file).resolve().is_relative_to(folder.resolve())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from loop_kit.host import App, Host
 from loop_kit.limits import Limits
 from loop_kit.manifest import Component, Link, Manifest, Provider
 from loop_kit.placements import remote, sidecar
+from loop_kit.placements._lifecycle import State
 from loop_kit.placements._supervisor import Supervisor
 from loop_kit.placements.builtin import Builtin
 from loop_kit.placements.python import python
@@ -58,6 +59,19 @@ class Workspace:
         results = await asyncio.gather(*(item.aclose() for item in running), return_exceptions=True)
         if failed := [item for item in results if isinstance(item, BaseException)]:
             raise failed[0]
+
+    async def reload(self) -> None:
+        """Has every sidecar that runs read its code anew, all at once.
+
+        Raises:
+            ExceptionGroup: A LoadError for each that could not, and goes on as before.
+        """
+        sessions = [
+            sup.running.session for sup in self._sidecars.values() if sup.lifecycle.state is State.READY
+        ]
+        results = await asyncio.gather(*(session.reload() for session in sessions), return_exceptions=True)
+        if failed := [item for item in results if isinstance(item, Exception)]:
+            raise ExceptionGroup("sidecars that did not reload", failed)
 
     def routes(self) -> dict[str, _core.Route]:
         """Where the links go that leave this process and are there, by `component/interface`."""

@@ -6,21 +6,63 @@ A provider is one line of `PROVIDERS`, a placement one of `HOSTS`: every test ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 import loop_kit as loop
+from loop_kit import _core, manifest
 from loop_kit.capabilities.core import Core
 from loop_kit.capabilities.fsx import Files
+from loop_kit.placements import sidecar
+from loop_kit.placements._supervisor import Supervisor
 from tests.guests import assemble
 
 PYTHON = {"core": Core, "fsx": Files}
 
-# How a capability is provided under a grant, by the provider's name.
-PROVIDERS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
+
+class Sidecars:
+    """Providers of capabilities in processes of their own, which all links share, driven by a loop in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._engine = _core.Engine()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._started: dict[str, Supervisor[sidecar.Sidecar]] = {}
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    def link(self, capability: str, grant: Mapping[str, Any]) -> Any:
+        """A link of its own to the provider, which is started first where it does not run."""
+        if capability not in self._started:
+            cls = PYTHON[capability]
+            use = f"sidecar:python:{cls.__module__}:{cls.__qualname__}"
+            text = f'[providers.{capability}]\nuse = "{use}"\n'
+            declared = manifest.loads(text, self._folder / "loop.toml").providers[capability]
+            self._started[capability] = self._run(sidecar.start(self._engine, declared, self._folder))
+        bound = sidecar.bind(
+            self._started[capability], f"test/{capability}", grant=grant, config={}, budget=None
+        )
+        return self._run(bound)
+
+    def close(self) -> None:
+        for started in self._started.values():
+            self._run(started.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+Provide = Callable[[str, Mapping[str, Any]], Any]
+
+# How a capability is provided under a grant, by the provider's name; `sidecar` is added once there is a folder for it.
+PROVIDERS: dict[str, Provide] = {
     "builtin": lambda capability, grant: loop.builtin(capability, **grant),
     "python": lambda capability, grant: PYTHON[capability](grant=grant),
 }
@@ -91,8 +133,8 @@ def guest(name: str) -> bytes:
 class Serving:
     """One provider in one host."""
 
-    def __init__(self, provider: str, host: Host) -> None:
-        self._provide = PROVIDERS[provider]
+    def __init__(self, provide: Provide, host: Host) -> None:
+        self._provide = provide
         self._host = host
 
     def __call__(

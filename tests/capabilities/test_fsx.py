@@ -381,6 +381,7 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(user)
 
 
+@pytest.mark.in_process
 def test_what_the_system_denies(tree: MakeTree) -> None:
     """Also within a walk, which leaves it out."""
     made = tree({"closed/f": "", "closed/d/f": "", "f": "", "open/f": ""})
@@ -407,6 +408,7 @@ def test_reading_that_fails(serve: Serving) -> None:
     assert error_of(call, "read-range", "r", "mem", 0, 1) == "io"
 
 
+@pytest.mark.in_process
 def test_an_error_with_no_name_has_words(tree: MakeTree) -> None:
     made = tree({"f": "", "d/f": ""})
     with files_left(0), pytest.raises(loop.Err) as caught:

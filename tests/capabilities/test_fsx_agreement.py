@@ -29,7 +29,7 @@ def answers(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) ->
     grow(top, {key: value for key, value in files.items() if key != "d/b"} | links)
     special(top)
     grant = {"roots": {"r": {"path": str(top)}}}
-    calls = [Serving(name, hosts["blocking"])("files", "fsx", grant) for name in PROVIDERS]
+    calls = [Serving(provide, hosts["blocking"])("files", "fsx", grant) for provide in PROVIDERS.values()]
     return lambda *question: [answer(partial(call, *question)) for call in calls]
 
 

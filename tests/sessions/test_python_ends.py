@@ -351,6 +351,26 @@ async def test_sessions_leave_no_descriptors(tmp_path: Path) -> None:
     assert descriptors() <= before
 
 
+async def test_new_code_serves_new_calls_and_the_old_ends_what_it_began(tmp_path: Path) -> None:
+    class New(store.Store):
+        def add(self, a: int, b: int) -> int:
+            return 7
+
+    old = store.Store()
+    server = await provider.serve(old, on=f"unix:{tmp_path / 's'}", reload=New)
+    async with await peer.connect(server.address, wit=WIT) as kv:
+        bucket = await kv.call("[constructor]bucket", "a")
+        await kv.call("[method]bucket.put", bucket, "k", b"v")
+        begun = asyncio.ensure_future(kv.call("wait", "gate"))
+        assert await kv.call("add", 1, 2) == 3
+        await kv.reload()
+        assert await kv.call("add", 1, 2) == 7
+        assert await kv.call("[method]bucket.get", bucket, "k") == b"v"  # what the peer holds stays
+        old.release("gate")
+        assert await begun == 1
+    await server.close()
+
+
 async def test_a_socket_is_for_its_owner_alone_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "s"
     server = await provider.serve(store.Store, on=f"unix:{path}")

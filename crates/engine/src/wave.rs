@@ -9,24 +9,22 @@ use wasmtime::component::Val;
 use wasmtime::{Result, format_err};
 
 use crate::convert::each_number;
-use crate::program::Export;
-use crate::types::{Kind, Num, Ty, TyRef};
+use crate::types::{FuncTy, Kind, Num, Ty, TyRef};
 use crate::value::Value;
 
-impl Export {
+impl FuncTy {
     /// The arguments of a call written as WAVE: `"world", {x: 1}`.
     ///
     /// Errors with the parser's words when the text is no WAVE or does not fit the parameters.
     pub fn parse_args(&self, text: &str) -> Result<Vec<Value>> {
-        parse_values(self.ty.params.iter().map(|(_, ty)| ty), text)
+        parse_values(self.params.iter().map(|(_, ty)| ty), text)
     }
 
     /// A result as WAVE.
     ///
     /// Errors when it holds a handle, a stream or a future, which have no text.
     pub fn format_result(&self, v: &Value) -> Result<String> {
-        self.ty
-            .result
+        self.result
             .as_ref()
             .map_or(Ok(String::new()), |ty| format_value(ty, v))
     }

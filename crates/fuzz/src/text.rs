@@ -49,10 +49,12 @@ fn read_and_write(u: &mut Unstructured<'_>) -> Result<()> {
 fn same(export: &Export, ty: &Type, value: &Value) -> String {
     let expected = from_engine(ty, value);
     let text = export
+        .ty
         .format_result(value)
         .unwrap_or_else(|e| panic!("{expected:?} of {ty:?} has no text: {e:?}"));
     assert!(is_value(&text), "`{text}` of {expected:?} is no value");
     let read = export
+        .ty
         .parse_args(&text)
         .unwrap_or_else(|e| panic!("`{text}` of {expected:?} of {ty:?} cannot be read: {e:?}"));
     let [read] = &read[..] else {
@@ -64,7 +66,7 @@ fn same(export: &Export, ty: &Type, value: &Value) -> String {
 
 fn made_up(export: &Export, ty: &Type, text: &str) {
     is_value(text);
-    if let Ok(values) = export.parse_args(text) {
+    if let Ok(values) = export.ty.parse_args(text) {
         let [value] = &values[..] else {
             panic!("`{text}` reads as {} values", values.len())
         };

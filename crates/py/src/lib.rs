@@ -26,6 +26,7 @@ mod streams;
 mod values;
 mod wake;
 mod wasi;
+mod wave;
 mod wire;
 
 #[pymodule]

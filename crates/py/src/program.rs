@@ -18,7 +18,7 @@ use crate::hub::Hub;
 use crate::kept::Kept;
 use crate::link::Function;
 use crate::read::handle_of;
-use crate::values::Ok as OkValue;
+use crate::wave;
 
 /// What calls need of their program.
 pub struct Shell {
@@ -219,12 +219,7 @@ impl Program {
     ///
     /// Raises ValueError with the parser's words.
     fn parse_args(&self, py: Python<'_>, index: usize, text: &str) -> PyResult<Vec<Py<PyAny>>> {
-        let export = &self.shell.inner.exports[index];
-        let bad = |e: wasmtime::Error| PyValueError::new_err(format!("{e:#}"));
-        let values = export.parse_args(text).map_err(bad)?;
-        let made = values.iter().zip(&export.ty.params);
-        made.map(|(v, (_, ty))| convert::<Neutral, Python_>(py, ty, &v).map_err(bad))
-            .collect()
+        wave::parse(py, &self.shell.inner.exports[index].ty, text)
     }
 
     /// What a call of export `index` returned (or, with `error`, raised as `Err`) as WAVE.
@@ -232,19 +227,8 @@ impl Program {
     /// Raises ValueError where it holds a handle, a stream or a future.
     #[pyo3(signature = (index, value, error = false))]
     fn format_result(&self, py: Python<'_>, index: usize, value: Py<PyAny>, error: bool) -> PyResult<String> {
-        let export = &self.shell.inner.exports[index];
-        let Some(ty) = &export.ty.result else {
-            return Ok(String::new());
-        };
-        let value = if self.shell.fallible[index] && !error {
-            Py::new(py, OkValue { value })?.into_any().into_bound(py)
-        } else {
-            value.into_bound(py)
-        };
-        let neutral = convert::<Python_, Neutral>((), ty, &value);
-        neutral
-            .and_then(|v| export.format_result(&v))
-            .map_err(|e| PyValueError::new_err(format!("{e:#}")))
+        let fallible = self.shell.fallible[index] && !error;
+        wave::format(py, &self.shell.inner.exports[index].ty, value, fallible)
     }
 
     /// Drops idle instances and keeps none from now on; lets go of providers.

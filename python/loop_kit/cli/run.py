@@ -164,7 +164,7 @@ def _workspace(path: Path) -> None:
                 else:
                     served.append((component.name, app, component.serve.addr))
             if served:
-                await serve_until_stopped(served)
+                await serve_until_stopped(served, on_hangup=workspace.reload)
             return code
 
     sys.exit(asyncio.run(main()))

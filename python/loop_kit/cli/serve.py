@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from loop_kit.cli._output import examples
+from loop_kit.cli._output import dim, examples, strong
 from loop_kit.cli._serving import serve_until_stopped
+
+if TYPE_CHECKING:
+    from loop_kit.manifest import Tls
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(
@@ -16,10 +23,30 @@ from loop_kit.cli._serving import serve_until_stopped
         ("loop serve app.wasm", "at 127.0.0.1:8080, a fresh instance for each request"),
         ("loop serve app.wasm --addr 127.0.0.1:0", "at any free port, which is printed"),
         ("loop serve app.wasm --instances 16", "reuse up to 16 instances"),
+        (
+            "loop serve cache.wasm --on unix:/run/cache.sock",
+            "its own interfaces, as a provider of other hosts",
+        ),
     )
 )
 @click.argument("component", type=click.Path(exists=True, dir_okay=False))
-@click.option("--addr", default="127.0.0.1:8080", show_default=True, help="Where to listen.")
+@click.option("--addr", default="127.0.0.1:8080", show_default=True, help="Where to listen for HTTP.")
+@click.option(
+    "--on",
+    metavar="ADDRESS",
+    help="Serve its interfaces instead: unix:PATH, or tcp:, quic:, http2: or ws://HOST:PORT.",
+)
+@click.option(
+    "--interface", "interfaces", multiple=True, metavar="NAME", help="With --on: that interface alone."
+)
+@click.option(
+    "--token", envvar="LOOP_PROVIDER_TOKEN", help="With --on: what callers must show; $LOOP_PROVIDER_TOKEN."
+)
+@click.option("--tls-certificate", type=_FILE, help="With --on: this side's certificate, PEM.")
+@click.option("--tls-key", type=_FILE, help="With --on: its private key, PEM.")
+@click.option(
+    "--tls-ca", type=_FILE, help="With --on: authorities that callers' certificates must be of, PEM."
+)
 @click.option(
     "--instances", default="per-call", show_default=True, help="per-call, shared, or a number to reuse."
 )
@@ -37,6 +64,12 @@ from loop_kit.cli._serving import serve_until_stopped
 def serve(
     component: str,
     addr: str,
+    on: str | None,
+    interfaces: tuple[str, ...],
+    token: str | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
     instances: str,
     workers: int | None,
     env: tuple[str, ...],
@@ -46,13 +79,15 @@ def serve(
     deadline: str,
     quiet: bool,
 ) -> None:
-    """Serve HTTP by a component.
+    """Serve HTTP, or a capability, by a component.
 
-    The component exports wasi:http/incoming-handler (0.2) or wasi:http/handler (0.3). Each request gets a fresh
-    instance unless --instances says otherwise. Ctrl-C lets requests in flight end and exits with 0.
+    For HTTP the component exports wasi:http/incoming-handler (0.2) or wasi:http/handler (0.3). With --on it is the
+    provider of the interfaces that it exports: other hosts use it as remote:ADDRESS. Each request or call gets a fresh
+    instance unless --instances says otherwise. Ctrl-C lets what is in flight end and exits with 0.
     """
     import loop_kit as loop
     from loop_kit.cli.run import _dir, duration, rules, size, variables
+    from loop_kit.manifest import Tls
     from loop_kit.wasi import Wasi
 
     stream: Literal["inherit"] | None = None if quiet else "inherit"
@@ -75,9 +110,27 @@ def serve(
     except ValueError as e:
         raise click.UsageError(str(e)) from None
 
+    if (tls_certificate is None) != (tls_key is None) or (tls_ca is not None and tls_key is None):
+        raise click.UsageError("--tls-certificate and --tls-key go together, and --tls-ca with both")
+    tls = Tls(tls_ca, tls_certificate, tls_key) if tls_certificate is not None else None
+
     async def main() -> None:
         async with loop.Host() as host:
             app = await host.load(component, limits=limits, wasi=wasi)
+            if on is not None:
+                await _provide(component, app, on, interfaces, token, tls)
+                return
             await serve_until_stopped([(component, app, addr)], workers)
 
     asyncio.run(main())
+
+
+async def _provide(
+    component: str, app: Any, on: str, interfaces: tuple[str, ...], token: str | None, tls: Tls | None
+) -> None:
+    from loop_kit import provider
+
+    server = await provider.serve_component(app, on=on, interfaces=interfaces, token=token, tls=tls)
+    if on != "stdio:":
+        click.echo(f"{strong(component)} at {server.address}  {dim('(Ctrl-C stops)')}")
+    await provider.until_stopped(server)

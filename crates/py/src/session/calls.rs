@@ -124,10 +124,11 @@ impl Wire {
         slf.get().queue.schedule(slf.py());
     }
 
-    /// Serves link `number` (0: calls without a grant) by `targets`, `[(callable | method's name | None, waits), ...]`.
+    /// Serves link `number` (0: calls without a grant) by `targets`, `[(callable | method's name | None, waits), ...]`,
+    /// from the next call on. Resources of the link that the peer holds stay.
     fn serve(&self, number: u32, targets: &Bound<'_, PyAny>) -> PyResult<()> {
         self.links
-            .bind(number, Bindings::of(super::serve::targets_of(targets)?));
+            .replace(number, Bindings::of(super::serve::targets_of(targets)?));
         Ok(())
     }
 

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use loop_engine::{FuncTy, Wit};
+use loop_engine::{FuncTy, Kind, Ty, Wit};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 
 use crate::errors;
 use crate::link::{Function, Interface};
+use crate::program::Program;
+use crate::wave;
 
 /// What one function of a contract is, with what is asked of it at each call.
 pub struct Member {
@@ -27,6 +29,18 @@ pub struct Contract {
 }
 
 impl Contract {
+    fn made(interfaces: Vec<loop_engine::Interface>) -> Self {
+        let members = interfaces.iter().flat_map(|i| &i.funcs).map(|ty| {
+            Arc::new(Member {
+                streaming: loop_remote::streams(&ty.param_tuple) || loop_remote::streams(&ty.result_tuple),
+                fallible: (ty.result.as_ref()).is_some_and(|t| matches!(t.kind, Kind::Result { .. })),
+                ty: ty.clone(),
+            })
+        });
+        let members = members.collect();
+        Contract { interfaces, members }
+    }
+
     /// As a handshake says it.
     pub fn offered(&self) -> Vec<loop_wire::Interface> {
         let offered = self.interfaces.iter().map(|i| loop_wire::Interface {
@@ -63,17 +77,64 @@ impl Contract {
                 .map(|name| wit.interface(name))
                 .collect::<Result<Vec<_>, _>>()
         });
-        let interfaces = made.map_err(|e| errors::of_load(py, &e))?;
-        let members = interfaces.iter().flat_map(|i| &i.funcs).map(|ty| {
-            Arc::new(Member {
-                streaming: loop_remote::streams(&ty.param_tuple) || loop_remote::streams(&ty.result_tuple),
-                fallible: (ty.result.as_ref())
-                    .is_some_and(|t| matches!(t.kind, loop_engine::Kind::Result { .. })),
-                ty: ty.clone(),
-            })
-        });
-        let members = members.collect();
-        Ok(Contract { interfaces, members })
+        Ok(Self::made(made.map_err(|e| errors::of_load(py, &e))?))
+    }
+
+    /// The interfaces called `names` of those that a component exports; without, all but those of WASI.
+    ///
+    /// Raises LoadError where it lacks one, or a function passes resources, which a component's instance keeps to
+    /// itself.
+    #[staticmethod]
+    fn of(py: Python<'_>, program: &Program, names: Vec<String>) -> PyResult<Self> {
+        let mut interfaces: Vec<loop_engine::Interface> = vec![];
+        let chosen = |name: &str| match names.is_empty() {
+            true => !name.is_empty() && !name.starts_with("wasi:"),
+            false => names.iter().any(|wanted| loop_wire::serves(name, wanted)),
+        };
+        for export in &program.shell.inner.exports {
+            let ty = &export.ty;
+            if !chosen(&ty.interface) {
+                continue;
+            }
+            let handles = |t: &Ty| matches!(t.kind, Kind::Own(_) | Kind::Borrow(_));
+            if ty.param_tuple.any(&handles) || ty.result_tuple.any(&handles) {
+                let text = format!(
+                    "{}#{}: passes resources, which can be served by a provider and not by a component",
+                    ty.interface, ty.name
+                );
+                return Err(errors::raise(py, "LoadError", (text,)));
+            }
+            match interfaces.iter_mut().find(|i| i.name == ty.interface) {
+                Some(interface) => interface.funcs.push(ty.clone()),
+                None => interfaces.push(loop_engine::Interface {
+                    name: ty.interface.clone(),
+                    funcs: vec![ty.clone()],
+                    resources: vec![],
+                }),
+            }
+        }
+        let lacks = |wanted: &&String| !interfaces.iter().any(|i| loop_wire::serves(&i.name, wanted));
+        let missing = names.iter().find(lacks).map(String::as_str);
+        if let Some(missing) = missing.or(interfaces.is_empty().then_some("interface to serve")) {
+            return Err(errors::raise(py, "LoadError", (format!("the component exports no {missing}"),)));
+        }
+        Ok(Self::made(interfaces))
+    }
+
+    /// The arguments of a call of function `index`, written as WAVE, as Python values.
+    ///
+    /// Raises ValueError with the parser's words, IndexError where there is no such function.
+    fn parse_args(&self, py: Python<'_>, index: usize, text: &str) -> PyResult<Vec<Py<PyAny>>> {
+        wave::parse(py, &self.member(index)?.ty, text)
+    }
+
+    /// What a call of function `index` returned (or, with `error`, raised as `Err`) as WAVE.
+    ///
+    /// Raises ValueError where it holds a handle, a stream or a future, IndexError where there is no such function.
+    #[pyo3(signature = (index, value, error = false))]
+    fn format_result(&self, py: Python<'_>, index: usize, value: Py<PyAny>, error: bool) -> PyResult<String> {
+        let member = self.member(index)?;
+        wave::format(py, &member.ty, value, member.fallible && !error)
     }
 
     /// The interfaces, with functions in the order of their numbers.

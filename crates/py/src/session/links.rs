@@ -33,7 +33,8 @@ pub enum Target {
 pub struct Bound {
     /// By number of the function: what answers, and whether it gives a coroutine.
     pub targets: Vec<Option<(Target, bool)>>,
-    handles: Mutex<(u64, HashMap<u64, Py<PyAny>>)>,
+    /// The number of the last, and those that the peer holds.
+    handles: Arc<Mutex<(u64, HashMap<u64, Py<PyAny>>)>>,
 }
 
 /// The links of a session, and the tasks that answer its calls.
@@ -53,6 +54,14 @@ impl Links {
     pub fn bind(&self, link: u32, bound: Bound) {
         let old = lock(&self.bound).insert(link, Arc::new(bound));
         drop(old);
+    }
+
+    /// Has other targets answer a link's calls to come; the peer keeps the resources that it holds.
+    pub fn replace(&self, link: u32, mut bound: Bound) {
+        if let Some(old) = self.get(link) {
+            bound.handles = old.handles.clone();
+        }
+        self.bind(link, bound);
     }
 
     pub fn unbind(&self, link: u32) {
@@ -123,7 +132,7 @@ impl Bound {
     pub fn of(targets: Vec<Option<(Target, bool)>>) -> Self {
         Bound {
             targets,
-            handles: Mutex::default(),
+            handles: Arc::default(),
         }
     }
 

@@ -1,14 +1,17 @@
 //! Sessions over every transport, each against itself on this machine, and what hostile peers may do to them.
 
 mod certificates;
+mod faults;
 mod golden;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod memory;
 mod native;
 mod nats;
+mod network;
 mod peer;
 mod plain;
+mod proxy;
 mod rig;
 mod secured;
 mod sockets;
