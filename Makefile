@@ -24,7 +24,7 @@ SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml c
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/.installed node_modules/.installed ## Make .venv with the built package, and install all that tests need
+setup: .venv/.installed node_modules/.installed sdk/node/dist/.built ## Make .venv with the built package, and install all that tests need
 
 run: setup ## Build examples/site, serve it and print its URL (SITE=folder serves another workspace)
 	$(BIN)/loop run $(SITE)
@@ -32,8 +32,9 @@ run: setup ## Build examples/site, serve it and print its URL (SITE=folder serve
 test: setup own-target interop ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
 	tools/system_packages chromium curl
 	NATS_SERVER=$(CURDIR)/$(BIN)/nats-server \
-	  cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-remote -p loop-wire
-	node --test --test-reporter=spec examples/site/test/*.test.js tests/browser/*.test.mjs
+	  cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-remote -p loop-wire \
+	    -p loop-provider -p loop-provider-build -p loop-provider-conform
+	node --test --test-reporter=spec examples/site/test/*.test.js tests/browser/*.test.mjs sdk/node/test/*.test.js
 	WRPC_KV=$(CARGO_TARGET_DIR)/debug/examples/wrpc-kv $(BIN)/python -m pytest -n 2 $(ARGS)
 
 # Clippy has the dev profile to itself: in the release profile it and maturin would rebuild pyo3 in turns.
@@ -88,9 +89,10 @@ lock: .venv/.requirements ## Pin Python and JavaScript requirements anew
 	    --no-emit-index-url --custom-compile-command 'make lock' "requirements/$$set.in" -o "requirements/$$set.txt"; \
 	done
 	npm update --package-lock-only
+	cd sdk/node && npm update --package-lock-only
 
 clean: ## Remove what these commands made here (the shared build folder of Rust stays)
-	rm -rf .venv node_modules dist examples/*/build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv node_modules dist sdk/node/node_modules sdk/node/dist examples/*/build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A lock that changed makes a new environment, so that it holds what is pinned and nothing else.
@@ -125,11 +127,21 @@ own-target:
 	if [ "$$(cat "$$owner" 2>/dev/null)" != '$(CURDIR)' ]; then \
 	  for profile in dev release; do \
 	    cargo clean --quiet --profile $$profile -p loop-engine -p loop-fuzz -p loop-fuzz-wire \
-	      -p loop-native -p loop-py -p loop-remote -p loop-wire; \
+	      -p loop-native -p loop-provider -p loop-provider-build -p loop-provider-conform -p loop-py -p loop-remote \
+	      -p loop-wire; \
 	  done; \
 	  echo '$(CURDIR)' > "$$owner"; \
 	fi
 
 node_modules/.installed: package.json package-lock.json .npmrc
 	npm ci
+	touch $@
+
+sdk/node/node_modules/.installed: sdk/node/package.json sdk/node/package-lock.json sdk/node/.npmrc
+	cd sdk/node && npm ci
+	touch $@
+
+sdk/node/dist/.built: sdk/node/node_modules/.installed sdk/node/tsconfig.json $(wildcard sdk/node/src/*.ts)
+	rm -rf sdk/node/dist
+	cd sdk/node && npm run --silent build
 	touch $@

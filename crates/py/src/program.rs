@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use loop_engine::{Caller, Home, Kind, NamedType, Neutral, StoreKind, convert};
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
+use loop_engine::{Caller, Home, Kind, NamedType, StoreKind};
+use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -18,6 +18,7 @@ use crate::hub::Hub;
 use crate::kept::Kept;
 use crate::link::Function;
 use crate::read::handle_of;
+use crate::values::Ok as OkValue;
 use crate::wave;
 
 /// What calls need of their program.

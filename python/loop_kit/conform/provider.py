@@ -100,6 +100,9 @@ class _Channels:
     def later(self, text: Awaitable[str]) -> Awaitable[str]:
         return _exclaimed(text)
 
+    def inner(self, items: Awaitable[AsyncIterator[int]]) -> Awaitable[AsyncIterator[int]]:
+        return items
+
     def each(self, items: AsyncIterator[Awaitable[str]]) -> AsyncIterator[str]:
         async def each() -> AsyncIterator[str]:
             async for item in items:

@@ -24,7 +24,7 @@ _DEPENDENCIES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "node": (("package.json", '"@loop-kit/provider": "^0.1.0"', '"@loop-kit/provider": "file:{sdk}"'),),
     "rust": (
         ("Cargo.toml", 'loop-provider = "0.1.0"', 'loop-provider = {{ path = "{sdk}" }}'),
-        ("Cargo.toml", 'loop-provider-build = "0.1.0"', 'loop-provider-build = {{ path = "{sdk}/build" }}'),
+        ("Cargo.toml", 'loop-provider-build = "0.1.0"', 'loop-provider-build = {{ path = "{sdk}/codegen" }}'),
     ),
 }
 _CODE = {

@@ -19,7 +19,10 @@ def written(language: str, wit: Path) -> dict[str, str]:
     Raises:
         LoadError: The WIT is not sound, or has no interface with functions.
     """
-    interfaces = [i for i in _core.Contract(wit, []).interfaces() if i.functions]
+    try:
+        interfaces = [i for i in _core.Contract(wit, []).interfaces() if i.functions]
+    except LoadError as error:
+        raise LoadError(f"{wit}: {error}") from None
     if not interfaces:
         raise LoadError(f"{wit}: there is no interface with functions, so nothing to serve")
     return {"python": _python, "node": _node, "rust": _rust}[language](interfaces)
@@ -80,7 +83,7 @@ def _python(interfaces: list[Any]) -> dict[str, str]:
         '    """What serves all links; with `grant` and `config` as parameters of `__init__` each link gets its own."""',
         "",
     ]
-    test = '''"""The provider, called as a host calls it."""
+    test = f'''"""The provider, called as a host calls it."""
 
 import tempfile
 import unittest
@@ -91,6 +94,7 @@ from loop_kit.provider import serve
 from provider import Provider
 
 WIT = Path(__file__).parent / "wit"
+INTERFACES = [{names}]
 
 
 class Tests(unittest.IsolatedAsyncioTestCase):
@@ -98,8 +102,8 @@ class Tests(unittest.IsolatedAsyncioTestCase):
 
     async def test_it_serves_what_its_wit_says(self):
         with tempfile.TemporaryDirectory() as folder:
-            server = await serve(Provider, on=f"unix:{folder}/socket")
-            async with await peer.connect(server.address, wit=WIT):
+            server = await serve(Provider, on=f"unix:{{folder}}/socket")
+            async with await peer.connect(server.address, INTERFACES, wit=WIT):
                 pass  # await session.call("function", 1, 2)
             await server.close()
 '''

@@ -356,17 +356,14 @@ function option(some: Type): Codec {
 function channel(type: Type & { kind: 'stream' | 'future' }): Codec {
   const { element, kind } = type;
   const codec = element && codecOf(element);
-  // What is there already stands one level below the channel: an item at its number, a value at 0.
+  // Items stand below their stream, each at its number; the value of a future stands where the future does.
   const items = codecOf({ kind: 'list', element: element ?? { kind: 'tuple', items: [] } });
   const ready = (r: Reader): unknown => {
     if (kind === 'stream') {
       const all = items.decode(r);
       return whole(element?.kind === 'u8' ? [all] : (all as Iterable<unknown>));
     }
-    r.path.push(0);
-    const value = codec?.decode(r);
-    r.path.pop();
-    return Promise.resolve(value);
+    return Promise.resolve(codec?.decode(r));
   };
   return {
     least: 1,
@@ -374,10 +371,7 @@ function channel(type: Type & { kind: 'stream' | 'future' }): Codec {
       if (!w.lowering) throw unfit(`no ${kind} outside of a call`, v);
       if (kind === 'future' && !isThenable(v)) {
         w.byte(1);
-        w.path.push(0);
-        codec?.encode(w, v);
-        w.path.pop();
-        return;
+        return codec?.encode(w, v);
       }
       if (kind === 'stream' && !isIterable(v)) throw unfit('an AsyncIterable or Iterable', v);
       w.byte(0);

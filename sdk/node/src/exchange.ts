@@ -131,7 +131,7 @@ export class Exchange implements InletOwner, OutletOwner, Lifting {
   }
 
   ended(outlet: Outlet, error?: { cause: unknown }): void {
-    this.#outs.delete(outlet.key);
+    this.#forget(outlet);
     if (error) this.#port.lost(this, outlet, failureOf(error.cause, { interface: 'stream', function: outlet.key }));
     this.#check();
   }
@@ -164,7 +164,8 @@ export class Exchange implements InletOwner, OutletOwner, Lifting {
   /** A chunk or value has come. */
   push(inlet: Inlet, buf: Buffer, pos: number, end: number, cost: number): void {
     try {
-      if (inlet.push(buf, pos, end, cost)) this.#ins.delete(inlet.key);
+      // What the value of a future holds may be at the future's own path.
+      if (inlet.push(buf, pos, end, cost) && this.#ins.get(inlet.key) === inlet) this.#ins.delete(inlet.key);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       this.#port.taken(this, inlet, cost);
@@ -195,8 +196,12 @@ export class Exchange implements InletOwner, OutletOwner, Lifting {
   }
 
   #drop(outlet: Outlet): void {
-    this.#outs.delete(outlet.key);
+    this.#forget(outlet);
     outlet.drop();
+  }
+
+  #forget(outlet: Outlet): void {
+    if (this.#outs.get(outlet.key) === outlet) this.#outs.delete(outlet.key);
   }
 
   /** Fails whatever we still read, without a word to the peer. */

@@ -249,7 +249,7 @@ export class InFuture extends Inlet {
   override push(buf: Buffer, pos: number, end: number, cost: number): boolean {
     const reader = new Reader(buf, pos, end);
     reader.lifting = this.owner;
-    reader.path = [...this.path, 0];
+    reader.path = [...this.path];
     try {
       const value = this.decode?.(reader);
       reader.finish();

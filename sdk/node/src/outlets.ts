@@ -125,7 +125,7 @@ export class Outlet {
   async #future(): Promise<void> {
     const value = await (this.#source as PromiseLike<unknown>);
     if (this.over) return;
-    this.#encode(value, 0);
+    this.#encode(value, []);
     this.#count = -1;
     this.flush();
     while ((this.#count !== 0 || this.#long) && !this.over) await this.#wait();
@@ -166,7 +166,7 @@ export class Outlet {
       const next = iterator.next();
       const step = isThenable(next) ? await next : next;
       if (step.done === true || this.over) return;
-      this.#encode(step.value, this.#total++);
+      this.#encode(step.value, [this.#total++]);
       this.#count++;
       if (!this.#queued) {
         this.#queued = true;
@@ -177,13 +177,13 @@ export class Outlet {
     }
   }
 
-  #encode(value: unknown, index: number): void {
+  #encode(value: unknown, steps: number[]): void {
     const { element } = this.type;
     if (element === undefined) return;
     const items = this.#items;
     const before = items.pos;
     items.lowering = this.#owner;
-    if (hasChannels(element)) items.path = [...this.path, index];
+    if (hasChannels(element)) items.path = [...this.path, ...steps];
     try {
       (codecOf(element).encode as Encode)(items, value);
     } catch (error) {
@@ -217,7 +217,11 @@ export class Outlet {
     }
     this.#items.pos = 0;
     this.#count = 0;
-    for (const inner of this.#inner.splice(0)) inner.start();
+    for (const inner of this.#inner.splice(0)) {
+      // A stream that is the value of this future goes on in the same channel, with what is left of its credit.
+      if (inner.key === this.key) inner.credit = this.credit;
+      inner.start();
+    }
     this.#wakeUp();
   }
 }

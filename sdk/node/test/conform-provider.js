@@ -59,6 +59,7 @@ function channels() {
       return total;
     },
     later: async (text) => `${await text}!`,
+    inner: (items) => items,
     each: (items) => each(items, async (text) => `${await text}!`),
     both([items, more]) {
       let settle;

@@ -209,7 +209,6 @@ where
         let value = poll_fn(|cx| inlet.poll(cx)).await?;
         inlet.ended = true;
         let mut lift = Lift::new(&value, &inlet.path, &inlet.cx);
-        lift.path.push(0);
         let read = read(&mut lift)?;
         lift.end()?;
         Ok(read)

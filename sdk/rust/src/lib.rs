@@ -31,6 +31,8 @@ mod lower;
 mod provider;
 mod pumps;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use bytes::Bytes;
 pub use loop_wire::transport::{Options, Pem, Tls, Token};

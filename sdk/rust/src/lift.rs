@@ -161,7 +161,7 @@ impl<'a> Lift<'a> {
         read: impl FnOnce(&mut Lift<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<Promise<T>, Failure> {
         if self.is_ready()? {
-            let value = self.at(0, read)?;
+            let value = read(self)?;
             return Ok(Promise::new(std::future::ready(value)));
         }
         Ok(Promise::fallible(incoming_value(

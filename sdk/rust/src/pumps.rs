@@ -113,7 +113,7 @@ pub(crate) async fn value<T: Send>(
     let value = future.await;
     let made = {
         let mut lower = Lower::new(&path, &cx);
-        match value.and_then(|value| lower.at(0, value, write)) {
+        match value.and_then(|value| write(&mut lower, value)) {
             Ok(()) => Ok((Bytes::from(lower.out), lower.pumps)),
             Err(why) => {
                 lower.undo(Default::default());

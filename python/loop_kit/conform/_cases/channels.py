@@ -85,6 +85,15 @@ async def _(scene: Scene) -> None:
     expect(await _all(each), [f"{i}!" for i in range(100)], "each")
 
 
+@case("futures", "a stream within a future")
+async def _(scene: Scene) -> None:
+    async def numbers() -> range:
+        return range(5_000)
+
+    inner = await scene.call("channels#inner", numbers())
+    expect(await _all(await inner), list(range(5_000)), "the items")
+
+
 @case("futures", "streams and futures within records and tuples")
 async def _(scene: Scene) -> None:
     async def ten() -> int:

@@ -103,6 +103,10 @@ impl channels::Provider for Channels {
         Ok(Promise::fallible(async { Ok(text.await? + "!") }))
     }
 
+    async fn inner(&self, _: Call, items: Promise<Stream<u32>>) -> Result<Promise<Stream<u32>>, Failure> {
+        Ok(items)
+    }
+
     async fn each(&self, _: Call, items: Stream<Promise<String>>) -> Result<Stream<String>, Failure> {
         Ok(Stream::fallible(
             items.and_then(|text| async { Ok(text.await? + "!") }),

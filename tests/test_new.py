@@ -1,0 +1,169 @@
+"""`loop new provider`: projects that run and test themselves in one command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from loop_kit import errors, new, peer
+from loop_kit.placements._process import Child, Command
+from tests.checkout import ROOT
+from tests.cli import loop
+
+SDK = {"python": [], "node": ["--sdk", str(ROOT / "sdk/node")], "rust": ["--sdk", str(ROOT / "sdk/rust")]}
+WIT = """
+package acme:shop@0.2.0;
+
+interface catalog {
+  record item { id: u32, name: string }
+  resource cart {
+    constructor(owner: string);
+    add: func(item: item) -> result<u32, string>;
+    total: async func() -> u32;
+    merge: static func(a: cart, b: borrow<cart>) -> cart;
+  }
+  find: async func(name: string, most: option<u32>) -> stream<item>;
+  %type: func();
+}
+
+interface sums { add-all: func(of: list<u32>) -> u32; }
+interface types { type id = u32; }
+"""
+
+
+@pytest.fixture
+def env() -> dict[str, str]:
+    """What a user has: this Python in PATH. Rust builds where this checkout does, by what is there already."""
+    # what `make test` tells a make that it starts is not for these
+    own = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {"CARGO_TARGET_DIR": str(ROOT / "target"), **own, "PATH": path, "PYTHON": sys.executable}
+
+
+def make(folder: Path, target: str, env: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
+    if (folder / "Cargo.toml").exists():
+        shutil.copy(ROOT / "Cargo.lock", folder)  # the versions that are here already
+    return subprocess.run(
+        ("make", target), cwd=folder, env={**env, **more}, capture_output=True, text=True, timeout=900
+    )
+
+
+@pytest.mark.timeout(900)  # Rust builds the SDK, once
+@pytest.mark.parametrize("language", new.LANGUAGES)
+def test_a_project_tests_itself(language: str, tmp_path: Path, env: dict[str, str]) -> None:
+    made = loop("new", "provider", "--lang", language, "corner-shop", *SDK[language], cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    folder = tmp_path / "corner-shop"
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert [line.strip() for line in made.stdout.splitlines()[1:-1]] == files
+    assert not [path for path in files if "my-provider" in (folder / path).read_text()]
+    tested = make(folder, "test", env)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    said = {"python": "Ran 3 tests", "node": "# pass 3", "rust": "test result: ok. 4 passed"}
+    assert said[language] in tested.stdout + tested.stderr
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("language", new.LANGUAGES)
+def test_a_project_of_other_wit_tests_itself(language: str, tmp_path: Path, env: dict[str, str]) -> None:
+    (tmp_path / "shop.wit").write_text(WIT)
+    made = loop(
+        "new", "provider", "--lang", language, "shop", "--wit", "shop.wit", *SDK[language], cwd=tmp_path
+    )
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "shop/wit/shop.wit").read_text() == WIT
+    tested = make(tmp_path / "shop", "test", env)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("language", new.LANGUAGES)
+async def test_what_is_not_written_yet_says_so(language: str, tmp_path: Path, env: dict[str, str]) -> None:
+    (tmp_path / "shop.wit").write_text(WIT)
+    folder = tmp_path / "shop"
+    sdk = SDK[language][1] if SDK[language] else None
+    new.create(language, folder, wit=tmp_path / "shop.wit", sdk=sdk)
+    commands = {
+        "python": (sys.executable, "-m", "loop_kit.serve", "provider:Provider"),
+        "node": (str(folder / "node_modules/.bin/loop-provider-node"), "src/provider.js"),
+        "rust": ("cargo", "run", "--quiet"),
+    }
+    if language != "python":
+        assert make(folder, "test", env).returncode == 0
+    target = {k: v for k, v in env.items() if k in ("CARGO_TARGET_DIR", "CARGO_HOME", "RUSTUP_HOME")}
+    child = await Child.start(Command("shop", commands[language], folder, target, start_timeout=60))
+    try:
+        served = ["acme:shop/catalog", "acme:shop/sums"]
+        async with await peer.connect(
+            child.address, served, wit=folder / "wit", token=child.token
+        ) as session:
+            await session.link(1, "test/shop")
+            with pytest.raises((errors.ProviderError, errors.NotOffered), match=r"add-all.*not written yet"):
+                await session.call("add-all", [1, 2], link=1)
+            with pytest.raises((errors.ProviderError, errors.NotOffered), match=r"cart.*not written yet"):
+                await session.call("[constructor]cart", "me", link=1)
+    finally:
+        await child.stop()
+
+
+@pytest.mark.parametrize("language", new.LANGUAGES)
+def test_a_project_is_served(language: str, tmp_path: Path, env: dict[str, str]) -> None:
+    """By the command that its `make run` runs."""
+    new.create(language, tmp_path / "kv")
+    run = subprocess.run(
+        ("make", "--dry-run", "run"), cwd=tmp_path / "kv", env=env, capture_output=True, text=True, check=True
+    )
+    assert "--on unix:kv.sock" in run.stdout
+
+
+def test_published_packages_are_what_a_project_depends_on(tmp_path: Path) -> None:
+    new.create("node", tmp_path / "a")
+    new.create("rust", tmp_path / "b")
+    package = json.loads((tmp_path / "a/package.json").read_text())
+    version = json.loads((ROOT / "sdk/node/package.json").read_text())["version"]
+    assert (package["name"], package["dependencies"]) == ("a", {"@loop-kit/provider": f"^{version}"})
+    cargo = tomllib.loads((tmp_path / "b/Cargo.toml").read_text())
+    here = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    assert cargo["package"]["name"] == "b"
+    assert (
+        cargo["dependencies"]["loop-provider"] == cargo["build-dependencies"]["loop-provider-build"] == here
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("--lang", "python", "Shop"), 2, "'Shop' is no name for a project"),
+        (("--lang", "python", "9"), 2, "small letters, digits, and -"),
+        (("--lang", "cobol", "shop"), 2, "'cobol' is not one of 'python', 'node', 'rust'"),
+        (("--lang", "rust", "full"), 1, "is there already, and not empty: full"),
+        (("--lang", "rust", "shop", "--wit", "nowhere"), 2, "'nowhere' does not exist"),
+        (("--lang", "node", "shop", "--wit", "full/bad.wit"), 4, "bad.wit"),
+        (("--lang", "node", "shop", "--wit", "full/types.wit"), 4, "there is no interface with functions"),
+        (("shop",), 2, "Missing option '--lang'"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(
+    arguments: tuple[str, ...], code: int, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/bad.wit").write_text("interface {")
+    (tmp_path / "full/types.wit").write_text("package a:b; interface types { type id = u32; }")
+    done = loop("new", "provider", *arguments, cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert text in done.stderr
+    assert not (tmp_path / "shop").exists()
+
+
+def test_machines_get_json(tmp_path: Path) -> None:
+    done = loop("new", "provider", "--lang", "python", "kv", "--json", cwd=tmp_path)
+    said = json.loads(done.stdout)
+    assert said["folder"] == "kv"
+    assert "provider.py" in said["files"]
