@@ -58,8 +58,6 @@ format: setup ## Format the code of both languages and mend what ruff can
 # -P keeps bench/http.py from standing in for the standard library's http.
 bench: setup .venv/.peers ## Measure hosting, HTTP and the wire against the peers, in one run
 	tools/system_packages wrk
-	npm --prefix sdk/node ci --silent
-	npm --prefix sdk/node run build --silent
 	$(BIN)/python -P bench/hosting.py $(ARGS)
 	$(BIN)/python -P bench/http.py $(ARGS)
 	$(BIN)/python -P bench/wire.py $(ARGS)

@@ -134,7 +134,7 @@ enum Client {
     Session(
         Session,
         HashMap<String, u32>,
-        #[expect(dead_code, reason = "ends when dropped")] Option<Child>,
+        #[expect(dead_code, reason = "ends when dropped")] Option<Box<Child>>,
     ),
 }
 
@@ -148,7 +148,7 @@ impl Client {
                 let address: Address = address.parse()?;
                 (connect(&address, &Options::default()).await?, None)
             }
-            command => start(command).map(|(connection, child)| (connection, Some(child)))?,
+            command => start(command).map(|(connection, child)| (connection, Some(Box::new(child))))?,
         };
         let session = match connection {
             Connection::Bytes(io, _) => session(io),

@@ -15,6 +15,8 @@ __all__ = ["html"]
 
 # Told apart by those who see colours differently, too (Okabe and Ito).
 _COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#b8a800", "#7f7f7f", "#8c564b")
+# Where there are more lines than colours.
+_DASHES = (("solid", ""), ("dashed", "7 4"), ("dotted", "2 3"))
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --text: #1b1b1b; --back: #fff; --dim: #666 }
 @media (prefers-color-scheme: dark) { :root { --text: #eee; --back: #161616; --dim: #aaa } }
@@ -28,7 +30,7 @@ th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(
 th:first-child, td:first-child { text-align: left }
 figure { margin: 1rem 0 } svg { width: 100%; height: auto } svg text { font-size: 12px; fill: currentColor }
 .grid { stroke: var(--line) } .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: 13px }
-.legend i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px }
+.legend i { display: inline-block; width: 1.6em; margin-right: .4em; vertical-align: middle }
 """
 _WIDTH = 960
 
@@ -45,7 +47,10 @@ def html(results: Results) -> str:
         "measured quickly" if results.quick else "measured in full",
     ]
     places = list(dict.fromkeys(run.place for run in results.runs))
-    color = {place: _COLORS[i % len(_COLORS)] for i, place in enumerate(places)}
+    strokes = {
+        place: (_COLORS[i % len(_COLORS)], *_DASHES[i // len(_COLORS) % len(_DASHES)])
+        for i, place in enumerate(places)
+    }
     body = [
         "<h1>What calls cost</h1>",
         f"<p>{escape(' · '.join(about))}</p>",
@@ -60,7 +65,7 @@ def html(results: Results) -> str:
         _lines(
             "How long a value takes there and back, by its size; both axes are logarithmic.",
             _series(results, places, "payload"),
-            color,
+            strokes,
             duration,
             _size,
         ),
@@ -68,7 +73,7 @@ def html(results: Results) -> str:
         _lines(
             "Small calls a second, by how many are in flight; both axes are logarithmic.",
             _series(results, places, "in_flight"),
-            color,
+            strokes,
             rate,
             lambda n: f"{n:.0f}",
         ),
@@ -150,7 +155,7 @@ def _stacked(results: Results, workload: str) -> str:
             f'<text x="{x + 6:.1f}" y="{y + 12}">{duration(sum((run.segments_us or {}).values()))}</text>'
         )
     legend = _legend(
-        [(LABELS.get(name, name), color) for name, color in zip(SEGMENTS, _COLORS, strict=False)]
+        [(LABELS.get(name, name), color, "solid") for name, color in zip(SEGMENTS, _COLORS, strict=False)]
     )
     return _figure(workload, len(runs) * step + 8, bars, legend)
 
@@ -178,7 +183,7 @@ def _over_in_flight(runs: Sequence[Run]) -> list[tuple[float, float]]:
 def _lines(
     caption: str,
     series: dict[str, list[tuple[float, float]]],
-    color: dict[str, str],
+    strokes: dict[str, tuple[str, str, str]],
     show_y: Callable[[float], str],
     show_x: Callable[[float], str],
 ) -> str:
@@ -205,14 +210,21 @@ def _lines(
     for place, points in series.items():
         placed = [at(x, y) for x, y in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{color[place]}" stroke-width="2"/>')
+        color, _, dash = strokes[place]
+        line = f'fill="none" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}"'
+        parts.append(f'<polyline points="{path}" {line}/>')
         for (x, y), point in zip(placed, points, strict=True):
             title = f"{place}, {show_x(point[0])}: {show_y(point[1])}"
             parts.append(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{color[place]}">'
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{color}">'
                 f"<title>{escape(title)}</title></circle>"
             )
-    return _figure(caption, top + height + 30, parts, _legend([(place, color[place]) for place in series]))
+    return _figure(
+        caption,
+        top + height + 30,
+        parts,
+        _legend([(place, strokes[place][0], strokes[place][1]) for place in series]),
+    )
 
 
 def _figure(caption: str, height: float, parts: Sequence[str], legend: str) -> str:
@@ -221,9 +233,10 @@ def _figure(caption: str, height: float, parts: Sequence[str], legend: str) -> s
     return f"<figure><figcaption>{escape(caption)}</figcaption>{drawing}{legend}</figure>"
 
 
-def _legend(items: Sequence[tuple[str, str]]) -> str:
+def _legend(items: Sequence[tuple[str, str, str]]) -> str:
     entries = "".join(
-        f'<span><i style="background:{color}"></i>{escape(name)}</span>' for name, color in items
+        f'<span><i style="border-top: 4px {line} {color}"></i>{escape(name)}</span>'
+        for name, color, line in items
     )
     return f'<div class="legend">{entries}</div>'
 

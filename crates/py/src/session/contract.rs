@@ -116,7 +116,11 @@ impl Contract {
         let lacks = |wanted: &&String| !interfaces.iter().any(|i| loop_wire::serves(&i.name, wanted));
         let missing = names.iter().find(lacks).map(String::as_str);
         if let Some(missing) = missing.or(interfaces.is_empty().then_some("interface to serve")) {
-            return Err(errors::raise(py, "LoadError", (format!("the component exports no {missing}"),)));
+            return Err(errors::raise(
+                py,
+                "LoadError",
+                (format!("the component exports no {missing}"),),
+            ));
         }
         Ok(Self::made(interfaces))
     }

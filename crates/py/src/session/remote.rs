@@ -28,6 +28,9 @@ pub struct Remote {
     runtime: Runtime,
 }
 
+/// What a provider says of a call: nanoseconds spent waiting, decoding, in the provider, encoding.
+type Theirs = (u64, u64, u64, u64);
+
 /// Where the imports of one link go.
 #[pyclass(frozen, module = "loop_kit._core")]
 pub struct Route(pub Arc<loop_remote::Route>);
@@ -217,7 +220,7 @@ impl Route {
 
     /// The calls since it was asked last, while they were watched: nanoseconds spent encoding, in the session and
     /// decoding, and what the provider says of it: waiting, decoding, in the provider, encoding.
-    fn times(&self) -> Vec<(u64, u64, u64, Option<(u64, u64, u64, u64)>)> {
+    fn times(&self) -> Vec<(u64, u64, u64, Option<Theirs>)> {
         let all = self.0.watch.take().into_iter().map(|s| {
             let theirs = s.theirs.map(|t| (t.queue, t.decode, t.provider, t.encode));
             (s.encode, s.session, s.decode, theirs)
