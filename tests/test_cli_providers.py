@@ -65,7 +65,7 @@ async def test_a_provider_is_called_from_the_shell(tmp_path: Path) -> None:
     assert await call(server.address, too_long, *wit) == (1, "err(too-long(11))\n", "")
     for arguments, expected, code in (
         (["add(1)"], "func(a: u32, b: u32) -> u32: ", 2),
-        (["nothing-such()"], "nothing-such", 1),
+        (["nothing-such()"], "no export 'nothing-such'", 2),
         (["add(1, 2"], "expected a call such as", 2),
     ):
         status, _, said = await call(server.address, *arguments, *wit)

@@ -18,14 +18,15 @@ import pytest
 from loop_kit import _core
 from loop_kit.errors import LoadError
 from loop_kit.placements._process import INHERITED, Child, Command
-from loop_kit.placements._watchdog import _SCRIPT
+from loop_kit.placements._watchdog import _SCRIPT, Watchdog
 from tests.children import READY, is_gone, nothing_is_left, python, shell, until, words_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays() -> Iterator[None]:
+def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(Watchdog, "_current", None)  # sidecars of other tests may have one
     with nothing_is_left():
         yield
 

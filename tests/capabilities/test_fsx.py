@@ -457,6 +457,7 @@ def test_a_root_that_is_gone(tree: MakeTree) -> None:
     assert made.error("stat", "f") == "no-entry"
 
 
+@pytest.mark.in_process
 def test_calls_leave_no_file_open(tree: MakeTree) -> None:
     made = tree({"d/f": "IN", "l": "-> d/f", "big": bytes(100)}, max_read=50)
 

@@ -28,13 +28,15 @@ pub enum Target {
     Method(Py<PyString>),
 }
 
+/// The number of the last resource, and those that the peer holds.
+type Held = (u64, HashMap<u64, Py<PyAny>>);
+
 /// What a link's calls reach.
 #[derive(Default)]
 pub struct Bound {
     /// By number of the function: what answers, and whether it gives a coroutine.
     pub targets: Vec<Option<(Target, bool)>>,
-    /// The number of the last, and those that the peer holds.
-    handles: Arc<Mutex<(u64, HashMap<u64, Py<PyAny>>)>>,
+    handles: Arc<Mutex<Held>>,
 }
 
 /// The links of a session, and the tasks that answer its calls.
