@@ -147,9 +147,9 @@ class World:
             command = (python, "-m", "loop_kit.serve", f"echo:{cls}", "--on", f"unix:{self.folder}/{cls}")
             provider = self._serving(self.folder / cls, *command)
             self.all[name] = self._driven(name, provider, peer, "drive", f"unix:{self.folder}/{cls}")
-        node = self._serving(self.folder / "node", "node", "echo.js", f"unix:{self.folder}/node")
+        node = self._serving(self.folder / "node", "node", "echo.mjs", f"unix:{self.folder}/node")
         self.all[NODE_UNIX] = self._driven(NODE_UNIX, node, peer, "drive", f"unix:{self.folder}/node")
-        driver = Process(closing, peer, "drive", "stdio:", "node", HERE / "echo.js")
+        driver = Process(closing, peer, "drive", "stdio:", "node", HERE / "echo.mjs")
         self.all[NODE] = Contestant(NODE, partial(_driven, driver), driver.pids()[1], driver.popen.pid)
         lines = Process(closing, "node", "-e", rpc_peers.JSON_RPC, ready="")
         self.all[JSON_LINES] = Contestant(

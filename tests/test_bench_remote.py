@@ -50,15 +50,23 @@ async def far(address: str, seconds: float) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         while data := await source.read(1 << 16):
             loop.call_later(seconds, sink.write, data)
-        loop.call_later(seconds, sink.close)
+
+    ends: list[asyncio.StreamWriter] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection(host, int(port))
+        there, back = await asyncio.open_connection(host, int(port))
+        ends.extend((writer, back))
         with contextlib.suppress(ConnectionError):
-            await asyncio.gather(hand_on(reader, there[1]), hand_on(there[0], writer))
+            await asyncio.gather(hand_on(reader, back), hand_on(there, writer))
 
     async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
-        yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            for end in ends:
+                end.close()
+            with contextlib.suppress(ConnectionError):
+                await asyncio.gather(*(end.wait_closed() for end in ends))
 
 
 @pytest.mark.timeout(120)

@@ -16,10 +16,8 @@ _HERE = Path(__file__).parent
 GUESTS = _HERE / "guests"
 _CLASSES = {"loop:bench": "Bench", "loop:core": "Log", "loop:fsx": "Files"}
 
-# Those that providers in Python are reached by. One more name is all that another takes.
+# Those that sidecars are reached by. One more name is all that another takes.
 TRANSPORTS = ("unix", "stdio", "tcp", "quic", "http2", "ws", "nats")
-# Those that others speak.
-_SPEAKS = {"python": TRANSPORTS, "node": ("unix", "stdio", "tcp")}
 # Those by which a provider of this machine is called as somebody else's.
 _ADDRESSES = ("unix", "quic", "tcp")
 
@@ -115,8 +113,7 @@ def _here(quick: bool) -> Iterator[Place]:
     yield Place("python", "inproc", "python", python)
     for transport in TRANSPORTS:
         for language, keys in _sidecars().items():
-            known = transport in _SPEAKS[language]
-            if known and (not quick or language == "python" or transport == TRANSPORTS[0]):
+            if not quick or language == "python" or transport == TRANSPORTS[0]:
                 placed = {p: {**k, "transport": transport} for p, k in keys.items()}
                 yield Place("sidecar", transport, language, placed)
     for transport in _ADDRESSES[-1:] if quick else _ADDRESSES:

@@ -1,4 +1,4 @@
-// The echo of wit/echo.wit in Node: `node echo.js [ADDRESS]`.
+// The echo of wit/echo.wit in Node: `node echo.mjs [ADDRESS]`.
 import { loadWit, serve } from '../../sdk/node/dist/index.js';
 
 await serve({
