@@ -19,7 +19,7 @@ COMMANDS = {
     "new": "Start a project that runs and tests itself.",
     "run": "Run a command, or a workspace.",
     "serve": "Serve HTTP, or a capability, by a component.",
-    "call": "Call one function of a component.",
+    "call": "Call one function of a component or provider.",
     "inspect": "Show what a component imports and exports.",
     "explain": "Show who provides each import of a component, and why.",
     "conform": "Check that a provider keeps the rules of the wire.",

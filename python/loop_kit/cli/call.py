@@ -54,7 +54,7 @@ def call(
     tls_key: Path | None,
     as_json: bool,
 ) -> None:
-    """Call one function of a component, or of a provider that serves at an address.
+    """Call one function of a component or provider.
 
     Arguments and result are written in WAVE, the text form of WIT values: 1, 1.5, true, "text", 'c', [1, 2],
     (1, "a"), {field: 1}, some-case(1), some(1), none, ok(1), err("why"), {flag-a, flag-b}. A component is granted

@@ -60,11 +60,12 @@ def conform(
     print_wit: bool,
     as_json: bool,
 ) -> None:
-    """Check that a provider, and the SDK that it is written with, keeps the rules of the wire.
+    """Check that a provider keeps the rules of the wire.
 
-    The provider serves loop:conform: values of every type, streams, futures, resources, errors, links. A run calls it
-    as hosts do and, where hosts never would, by hand. With a COMMAND after `--` the program is started as a sidecar
-    is, at ADDRESS, and ended when the run is over. Exits with 1 if a case failed.
+    So it checks the SDK that the provider is written with. The provider serves loop:conform: values of every type,
+    streams, futures, resources, errors, links. A run calls it as hosts do and, where hosts never would, by hand. With
+    a COMMAND after `--` the program is started as a sidecar is, at ADDRESS, and ended when the run is over. Exits with
+    1 if a case failed.
     """
     from loop_kit import conform as conforming
 
