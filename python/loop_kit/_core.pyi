@@ -118,6 +118,7 @@ class Wire:
         token: bytes | None = None,
         idle: float | None = None,
         certificate: list[str] | None = None,
+        shared: bool = False,
     ) -> Self: ...
     @property
     def busy(self) -> int: ...

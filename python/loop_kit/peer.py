@@ -151,6 +151,7 @@ async def connect(
                 identity=identity,
                 instance=instance_id(),
                 token=token.encode() if isinstance(token, str) else token,
+                shared=isinstance(address, str) and address.startswith("shm:"),
             )
             wire.start()
             await asyncio.shield(events.opened)

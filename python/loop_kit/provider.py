@@ -171,6 +171,7 @@ class Server:
             generation=self._generation,
             token=self._token,
             certificate=certificate,
+            shared=self.address.startswith(("unix:", "shm:")),
         )
         events.wire = wire
         if self._open is not None:

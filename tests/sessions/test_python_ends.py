@@ -41,7 +41,8 @@ async def session(
         async with await peer.connect((fd, fd), wit=WIT, **options) as session:
             yield session
     else:
-        address = {"unix": f"unix:{folder / 's'}", "tcp": "tcp://127.0.0.1:0", "tls": "tcp://127.0.0.1:0"}
+        address = {way: f"{way}:{folder / 's'}" for way in ("unix", "shm")}
+        address |= {"tcp": "tcp://127.0.0.1:0", "tls": "tcp://127.0.0.1:0"}
         serving, calling = (SERVING, CALLING) if way == "tls" else (None, None)
         server = await provider.serve(served, on=address.get(way, way), tls=serving, **options)
         async with await peer.connect(server.address, wit=WIT, tls=calling, **options) as session:
@@ -56,7 +57,7 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-WAYS = ["unix", "tcp", "pair", "tls", "quic", "http2", "ws", "nats"]
+WAYS = ["unix", "shm", "tcp", "pair", "tls", "quic", "http2", "ws", "nats"]
 
 
 @pytest.fixture(params=WAYS)

@@ -93,6 +93,18 @@ impl Wire {
         let Some((fd, _)) = &state.fds else {
             return Ok(Some(false));
         };
+        #[cfg(target_os = "linux")]
+        if state.core.may_be_passed() {
+            let room = state.inbox.space().len();
+            return match loop_wire::passing::read(fd, &mut state.inbox) {
+                Ok(0) => Ok(None),
+                Ok(n) => Ok(Some(n == room)),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    Ok(Some(false))
+                }
+                Err(e) => Err(e),
+            };
+        }
         let fd = fd.as_raw_fd();
         let space: &mut [MaybeUninit<u8>] = state.inbox.space();
         let room = space.len();
@@ -112,6 +124,19 @@ impl Wire {
         }
     }
 
+    /// Writes some of what waits.
+    fn write_once(fd: &OwnedFd, writing: &mut Out) -> IoResult<()> {
+        let mut slices = [IoSlice::new(&[]); 16];
+        let n = writing.slices(&mut slices);
+        // SAFETY: an IoSlice is laid out as an iovec, and all of them live until the call is over.
+        let n = unsafe { libc::writev(fd.as_raw_fd(), slices.as_ptr().cast(), n as i32) };
+        if n < 0 {
+            return Err(IoError::last_os_error());
+        }
+        writing.advance(n as usize);
+        Ok(())
+    }
+
     /// Writes what there is; true where all of it is written.
     fn write(state: &mut State) -> IoResult<bool> {
         loop {
@@ -121,19 +146,19 @@ impl Wire {
             let Some((read, write)) = state.fds.as_ref().filter(|_| !state.writing.is_empty()) else {
                 return Ok(true);
             };
-            let fd = write.as_ref().unwrap_or(read).as_raw_fd();
-            let mut slices = [IoSlice::new(&[]); 16];
-            let n = state.writing.slices(&mut slices);
-            // SAFETY: an IoSlice is laid out as an iovec, and all of them live until the call is over.
-            let n = unsafe { libc::writev(fd, slices.as_ptr().cast(), n as i32) };
-            if n >= 0 {
-                state.writing.advance(n as usize);
-                continue;
-            }
-            match IoError::last_os_error() {
-                e if e.kind() == ErrorKind::Interrupted => {}
-                e if e.kind() == ErrorKind::WouldBlock => return Ok(false),
-                e => return Err(e),
+            let fd = write.as_ref().unwrap_or(read);
+            #[cfg(target_os = "linux")]
+            let written = match state.writing.descriptor() {
+                Some(_) => loop_wire::passing::write(fd, &mut state.writing),
+                None => Self::write_once(fd, &mut state.writing),
+            };
+            #[cfg(not(target_os = "linux"))]
+            let written = Self::write_once(fd, &mut state.writing);
+            match written {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(e) => return Err(e),
             }
         }
     }
@@ -425,7 +450,7 @@ impl Wire {
     /// `closed(error)`, `leaving(error)`, `bind(name, grant, config)` for its answer, `unbind(number)`,
     /// `reload(number)`.
     #[new]
-    #[pyo3(signature = (event_loop, hub, read, write, *, initiator, events, exports = None, imports = None, identity = "", instance = "", generation = 0, token = None, idle = None, certificate = None))]
+    #[pyo3(signature = (event_loop, hub, read, write, *, initiator, events, exports = None, imports = None, identity = "", instance = "", generation = 0, token = None, idle = None, certificate = None, shared = false))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -443,6 +468,7 @@ impl Wire {
         token: Option<Vec<u8>>,
         idle: Option<f64>,
         certificate: Option<Vec<String>>,
+        shared: bool,
     ) -> PyResult<Self> {
         let offered = |c: &Option<Py<Contract>>| c.as_ref().map_or_else(Vec::new, |c| c.get().offered());
         let mut ours = Hello {
@@ -453,6 +479,9 @@ impl Wire {
             imports: offered(&imports),
             ..Hello::default()
         };
+        if shared && cfg!(target_os = "linux") {
+            ours.share();
+        }
         if let Some(idle) = idle {
             ours.limits.idle = (idle * 1000.0) as u32;
         }

@@ -274,6 +274,7 @@ impl Session {
     ) -> (Session, Driver<S>) {
         let inbox = Inbox::new(ours.limits.message, preface);
         let idle = Duration::from_millis(ours.limits.idle.max(3).into());
+        let passed = core.may_be_passed();
         let inner = Arc::new(Self::inner_of(core, ours, way.map(Lanes::new)));
         let session = Session(Arc::new(Guard(inner.clone())));
         let driver = Driver {
@@ -283,6 +284,7 @@ impl Session {
             handler,
             inbox,
             writing: Out::default(),
+            passed,
             batch: vec![],
             idle,
             heard: Instant::now(),

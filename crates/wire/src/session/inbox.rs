@@ -208,7 +208,7 @@ impl Inbox {
         if plain && self.buffer.len() >= HEADER + header.length {
             self.buffer.advance(HEADER);
             let payload = self.buffer.split_to(header.length).freeze();
-            return Ok(Some(Arrived::new(header, payload)));
+            return Ok(Some(self.single(header, payload)));
         }
         if plain && header.length < BIG {
             return Ok(None);
@@ -219,6 +219,17 @@ impl Inbox {
             return Ok(None);
         }
         self.frame()
+    }
+
+    /// A message in one frame, which may be longer than messages may be. A chunk's credit bounds it.
+    fn single(&self, header: Header, payload: Bytes) -> Arrived {
+        match header.kind {
+            kind::CALL | kind::RESULT if header.length > self.message => Arrived {
+                state: State::TooLong,
+                ..Arrived::new(header, Bytes::new())
+            },
+            _ => Arrived::new(header, payload),
+        }
     }
 
     /// Reads on into a buffer of its own.
@@ -377,8 +388,7 @@ impl Inbox {
         let mut arrived = Arrived::new(header, Bytes::new());
         let message = matches!(arrived.kind, kind::CALL | kind::RESULT | kind::DATA);
         let Some(partial) = self.partial.get_mut(&header.stream).filter(|_| message) else {
-            arrived.payload = bytes.freeze();
-            return Ok(arrived);
+            return Ok(self.single(header, bytes.freeze()));
         };
         arrived.path.clone_from(&partial.path);
         let last = header.kind < kind::MORE;

@@ -115,6 +115,22 @@ fn a_call_may_be_cancelled_while_its_parts_are_on_their_way() {
     assert!(events.iter().all(Result::is_ok), "{events:?}");
 }
 
+/// Found by fuzzing: only what came in parts was measured.
+#[test]
+fn a_message_in_one_frame_is_held_to_its_limit_too() {
+    let (mut a, mut b) = pair();
+    let call = a.call(2);
+    assert_eq!(called(&carry(&mut a, &mut b)), [(call, 2)]);
+    a.inbox = Inbox::new(1 << 16, false);
+    b.core
+        .respond(call, Ok(Bytes::from(vec![1; 100 << 10])), None, false);
+    let events = carry(&mut b, &mut a);
+    assert!(
+        matches!(&events[..], [Ok(Event::Failed { user: 2, failure })] if failure.code == crate::Code::Overloaded),
+        "{events:?}"
+    );
+}
+
 #[test]
 fn the_numbers_of_streams_go_round() {
     let (mut a, mut b) = pair();

@@ -193,11 +193,11 @@ pub async fn connect(address: &Address, options: &Options) -> Result<Connection,
         Address::Nats { subject, .. } => nats::connect(address, subject, options).await,
         Address::Ws { place, secure, .. } => ws::connect(address, place, *secure, options).await,
         #[cfg(unix)]
-        Address::Unix(path) => unix::connect(path, options)
+        Address::Unix(path) => unix::connect(address, path, options)
             .await
             .map(|(io, peer)| Connection::Bytes(Box::new(io), peer)),
         #[cfg(target_os = "linux")]
-        Address::Shm(path) => unix::connect(path, options)
+        Address::Shm(path) => unix::connect(address, path, options)
             .await
             .map(|(io, peer)| Connection::Bytes(Box::new(Sharing(io)), peer)),
         #[cfg(unix)]
@@ -222,9 +222,9 @@ pub async fn listen(address: &Address, options: &Options) -> Result<Listener, Fa
             Box::new(ws::listen(address, place, path, *secure, options).await?)
         }
         #[cfg(unix)]
-        Address::Unix(path) => Box::new(unix::listen(path, options).await?),
+        Address::Unix(path) => Box::new(unix::listen(address, path, options).await?),
         #[cfg(target_os = "linux")]
-        Address::Shm(path) => Box::new(unix::listen(path, options).await?),
+        Address::Shm(path) => Box::new(unix::listen(address, path, options).await?),
         #[cfg(unix)]
         Address::Stdio => return Ok(Listener::of(stdio::connect()?, Address::Stdio)),
         #[cfg(windows)]

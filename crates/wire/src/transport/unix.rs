@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use rustix::fs::{FlockOperation, Mode, flock};
+#[cfg(target_os = "linux")]
+use rustix::fs::Mode;
+use rustix::fs::{FlockOperation, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -22,11 +24,14 @@ const FULL: Duration = Duration::from_millis(100);
 const TRIES: u32 = 50;
 const TRY: Duration = Duration::from_millis(20);
 
-pub(super) async fn connect(path: &Path, options: &Options) -> Result<(UnixStream, Peer), Failure> {
-    let named = Address::Unix(path.into());
+pub(super) async fn connect(
+    named: &Address,
+    path: &Path,
+    options: &Options,
+) -> Result<(UnixStream, Peer), Failure> {
     let io = UnixStream::connect(path)
         .await
-        .map_err(|e| failed("connect to", &named, &e))?;
+        .map_err(|e| failed("connect to", named, &e))?;
     let peer = known(&io, &options.users, path)?;
     Ok((io, peer))
 }
@@ -63,13 +68,13 @@ fn known(io: &UnixStream, users: &[u32], path: &Path) -> Result<Peer, Failure> {
     })
 }
 
-pub(super) async fn listen(path: &Path, options: &Options) -> Result<UnixSource, Failure> {
-    let named = Address::Unix(path.into());
+/// Listens at `path`; `named` is the address of it.
+pub(super) async fn listen(named: &Address, path: &Path, options: &Options) -> Result<UnixSource, Failure> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let error = |e: io::Error| failed("listen at", &named, &e);
+    let error = |e: io::Error| failed("listen at", named, &e);
     // whoever looks whether a socket is stale must not meet one that is about to listen; a lock of the folder goes
     // with its descriptor, and leaves no file
     let folder = std::fs::File::open(folder).map_err(error)?;
@@ -93,6 +98,7 @@ pub(super) async fn listen(path: &Path, options: &Options) -> Result<UnixSource,
     let made = std::fs::symlink_metadata(path).map_err(error)?;
     Ok(UnixSource {
         listener,
+        address: named.clone(),
         path: path.into(),
         made: (made.dev(), made.ino()),
         users: options.users.clone(),
@@ -139,6 +145,7 @@ fn clear(path: &Path) -> io::Result<()> {
 
 pub(super) struct UnixSource {
     listener: UnixListener,
+    address: Address,
     path: PathBuf,
     /// Device and inode of the socket.
     made: (u64, u64),
@@ -166,7 +173,7 @@ impl Source for UnixSource {
     }
 
     fn addresses(&self) -> Vec<Address> {
-        vec![Address::Unix(self.path.clone())]
+        vec![self.address.clone()]
     }
 }
 

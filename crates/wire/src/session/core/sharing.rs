@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::Core;
+use super::{Core, Phase};
 use crate::arena::Arena;
 use crate::codec::put_unsigned;
 use crate::failure::Failure;
@@ -112,6 +112,16 @@ impl Sharing {
 }
 
 impl<U> Core<U> {
+    /// Whether a descriptor may come along with what is read next; read by `passing` then.
+    pub fn may_be_passed(&self) -> bool {
+        match self.phase {
+            Phase::Open => self.sharing.on,
+            // the WELCOME may be followed by one at once
+            Phase::Offered => self.sharing.offered,
+            Phase::Awaiting | Phase::Asked => false,
+        }
+    }
+
     /// Whether a payload of that size goes by shared memory.
     pub(in crate::session) fn is_shared(&self, length: usize) -> bool {
         self.sharing.takes(length)

@@ -32,6 +32,8 @@ pub struct Driver<S> {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) inbox: Inbox,
     pub(super) writing: Out,
+    /// A descriptor may come along with what is read.
+    pub(super) passed: bool,
     pub(super) batch: Vec<Event<Slot>>,
     pub(super) idle: Duration,
     pub(super) heard: Instant,
@@ -137,6 +139,7 @@ impl<S: Io> Driver<S> {
                     Err(failure) => break Some(failure),
                 }
             };
+            self.passed = core.may_be_passed();
             (failed, core.is_open())
         };
         // the time of the handshake is not prolonged byte by byte
@@ -145,6 +148,10 @@ impl<S: Io> Driver<S> {
             self.pinged = false;
         }
         self.deal();
+        if !open {
+            // a HELLO was answered
+            self.passed = self.inner.core().may_be_passed();
+        }
         if let Some(failure) = failed {
             let mut core = self.inner.core();
             if core.is_open() {
@@ -160,7 +167,7 @@ impl<S: Io> Driver<S> {
     /// Reads into the inbox; how many bytes.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         #[cfg(target_os = "linux")]
-        if let Some(socket) = Sharing::socket(&self.io) {
+        if let Some(socket) = Sharing::socket(&self.io).filter(|_| self.passed) {
             return crate::passing::poll_read(socket, cx, &mut self.inbox);
         }
         let mut buffer = ReadBuf::uninit(self.inbox.space());
@@ -174,7 +181,7 @@ impl<S: Io> Driver<S> {
     /// Writes some of what is to be written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         #[cfg(target_os = "linux")]
-        if let Some(socket) = Sharing::socket(&self.io) {
+        if let Some(socket) = Sharing::socket(&self.io).filter(|_| self.writing.descriptor().is_some()) {
             return crate::passing::poll_write(socket, cx, &mut self.writing);
         }
         let mut slices = [IoSlice::new(&[]); 16];
