@@ -80,7 +80,7 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize("transport", ["unix", "stdio", "tcp", "quic", "http2", "ws", "nats"])
+@pytest.mark.parametrize("transport", ["unix", "shm", "stdio", "tcp", "quic", "http2", "ws", "nats"])
 async def test_one_line_moves_a_sidecar_to_another_transport(
     folder: Path, transport: str, request: pytest.FixtureRequest
 ) -> None:

@@ -27,7 +27,7 @@ const log = (level, target, message, fields) =>
 
 await serve({ wit: 'core', provides: { 'loop:core/log@0.1.0-dev': { log } }, signals: true });
 """
-TRANSPORTS = ("stdio", "unix", "tcp", "quic", "http2", "ws", "nats")
+TRANSPORTS = ("stdio", "unix", "shm", "tcp", "quic", "http2", "ws", "nats")
 
 
 @pytest.fixture(scope="module")

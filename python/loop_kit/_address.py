@@ -16,7 +16,7 @@ def _pattern(port: str) -> str:
     net = rf"(tcp|quic|http2)://{_HOST}:({port})|ws://{_HOST}:({port})(/[!-~]*)?"
     # a subject of NATS without wildcards
     nats = rf"nats://{_HOST}(:([1-9][0-9]{{0,3}}|{_HIGH}))?/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
-    return rf"{net}|{nats}|(unix|pipe):[^\u0000]+"
+    return rf"{net}|{nats}|(unix|shm|pipe):[^\u0000]+"
 
 
 # Shared with the JSON Schema, hence ECMA 262 syntax.
@@ -53,7 +53,7 @@ class Address(NamedTuple):
         if not re.fullmatch(LISTEN_PATTERN, text):
             raise ValueError(f"not an address: {text[:100]!r}")
         scheme, _, rest = text.partition(":")
-        if scheme in ("unix", "pipe"):
+        if scheme in ("unix", "shm", "pipe"):
             return cls(scheme, path=rest)
         where, slash, path = rest.removeprefix("//").partition("/")
         host, colon, port = where.rpartition(":") if re.search(r":[0-9]+$", where) else (where, "", "")

@@ -17,7 +17,7 @@ GUESTS = _HERE / "guests"
 _CLASSES = {"loop:bench": "Bench", "loop:core": "Log", "loop:fsx": "Files"}
 
 # Those that sidecars are reached by. One more name is all that another takes.
-TRANSPORTS = ("unix", "stdio", "tcp", "quic", "http2", "ws", "nats")
+TRANSPORTS = ("unix", "shm", "stdio", "tcp", "quic", "http2", "ws", "nats")
 # Those by which a provider of this machine is called as somebody else's.
 _ADDRESSES = ("unix", "quic", "tcp")
 
@@ -113,6 +113,8 @@ def _here(quick: bool) -> Iterator[Place]:
     yield Place("python", "inproc", "python", python)
     for transport in TRANSPORTS:
         for language, keys in _sidecars().items():
+            if transport == "shm" and language == "node":
+                continue  # which cannot share memory, and would be measured over the socket again
             if not quick or language == "python" or transport == TRANSPORTS[0]:
                 placed = {p: {**k, "transport": transport} for p, k in keys.items()}
                 yield Place("sidecar", transport, language, placed)

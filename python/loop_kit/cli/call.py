@@ -70,7 +70,7 @@ def call(
         seconds = parse_duration(duration(deadline))
     except ValueError as e:
         raise click.UsageError(str(e)) from None
-    if re.match(r"(unix|pipe|stdio|nats|(tcp|quic|http2|wss?):/)", target) and not Path(target).exists():
+    if re.match(r"(unix|shm|pipe|stdio|nats|(tcp|quic|http2|wss?):/)", target) and not Path(target).exists():
         secured = Tls(tls_ca, tls_certificate, tls_key) if tls_ca or tls_certificate else None
         asyncio.run(_peer(target, call, wit, seconds, token, secured, as_json))
         return

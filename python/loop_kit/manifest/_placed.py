@@ -25,6 +25,7 @@ _PLACEHOLDER = re.compile(r"\{(address|host|port|path)\}")
 _LACKS = {
     "stdio": ("host", "port", "path"),
     "unix": ("host", "port"),
+    "shm": ("host", "port"),
     "pipe": ("host", "port"),
     "tcp": ("path",),
     "quic": ("path",),

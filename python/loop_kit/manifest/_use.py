@@ -117,4 +117,4 @@ def _remote(target: str) -> str | None:
         return (
             f"did you mean {string(f'remote:unix:{target}' if '/' in target else f'remote:tcp://{target}')}?"
         )
-    return did_you_mean(scheme, ("unix", "pipe", "tcp", "quic", "http2", "ws", "nats"))
+    return did_you_mean(scheme, ("unix", "shm", "pipe", "tcp", "quic", "http2", "ws", "nats"))

@@ -32,7 +32,7 @@ __all__ = [
 
 Placement = Literal["builtin", "python", "component", "sidecar", "remote"]
 
-TRANSPORTS = ("stdio", "unix", "pipe", "tcp", "quic", "http2", "ws", "nats")
+TRANSPORTS = ("stdio", "unix", "shm", "pipe", "tcp", "quic", "http2", "ws", "nats")
 """What a sidecar can be reached by."""
 
 SHIPPED = "loop_kit.capabilities."

@@ -133,7 +133,8 @@ class Serving implements ServerHandle {
     const known = this.#token !== undefined;
     const { gateway } = hostSays;
     if (gateway && /^(quic|http2|ws|nats):/.test(on)) return listenThrough(gateway, on, known, onWire);
-    return listen(parseAddress(on), { tls: this.#options.tls, known }, onWire);
+    const listening = listen(parseAddress(on), { tls: this.#options.tls, known }, onWire);
+    return on.startsWith('shm:') ? listening.then((listener) => ({ ...listener, address: on })) : listening;
   }
 
   /** What plain calls are served by; they have no link, so only where those are open. */

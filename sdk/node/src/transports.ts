@@ -38,7 +38,9 @@ const TLS_HANDSHAKE = 10_000;
  */
 export function parseAddress(text: string): Address {
   if (text === 'stdio:') return { kind: 'stdio' };
-  if (/^unix:[^\0]+$/.test(text)) return { kind: 'unix', path: text.slice('unix:'.length) };
+  // who connects by `shm:` shares memory with those that can, and finds out that this side cannot
+  const unix = /^(?:unix|shm):([^\0]+)$/.exec(text);
+  if (unix) return { kind: 'unix', path: unix[1] as string };
   const tcp = /^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^:/[\]]+):(\d{1,5})$/.exec(text);
   if (!tcp || Number(tcp[2]) > 65535) {
     throw new TypeError(`${JSON.stringify(text)} is no address; write stdio:, unix:/path or tcp://host:port`);
