@@ -55,7 +55,7 @@ def transports(results: Results) -> str:
         "## What to choose\n",
         _choices(results),
         "The figures are those of a sidecar in Python, or of a provider in Python in the host's process. A transport\n"
-        "without figures is not reached by the Python commands yet.\n",
+        "without figures was not measured.\n",
         "## All measurements\n",
         "Half of the calls took at most so long; several in flight: calls a second.\n",
         _matrix(results),
