@@ -39,6 +39,11 @@ impl Channel {
         self.queue.iter().map(|(_, due)| *due as usize).sum::<usize>() + self.partial as usize
     }
 
+    /// From us to a peer that reads it.
+    pub fn is_written(&self) -> bool {
+        !self.inward && self.over.is_none()
+    }
+
     pub fn wake(&self) {
         if let Some(w) = &self.waker {
             w.wake_by_ref();
@@ -131,6 +136,8 @@ impl<U> Core<U> {
         };
         channel.credit = match channel.credit.checked_sub(charged as u32) {
             Some(left) => left,
+            // the rest of a message that had begun when its reader left
+            None if channel.stopped => 0,
             None => return Err(Failure::protocol("a stream sent more than its credit")),
         };
         match state {

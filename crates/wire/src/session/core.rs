@@ -4,6 +4,7 @@
 //! gives. The tokio driver and the event loop of Python do so in their own ways.
 
 mod control;
+mod credit;
 mod events;
 mod messages;
 mod parts;
@@ -20,7 +21,7 @@ use self::messages::{write_call, write_times};
 use self::parts::Part;
 use self::sharing::Sharing;
 use super::channel::Channel;
-use crate::codec::{Cursor, Decode, Encode, put_unsigned};
+use crate::codec::{Cursor, Decode, Encode};
 use crate::failure::{Code, Failure};
 use crate::frame::{BIG, HEADER, Out, PREFACE, kind};
 use crate::hello::{Hello, Limits};
@@ -75,10 +76,19 @@ pub(super) struct Open<U> {
     answered: bool,
     /// Its roots may hold streams or futures, so that it goes on after the answer.
     streaming: bool,
+    /// It is over once what its channels have to send is sent.
+    finishing: bool,
     deadline: Option<(Instant, Duration)>,
     /// The peer says nothing more.
     pub(super) cut: Option<Failure>,
     pub(super) channels: Vec<Channel>,
+}
+
+impl<U> Open<U> {
+    /// Whether somebody reads a channel that this side writes.
+    fn awaits_credit(&self) -> bool {
+        self.channels.iter().any(Channel::is_written)
+    }
 }
 
 /// A call that waits for room.
@@ -273,6 +283,7 @@ impl<U> Core<U> {
                 sent: false,
                 answered: false,
                 streaming: request.streaming,
+                finishing: false,
                 deadline,
                 cut: None,
                 channels: vec![],
@@ -382,11 +393,11 @@ impl<U> Core<U> {
                 let (is, most) = (root.len(), self.theirs.message);
                 let failure = Failure::new(Code::Overloaded, format!("the result of {is} bytes is too long"));
                 self.fail(stream, &failure.with("limit", most));
-                return self.close(stream);
+                return self.end(stream);
             }
             Err(failure) => {
                 self.fail(stream, &failure);
-                return self.close(stream);
+                return self.end(stream);
             }
         };
         if root.len() < BIG {
@@ -404,7 +415,7 @@ impl<U> Core<U> {
             }
         }
         if !streaming {
-            self.close(stream);
+            self.end(stream);
         }
     }
 
@@ -442,7 +453,7 @@ impl<U> Core<U> {
             if open.answered {
                 self.out.frame(kind::CANCEL, stream, |_| {});
             }
-            self.close(stream);
+            self.end(stream);
         } else if user.is_some() {
             self.out.frame(kind::CANCEL, stream, |_| {});
         }
@@ -460,8 +471,18 @@ impl<U> Core<U> {
         }
     }
 
-    /// An invocation is over on this side: all its channels have ended, or it is given up.
+    /// An invocation is over on this side: all its channels have ended, or it is given up. What they still have to send
+    /// goes out first, since it takes their credit.
     pub fn close(&mut self, stream: u32) {
+        let sending = self.is_sending(stream);
+        match self.open.get_mut(&stream) {
+            Some(open) if sending && open.awaits_credit() => open.finishing = true,
+            _ => self.end(stream),
+        }
+    }
+
+    /// The same at once.
+    fn end(&mut self, stream: u32) {
         let Some(open) = self.open.remove(&stream) else {
             return;
         };
@@ -486,7 +507,7 @@ impl<U> Core<U> {
         if !open.answered {
             let user = open.user.take();
             let sent = open.sent;
-            self.close(stream);
+            self.end(stream);
             return user.map(|user| (user, sent));
         }
         open.channels.iter_mut().for_each(|c| c.cut(why));
@@ -512,50 +533,6 @@ impl<U> Core<U> {
                 o.user.map(|u| (u, o.sent))
             })
             .collect()
-    }
-
-    // ---- credit ----
-
-    /// Bytes that were taken, to be allowed again.
-    pub(super) fn owe(&mut self, n: usize) {
-        if self.carries != Carries::One {
-            self.owed += n as u32;
-        }
-    }
-
-    fn give_back(&mut self) {
-        let n = std::mem::take(&mut self.owed);
-        self.allowed += u64::from(n);
-        self.out.frame(kind::CREDIT, 0, |b| {
-            b.push(0);
-            put_unsigned(b, n.into());
-        });
-    }
-
-    /// Counts bytes that the peer sent against what it may.
-    fn charge(&mut self, n: usize) -> Result<(), Failure> {
-        if self.carries == Carries::One {
-            return Ok(());
-        }
-        match self.allowed.checked_sub(n as u64) {
-            Some(left) => {
-                self.allowed = left;
-                Ok(())
-            }
-            None => Err(Failure::protocol("the peer sent more than its credit")),
-        }
-    }
-
-    pub(super) fn spend(&mut self, n: usize) {
-        self.credit = self.credit.saturating_sub(n as u64);
-    }
-
-    pub(super) fn credit(&self) -> u64 {
-        self.credit
-    }
-
-    pub(super) fn our_limits(&self) -> &Limits {
-        &self.ours
     }
 }
 

@@ -115,6 +115,62 @@ fn a_call_may_be_cancelled_while_its_parts_are_on_their_way() {
     assert!(events.iter().all(Result::is_ok), "{events:?}");
 }
 
+/// A call of which `b` has answered a stream of long chunks, as many as it likes, and closed it.
+fn long_chunks(a: &mut Side, b: &mut Side, chunks: usize) -> u32 {
+    let request = Request {
+        streaming: true,
+        ..Request::default()
+    };
+    let call = a.core.call(Instant::now(), request, 0);
+    assert_eq!(called(&carry(a, b)), [(call, 0)]);
+    b.core.respond(call, Ok(Bytes::from_static(&[0])), None, true);
+    for _ in 0..chunks {
+        b.core.write(call, &[0], Bytes::from(vec![7; 300 << 10]));
+    }
+    b.core.write(call, &[0], Bytes::from_static(&[0]));
+    b.core.close(call);
+    call
+}
+
+#[test]
+fn the_rest_of_a_message_may_come_when_its_reader_has_left() {
+    let (mut a, mut b) = pair();
+    let call = long_chunks(&mut a, &mut b, 8);
+    let events = carry(&mut b, &mut a);
+    assert!(matches!(events[..], [Ok(Event::Answered { .. })]), "{events:?}");
+    a.core.stop(call, &[0]);
+    for _ in 0..20 {
+        let mut events = carry(&mut a, &mut b);
+        events.append(&mut carry(&mut b, &mut a));
+        assert!(events.is_empty(), "{events:?}");
+    }
+    assert_eq!(b.core.busy(), 0);
+}
+
+#[test]
+fn a_slow_reader_holds_a_writer_that_has_closed() {
+    let (mut a, mut b) = pair();
+    let call = long_chunks(&mut a, &mut b, 8);
+    let events = carry(&mut b, &mut a);
+    assert!(matches!(events[..], [Ok(Event::Answered { .. })]), "{events:?}");
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut read = 0;
+    loop {
+        match a.core.poll_read(call, &[0], &mut cx) {
+            std::task::Poll::Ready(chunk) => match chunk.unwrap() {
+                end if *end == [0] => break,
+                chunk => read += chunk.len(),
+            },
+            std::task::Poll::Pending => {
+                let mut events = carry(&mut a, &mut b);
+                events.append(&mut carry(&mut b, &mut a));
+                assert!(events.is_empty(), "{events:?}");
+            }
+        }
+    }
+    assert_eq!((read, b.core.busy()), (8 * (300 << 10), 0));
+}
+
 /// Found by fuzzing: only what came in parts was measured.
 #[test]
 fn a_message_in_one_frame_is_held_to_its_limit_too() {

@@ -79,7 +79,7 @@ impl<U> Core<U> {
                 let streaming = open.streaming;
                 let user = open.user.take();
                 if !streaming || user.is_none() {
-                    self.close(stream);
+                    self.end(stream);
                 }
                 Ok(user.map(|user| Event::Answered {
                     user,
@@ -94,13 +94,13 @@ impl<U> Core<U> {
                     return self.known_stream(stream).map(|()| None);
                 };
                 let user = open.user.take();
-                self.close(stream);
+                self.end(stream);
                 Ok(user.map(|user| Event::Failed { user, failure }))
             }
             kind::CANCEL => match self.open.get(&stream) {
                 Some(open) if !open.ours => {
                     if open.answered {
-                        self.close(stream);
+                        self.end(stream);
                     }
                     Ok(Some(Event::Cancelled { stream }))
                 }
@@ -275,6 +275,7 @@ impl<U> Core<U> {
                 sent: true,
                 answered: false,
                 streaming: false,
+                finishing: false,
                 deadline,
                 cut: None,
                 channels: vec![],

@@ -71,6 +71,8 @@ impl<U> Core<U> {
             stuck = if moved { 0 } else { stuck + 1 };
             if !parts.is_empty() {
                 self.sending.push_back((stream, parts));
+            } else if self.open.get(&stream).is_some_and(|open| open.finishing) {
+                self.end(stream);
             }
         }
     }
