@@ -30,7 +30,11 @@ def listen_on(transport: str, pattern: str | None, folder: Path, *, exact: bool)
     if transport == "stdio":
         return "stdio:"
     if pattern is None:
-        pattern = f"{transport}:{folder / 'socket'}" if transport in ("unix", "shm") else f"{transport}://127.0.0.1:0"
+        pattern = (
+            f"{transport}:{folder / 'socket'}"
+            if transport in ("unix", "shm")
+            else f"{transport}://127.0.0.1:0"
+        )
     address = Address.parse(pattern)
     if not exact or not address.host or address.port:
         return pattern
