@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="run only the tests that repeat things, at full length, and write what came of it to FILE",
     )
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a NATS server."""
+    from tests.nats import serving  # needs the package, of which `pytest_configure` says where it is missing
+
+    with serving(tmp_path_factory.mktemp("nats")) as address:
+        yield address
 
 
 @pytest.fixture

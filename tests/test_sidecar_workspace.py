@@ -5,7 +5,6 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,6 @@ from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
 from tests.children import is_gone, until
 from tests.guests import HOST, Guest
-from tests.nats import serving
 from tests.wit_types import U32
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -72,12 +70,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "near.py").write_text(NEAR)
     (tmp_path / "near.wit").write_text(WIT)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("nats")) as address:
-        yield address
 
 
 @pytest.mark.parametrize("transport", ["unix", "shm", "stdio", "tcp", "quic", "http2", "ws", "nats"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -15,7 +14,6 @@ import loop_kit as loop
 from loop_kit import inspect
 from loop_kit.manifest import explain, load
 from loop_kit.workspace import Workspace
-from tests.nats import serving
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("", "values", "wire", "search?q=stream")
@@ -28,12 +26,6 @@ const log = (level, target, message, fields) =>
 await serve({ wit: 'core', provides: { 'loop:core/log@0.1.0-dev': { log } }, signals: true });
 """
 TRANSPORTS = ("stdio", "unix", "shm", "tcp", "quic", "http2", "ws", "nats")
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("nats")) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

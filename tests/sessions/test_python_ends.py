@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import pytest
 
 from loop_kit import Err, errors, peer, provider
 from loop_kit.manifest import Tls
-from tests.nats import serving
 from tests.sessions.kv import store
 
 WIT = Path(store.__file__).parent / "wit"
@@ -49,12 +48,6 @@ async def session(
             yield session
     await server.close()
     assert not server._sessions
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("nats")) as address:
-        yield address
 
 
 WAYS = ["unix", "shm", "tcp", "pair", "tls", "quic", "http2", "ws", "nats"]

@@ -31,6 +31,18 @@ pub struct Interface {
     pub resources: Vec<String>,
 }
 
+impl Interface {
+    /// Functions in the order in which the interface has them.
+    pub fn of(py: Python<'_>, interface: &loop_engine::Interface) -> PyResult<Self> {
+        let functions = interface.funcs.iter().map(|f| Py::new(py, Function::of(f)));
+        Ok(Interface {
+            name: interface.name.to_string(),
+            functions: functions.collect::<PyResult<_>>()?,
+            resources: interface.resources.iter().map(|r| r.name.to_string()).collect(),
+        })
+    }
+}
+
 /// A function's signature.
 #[pyclass(frozen, get_all, module = "loop_kit._core")]
 pub struct Function {
@@ -99,18 +111,7 @@ impl Link {
 
     /// What has to be provided.
     fn imports(&self, py: Python<'_>) -> PyResult<Vec<Interface>> {
-        let made = self.get()?.imports.iter().map(|i| {
-            Ok(Interface {
-                name: i.name.to_string(),
-                functions: i
-                    .funcs
-                    .iter()
-                    .map(|f| Py::new(py, Function::of(f)))
-                    .collect::<PyResult<_>>()?,
-                resources: i.resources.iter().map(|r| r.name.to_string()).collect(),
-            })
-        });
-        made.collect()
+        self.get()?.imports.iter().map(|i| Interface::of(py, i)).collect()
     }
 
     /// Imports that no host can provide, as names and what they are.

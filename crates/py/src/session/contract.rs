@@ -8,7 +8,7 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 
 use crate::errors;
-use crate::link::{Function, Interface};
+use crate::link::Interface;
 use crate::program::Program;
 use crate::wave;
 
@@ -143,18 +143,7 @@ impl Contract {
 
     /// The interfaces, with functions in the order of their numbers.
     fn interfaces(&self, py: Python<'_>) -> PyResult<Vec<Interface>> {
-        let made = self.interfaces.iter().map(|i| {
-            Ok(Interface {
-                name: i.name.to_string(),
-                functions: i
-                    .funcs
-                    .iter()
-                    .map(|f| Py::new(py, Function::of(f)))
-                    .collect::<PyResult<_>>()?,
-                resources: i.resources.iter().map(|r| r.name.to_string()).collect(),
-            })
-        });
-        made.collect()
+        self.interfaces.iter().map(|i| Interface::of(py, i)).collect()
     }
 }
 
