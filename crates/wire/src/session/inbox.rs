@@ -12,6 +12,8 @@ use crate::frame::{BIG, FRAME, HEADER, Header, PREFACE, kind};
 
 /// Bytes that are read at once, where nothing longer is on its way.
 const BLOCK: usize = 64 << 10;
+/// The same between the parts of a message: the next one is to be read to where it belongs, and not copied there.
+const BETWEEN: usize = 4 << 10;
 /// What the first frame of a long message must show before the rest is read: its size, and the path of DATA.
 const SHOWN: usize = 10 + 1 + 32 * 5;
 /// Bytes of a frame that tells of an arena: what comes before a payload is never longer.
@@ -132,10 +134,13 @@ impl Inbox {
             body.bytes.reserve(need);
             return &mut body.bytes.spare_capacity_mut()[..need];
         }
-        if self.buffer.capacity() - self.buffer.len() < BLOCK / 16 {
+        if self.buffer.capacity() - self.buffer.len() < BETWEEN {
             self.buffer.reserve(BLOCK);
         }
-        self.buffer.spare_capacity_mut()
+        let space = self.buffer.spare_capacity_mut();
+        let most = if self.partial.is_empty() { BLOCK } else { BETWEEN };
+        let most = most.min(space.len());
+        &mut space[..most]
     }
 
     /// Takes note that bytes were read into [`Self::space`].
