@@ -1,5 +1,6 @@
 //! `Call`: the awaitable of one call, driven in its caller's own task.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -9,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{ffi, intern};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use crate::domain::Python_;
 use crate::hub::{HubInner, Started, key_of, polling, within_poll};
@@ -93,10 +95,26 @@ impl From<Guest> for Request {
 
 /// What the task drives.
 enum State {
-    Fresh { args: Vec<Py<PyAny>> },
+    Fresh {
+        args: Vec<Py<PyAny>>,
+    },
     Alone(Later<Python_>),
+    /// On the engine's threads.
+    Away(Away),
     Within(loop_engine::Call<Python_>),
     Over,
+}
+
+/// A call that goes on elsewhere. Dropping it ends the instance there.
+struct Away {
+    result: oneshot::Receiver<wasmtime::Result<Option<Py<PyAny>>>>,
+    task: AbortHandle,
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// A call on its way. Await it once.
@@ -115,6 +133,8 @@ pub struct Call {
     key: usize,
     /// The task that gave others their turn and has the next one; 0: it waits for the wake's future.
     turn: usize,
+    /// It has had to wait once.
+    waited: bool,
 }
 
 // SAFETY: the future is only reached through `&mut Call`, which PyO3 hands out to one thread at a time.
@@ -139,6 +159,7 @@ impl Call {
             runtime,
             key: 0,
             turn: 0,
+            waited: false,
         }
     }
 
@@ -266,6 +287,9 @@ impl Call {
                 }
                 return self.finish(py, result);
             }
+            if self.moves() {
+                continue;
+            }
             // the guest, or its whole instance, may have given up what it waited for
             if self.guest.as_ref().is_some_and(|g| g.reply.is_closed()) {
                 self.drop_guest(py);
@@ -322,6 +346,27 @@ impl Call {
         py.None()
     }
 
+    /// Hands a call that has to wait again to the engine's threads, where it can: with no Python on any import, each
+    /// further wait would cost it a turn of the event loop, and the loop the guest's time.
+    fn moves(&mut self) -> bool {
+        if !self.shell.movable || !matches!(self.state, State::Alone(_)) {
+            return false;
+        }
+        if !std::mem::replace(&mut self.waited, true) {
+            return false;
+        }
+        let State::Alone(future) = std::mem::replace(&mut self.state, State::Over) else {
+            return false;
+        };
+        let (reply, result) = oneshot::channel();
+        let task = self.runtime.spawn(async move {
+            let _ = reply.send(future.await);
+        });
+        let task = task.abort_handle();
+        self.state = State::Away(Away { result, task });
+        true
+    }
+
     /// Whether this call alone uses its instance, so that providers may run in its task.
     fn is_alone(&self) -> bool {
         match &self.state {
@@ -344,6 +389,11 @@ impl Call {
         polling(inline, || {
             loop_engine::with_poller(poller, || match &mut self.state {
                 State::Alone(future) => (future.as_mut().poll(cx), false),
+                State::Away(away) => {
+                    let result = Pin::new(&mut away.result).poll(cx);
+                    let gone = |_| Err(wasmtime::format_err!("the host is closed"));
+                    (result.map(|r| r.unwrap_or_else(gone)), false)
+                }
                 State::Within(call) => {
                     if let Poll::Ready(r) = call.poll_result(cx) {
                         return (Poll::Ready(r), false);

@@ -79,6 +79,8 @@ pub struct Link {
     hub: Option<Py<Hub>>,
     /// Providers, components among them: they must live as long as what is linked to them.
     kept: Arc<Kept>,
+    /// An import is answered by Python.
+    python: bool,
 }
 
 #[pymethods]
@@ -105,6 +107,7 @@ impl Link {
             inner: Some(l),
             hub,
             kept: Arc::default(),
+            python: false,
         })
         .map_err(|e| errors::of_load(py, &e))
     }
@@ -149,6 +152,7 @@ impl Link {
         };
         let import = import(&f, target, waits, hub);
         link.define(&f, import);
+        self.python = true;
         Ok(())
     }
 
@@ -228,6 +232,7 @@ impl Link {
             .as_ref()
             .map(|h| -> Arc<dyn loop_engine::Notify> { h.get().inner.clone() });
         let inner = provider.get().shell.inner.clone();
+        self.python |= !provider.get().shell.movable;
         self.kept.keep(provider.into_any());
         let link = self.get_mut()?;
         Ok(link
@@ -276,7 +281,7 @@ impl Link {
             .detach(|| link.finish(limits, asynchronous))
             .map_err(|e| errors::of_load(py, &e))?;
         let hub = self.hub.as_ref().map(|h| h.clone_ref(py));
-        Ok(Program::new(program, hub, self.kept.clone()))
+        Ok(Program::new(program, hub, self.kept.clone(), !self.python))
     }
 }
 

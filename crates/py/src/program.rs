@@ -26,6 +26,8 @@ pub struct Shell {
     pub inner: Arc<loop_engine::Program>,
     /// Exports whose result is a `result`, which is returned or raised.
     fallible: Vec<bool>,
+    /// No import is answered by Python, so that calls may run on any thread.
+    pub movable: bool,
 }
 
 /// A linked component.
@@ -40,7 +42,12 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn new(inner: Arc<loop_engine::Program>, hub: Option<Py<Hub>>, kept: Arc<Kept>) -> Self {
+    pub fn new(
+        inner: Arc<loop_engine::Program>,
+        hub: Option<Py<Hub>>,
+        kept: Arc<Kept>,
+        movable: bool,
+    ) -> Self {
         let mut paths = HashMap::new();
         let mut bare: HashMap<&str, usize> = HashMap::new();
         for (i, e) in inner.exports.iter().enumerate() {
@@ -66,7 +73,11 @@ impl Program {
         };
         let fallible = inner.exports.iter().map(is_result).collect();
         Program {
-            shell: Arc::new(Shell { inner, fallible }),
+            shell: Arc::new(Shell {
+                inner,
+                fallible,
+                movable,
+            }),
             paths,
             hub,
             kept,
