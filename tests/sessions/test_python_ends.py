@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,17 @@ async def test_a_payload_beyond_the_limit_is_refused_and_the_session_goes_on(tmp
     async with session("unix", tmp_path) as kv:
         with pytest.raises(errors.Overloaded):
             await kv.call("echo", bytes((64 << 20) + (128 << 10)))
+        assert await kv.call("add", 1, 2) == 3
+
+
+async def test_an_idle_session_leaves_the_processor_alone(way: str, tmp_path: Path) -> None:
+    async with session(way, tmp_path) as kv:
+        for _ in range(100):
+            await kv.call("add", 1, 2)
+        worked, begun = time.process_time(), time.monotonic()
+        await asyncio.sleep(0.3)
+        # whoever looks for more before it sleeps may not look for ever
+        assert time.process_time() - worked < (time.monotonic() - begun) / 2
         assert await kv.call("add", 1, 2) == 3
 
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use loop_remote::Ends;
 use loop_wire::frame::Out;
-use loop_wire::session::{Core, Event, Inbox};
+use loop_wire::session::{Core, Eager, Event, Inbox};
 use loop_wire::transport::{Peer, Token};
 use loop_wire::{Code, Failure, Hello, admit};
 use pyo3::exceptions::PyRuntimeError;
@@ -48,6 +48,9 @@ pub struct State {
     pub core: Core<Waiter>,
     inbox: Inbox,
     writing: Out,
+    eager: Eager,
+    /// It is looked for more in the loop's next turn.
+    looking: bool,
     /// For reading and for writing, the same of a socket; none once the connection is closed.
     fds: Option<(OwnedFd, Option<OwnedFd>)>,
     watching_writes: bool,
@@ -59,6 +62,19 @@ pub struct State {
     pub(super) linking: Vec<(u32, Py<PyAny>)>,
     pub(super) reloading: Vec<(u32, Py<PyAny>)>,
     pub(super) leaving: bool,
+}
+
+impl State {
+    /// Something was read.
+    fn has_come(&mut self) {
+        let now = Instant::now();
+        self.eager.read(now);
+        // the time of the handshake is not prolonged byte by byte
+        if self.core.is_open() {
+            self.heard = now;
+            self.pinged = false;
+        }
+    }
 }
 
 /// A session with one peer.
@@ -100,7 +116,10 @@ impl Wire {
             let room = state.inbox.space().len();
             return match loop_wire::passing::read(fd, &mut state.inbox) {
                 Ok(0) => Ok(None),
-                Ok(n) => Ok(Some(n == room)),
+                Ok(n) => {
+                    state.has_come();
+                    Ok(Some(n == room))
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     Ok(Some(false))
                 }
@@ -117,6 +136,7 @@ impl Wire {
             1.. => {
                 // SAFETY: the kernel has written that many bytes.
                 unsafe { state.inbox.filled(n as usize) };
+                state.has_come();
                 Ok(Some(n as usize == room))
             }
             _ => match IoError::last_os_error() {
@@ -157,7 +177,7 @@ impl Wire {
             #[cfg(not(target_os = "linux"))]
             let written = Self::write_once(fd, &mut state.writing);
             match written {
-                Ok(()) => {}
+                Ok(()) => state.eager.wrote(),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(e),
@@ -446,6 +466,8 @@ impl Wire {
             },
             inbox: Inbox::new(ours.limits.message, !initiator),
             writing: Out::default(),
+            eager: Eager::default(),
+            looking: false,
             fds: Some((own(read), (write != read).then(|| own(write)))),
             watching_writes: false,
             heard: Instant::now(),
@@ -501,8 +523,6 @@ impl Wire {
                     break;
                 }
                 let read = Self::read(state);
-                state.heard = Instant::now();
-                state.pinged = false;
                 let failed = loop {
                     match state.core.event(&mut state.inbox) {
                         Ok(Some(event)) => events.push(event),
@@ -538,13 +558,22 @@ impl Wire {
         super::jobs::start(slf)?;
         values::run(me);
         Self::flush_now(slf)?;
+        Self::look_again(slf)?;
         Self::plan_tick(slf)
+    }
+
+    fn _look(slf: &Bound<'_, Self>) -> PyResult<()> {
+        lock(&slf.get().state).looking = false;
+        // who is awaited may need this core
+        slf.py().detach(std::thread::yield_now);
+        Self::_readable(slf)
     }
 
     fn _flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         let me = slf.get();
         values::run(me);
         Self::flush_now(slf)?;
+        Self::look_again(slf)?;
         Self::plan_tick(slf)
     }
 

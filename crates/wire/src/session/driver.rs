@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 pub use self::pending::Pending;
 pub use self::task::Driver;
 use super::core::{Called, Core, IdMap, Request, Times};
+use super::eager::Eager;
 use super::handler::{Answer, Handler, Io};
 use super::inbox::Inbox;
 use super::lane::{Lane, Lanes, Way};
@@ -286,6 +287,7 @@ impl Session {
             writing: Out::default(),
             passed,
             batch: vec![],
+            eager: Eager::default(),
             idle,
             heard: Instant::now(),
             pinged: false,

@@ -76,4 +76,20 @@ impl Wire {
         lock(&me.state).tick = Some((next, handle));
         Ok(())
     }
+
+    /// Has the loop look for more in its next turn, where that is likely, instead of sleeping until it is woken.
+    pub(super) fn look_again(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (me, py) = (slf.get(), slf.py());
+        {
+            let mut state = lock(&me.state);
+            if state.looking || state.fds.is_none() || !state.eager.looks(Instant::now()) {
+                return Ok(());
+            }
+            state.looking = true;
+        }
+        let look = slf.getattr(intern!(py, "_look"))?;
+        me.event_loop
+            .call_method1(py, intern!(py, "call_soon"), (look,))?;
+        Ok(())
+    }
 }

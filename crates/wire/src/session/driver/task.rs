@@ -1,7 +1,7 @@
 //! The task that reads and writes a session's connection.
 
 use std::io::IoSlice;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -16,6 +16,7 @@ use crate::failure::{Code, Failure};
 use crate::frame::Out;
 use crate::hello::Hello;
 use crate::session::core::{Called, Event, Times};
+use crate::session::eager::Eager;
 use crate::session::handler::{Answer, Handler, Io, Reply};
 use crate::session::inbox::Inbox;
 #[cfg(target_os = "linux")]
@@ -35,6 +36,7 @@ pub struct Driver<S> {
     /// A descriptor may come along with what is read.
     pub(super) passed: bool,
     pub(super) batch: Vec<Event<Slot>>,
+    pub(super) eager: Eager,
     pub(super) idle: Duration,
     pub(super) heard: Instant,
     pub(super) pinged: bool,
@@ -54,7 +56,14 @@ impl<S: Io> Future for Driver<S> {
         me.inner.driver.register(cx.waker());
         let why = match me.turn(cx) {
             Ok(Some(why)) => why,
-            Ok(None) => return Poll::Pending,
+            Ok(None) => {
+                if me.eager.looks(Instant::now()) {
+                    // wakes this task when the other tasks have had their turn, and the runtime has looked for events
+                    let _ = pin!(tokio::task::yield_now()).poll(cx);
+                    std::thread::yield_now();
+                }
+                return Poll::Pending;
+            }
             Err(e) => Failure::gone(format!("the connection broke: {e}"), false),
         };
         // some transports tell their end apart from a break; only native ones wait for it, and have done so
@@ -130,6 +139,8 @@ impl<S: Io> Driver<S> {
             }
             Poll::Ready(read) => read?,
         };
+        let now = Instant::now();
+        self.eager.read(now);
         let (failed, open) = {
             let mut core = self.inner.core();
             let failed = loop {
@@ -144,7 +155,7 @@ impl<S: Io> Driver<S> {
         };
         // the time of the handshake is not prolonged byte by byte
         if open {
-            self.heard = Instant::now();
+            self.heard = now;
             self.pinged = false;
         }
         self.deal();
@@ -191,6 +202,7 @@ impl<S: Io> Driver<S> {
             return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
         }
         self.writing.advance(n);
+        self.eager.wrote();
         Poll::Ready(Ok(()))
     }
 
