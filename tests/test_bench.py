@@ -1,6 +1,7 @@
 """`loop bench`: what it measures, prints, writes and compares."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,24 @@ def test_segments_are_what_the_call_took(saved: Path) -> None:
         assert min(parts.values()) >= 0
         for name in ("guest", "lift_lower", "encode", "write", "provider", "decode"):
             assert parts[name] > 0, (run.workload, name)
+
+
+def test_a_program_of_the_official_crates_is_measured_where_it_is_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `make test` builds it beside this one
+    at_hand = Path(os.environ["WRPC_KV"]).parent
+    assert (at_hand / "loop-bench-wrpc").is_file()
+    path = tmp_path / "plain.json"
+    only = ("--quick", "--only", "wrpc", "--only", "small")
+    monkeypatch.setenv("PATH", f"{at_hand}:{os.environ['PATH']}")
+    done = loop("bench", *only, "--save", str(path))
+    assert done.returncode == 0, done.stderr
+    (run,) = (run for run in Results.read(path).runs if run.in_flight == 1)
+    assert (run.workload, run.placement, run.transport) == ("echo small", "sidecar", "unix")
+    assert run.segments_us is not None
+    # it does not tell how long it took
+    assert run.segments_us["provider"] == 0 < run.segments_us["write"]
 
 
 def test_results_are_read_as_they_were_written(saved: Path, tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ _CLASSES = {"loop:bench": "Bench", "loop:core": "Log", "loop:fsx": "Files"}
 
 # Those that sidecars are reached by. One more name is all that another takes.
 TRANSPORTS = ("unix", "shm", "stdio", "tcp", "quic", "http2", "ws", "nats")
+# A program that serves `loop:bench` in plain wRPC, as others build them: `tests/interop` has one of the official crates.
+_WRPC = "loop-bench-wrpc"
+# Those that such a program is reached by.
+_PLAIN = ("unix", "tcp", "quic")
 # Those by which a provider of this machine is called as somebody else's.
 _ADDRESSES = ("unix", "quic", "tcp")
 
@@ -65,7 +69,7 @@ class Place:
     Attributes:
         placement: As in the manifest.
         transport: `inproc` within the host.
-        language: What the providers are written in.
+        language: What the providers are written in; `wrpc` where they speak plain wRPC, whatever it is.
         keys: What the manifest says of the provider of each package; those that are not there are not provided.
         served: Who is to be served where `remote` is this machine: its `keys` are made once it is.
     """
@@ -118,6 +122,11 @@ def _here(quick: bool) -> Iterator[Place]:
             if not quick or language == "python" or transport == TRANSPORTS[0]:
                 placed = {p: {**k, "transport": transport} for p, k in keys.items()}
                 yield Place("sidecar", transport, language, placed)
+    program = shutil.which(_WRPC)
+    if program is not None:
+        plain = {"use": "sidecar", "command": [program, "{address}"], "handshake": False}
+        for transport in _PLAIN[:1] if quick else _PLAIN:
+            yield Place("sidecar", transport, "wrpc", {"loop:bench": plain | {"transport": transport}})
     for transport in _ADDRESSES[-1:] if quick else _ADDRESSES:
         yield Place("remote", transport, "python", served=True)
 

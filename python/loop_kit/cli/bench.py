@@ -60,7 +60,8 @@ def bench(
     """Measure what calls cost in each placement, over each transport.
 
     The same components call the same provider in the host's process, as a sidecar and as somebody else's, in each
-    language at hand, and tell where the time went. The provider for --remote is served by `python -m loop_kit.serve
+    language at hand, and tell where the time went. A program `loop-bench-wrpc` on the PATH, which serves the same in
+    plain wRPC, is measured as well. The provider for --remote is served by `python -m loop_kit.serve
     loop_kit.bench.providers:Bench --on ADDRESS`.
     """
     if ctx.invoked_subcommand is not None:
