@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,15 +16,17 @@ import pytest
 import uvloop
 
 import loop_kit as loop
-from loop_kit.errors import DeadlineExceeded, HostClosed, LoopError
+from loop_kit.errors import DeadlineExceeded, HostClosed, LoopError, Overloaded
 from tests.async_guests import asking, plain
-from tests.guests import HOST
+from tests.counters import SPIN
+from tests.guests import HOST, Guest
 from tests.soaking import Soak
 from tests.stream_guests import pumping
-from tests.wit_types import U8
+from tests.wit_types import U8, U32
 
 FUNC = {"func": plain().wasm(), "async func": asking().wasm()}
 PUMP = pumping(U8).wasm()
+SPINNING = Guest().exports("spin", [], None, SPIN).exports("one", [], U32, "(i32.const 1)").wasm()
 each_kind = pytest.mark.parametrize("kind", FUNC)
 each_instance = pytest.mark.parametrize("instances", ["per-call", 2, "shared"])
 each_loop = pytest.mark.parametrize(
@@ -460,3 +463,31 @@ def test_an_interrupt_ends_the_process(tmp_path: Path, kind: str, where: str) ->
     assert done.stdout == ("finally\n" if waits else "")
     assert done.stderr.rstrip().endswith("KeyboardInterrupt")
     assert "panicked" not in done.stderr
+
+
+async def test_a_guest_that_needs_nothing_of_python_computes_beside_the_loop() -> None:
+    async with loop.Host(cache=None) as host:
+        app = await host.load(SPINNING, limits=loop.Limits(deadline=0.5))
+        here, everywhere = time.thread_time(), time.process_time()
+        with pytest.raises(DeadlineExceeded):
+            await app.call("spin")
+        here, everywhere = time.thread_time() - here, time.process_time() - everywhere
+    assert here < everywhere / 2
+
+
+async def test_it_ends_when_its_caller_does() -> None:
+    async with loop.Host(cache=None) as host:
+        app = await host.load(SPINNING, limits=loop.Limits(deadline=60, concurrent_calls=1))
+        for _ in range(3):
+            call = task(app.call("spin"))
+            await asyncio.sleep(0.05)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            # its instance goes once the guest next looks up
+            async with asyncio.timeout(5):
+                while True:
+                    with contextlib.suppress(Overloaded):
+                        assert await app.call("one") == 1
+                        break
+                    await asyncio.sleep(0)
