@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +12,15 @@ from loop_kit import manifest
 from loop_kit._address import Address, is_loopback
 from loop_kit.manifest import ManifestError, Provider, Secret, Tls, loads
 from loop_kit.manifest.model import TRANSPORTS
-
-WS = Path("/team/ws")
+from tests.manifests import WS, problems, read
 
 
 def provider(text: str) -> Provider:
-    return loads(f"[providers.kv]\n{text}", WS / "loop.toml", shown="loop.toml").providers["kv"]
+    return read(f"[providers.kv]\n{text}").providers["kv"]
 
 
-def refused(text: str, before: str = "[providers.kv]\n") -> str:
-    with pytest.raises(ManifestError) as caught:
-        loads(before + text, WS / "loop.toml", shown="loop.toml")
-    return str(caught.value)
+def refused(text: str) -> str:
+    return "\n".join(problems(f"[providers.kv]\n{text}"))
 
 
 @pytest.mark.parametrize(
