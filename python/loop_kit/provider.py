@@ -299,7 +299,8 @@ async def serve_component(
 ) -> Server:
     """Serves what a component exports to other processes: it is the provider of its interfaces.
 
-    Calls share the component's instances as those of its host do. A link to it may have no grant.
+    Calls share the component's instances as those of its host do. A link to it may have no grant. The resources that
+    it makes belong to the session: those that the other side has not dropped are dropped with it.
 
     Args:
         app: The component.
