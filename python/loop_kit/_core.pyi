@@ -77,7 +77,9 @@ class Contract:
 @final
 class Socket:
     @staticmethod
-    def connect(hub: Hub, where_: str, *, tls: Any = None, timeout: float = 10.0) -> Socket: ...
+    def connect(
+        hub: Hub, where_: str, *, tls: Any = None, login: Any = None, timeout: float = 10.0
+    ) -> Socket: ...
     def detach(self) -> int: ...
 
 @final
@@ -90,10 +92,13 @@ class Listener:
         *,
         token: str | None = None,
         tls: Any = None,
+        login: Any = None,
         contract: Contract | None = None,
     ) -> Listener: ...
     @staticmethod
-    def gateway(hub: Hub, where_: str, to: str, *, token: str | None = None, tls: Any = None) -> Listener: ...
+    def gateway(
+        hub: Hub, where_: str, to: str, *, token: str | None = None, tls: Any = None, login: Any = None
+    ) -> Listener: ...
     @property
     def address(self) -> str: ...
     def stop(self) -> None: ...
@@ -176,6 +181,7 @@ class Remote:
         identity: str = "",
         token: str | None = None,
         tls: Any = None,
+        login: Any = None,
         plain: bool = False,
         timeout: float = 10.0,
     ) -> Remote: ...

@@ -59,7 +59,8 @@ def call(
     Arguments and result are written in WAVE, the text form of WIT values: 1, 1.5, true, "text", 'c', [1, 2],
     (1, "a"), {field: 1}, some-case(1), some(1), none, ok(1), err("why"), {flag-a, flag-b}. A component is granted
     nothing: one that imports more than WASI belongs in a workspace. A provider is called without a link, which those
-    that serve under grants refuse.
+    that serve under grants refuse. A NATS server is logged in to as NATS_USER and NATS_PASSWORD, NATS_TOKEN, or
+    NATS_CREDS (a file) say.
     """
     import loop_kit as loop
     from loop_kit._units import parse_duration
@@ -116,6 +117,7 @@ async def _peer(
     """Calls a provider; what it offers is in its WIT."""
     import loop_kit as loop
     from loop_kit import _core, peer
+    from loop_kit._login import of_environment
     from loop_kit._session import functions
 
     if wit is None:
@@ -134,8 +136,9 @@ async def _peer(
     except ValueError as e:
         raise click.UsageError(f"{known[index].wit}: {e}") from None
     only = known[index].interface
+    login = of_environment(address)
     async with await peer.connect(
-        address, only, wit=wit, token=token, tls=tls, identity="loop call"
+        address, only, wit=wit, token=token, tls=tls, login=login, identity="loop call"
     ) as there:
         try:
             result, failed = await there.call(f"{only}#{known[index].name}", *args, deadline=deadline), False

@@ -35,7 +35,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--on",
     metavar="ADDRESS",
-    help="Serve its interfaces instead: unix:PATH, or tcp:, quic:, http2: or ws://HOST:PORT.",
+    help="Serve its interfaces instead: unix:PATH, nats://SERVER/SUBJECT, or tcp:, quic:, http2: or ws://HOST:PORT.",
 )
 @click.option(
     "--interface", "interfaces", multiple=True, metavar="NAME", help="With --on: that interface alone."
