@@ -417,17 +417,22 @@ def _keep_memory() -> None:
 async def run(served: Any, *, on: str | None, **options: Any) -> None:
     """Serves until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone; SIGHUP reloads."""
     _keep_memory()
-    await until_stopped(await serve(served, on=on, **options))
+    stop = stop_signal()
+    await until_stopped(await serve(served, on=on, **options), stop)
 
 
-async def until_stopped(server: Server) -> None:
-    """Waits until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone, and closes the server."""
+def stop_signal() -> asyncio.Event:
+    """What SIGTERM and SIGINT set from now on. Ask for it before anybody knows where this serves."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def until_stopped(server: Server, stop: asyncio.Event) -> None:
+    """Waits for `stop`, or, on stdio, until the other side has gone, and closes the server; SIGHUP reloads."""
     if server.reloads:
-        loop.add_signal_handler(signal.SIGHUP, _hung_up, server)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _hung_up, server)
     waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait())]
     if server.address == "stdio:":
         waiting.append(asyncio.ensure_future(server.idle()))

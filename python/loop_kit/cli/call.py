@@ -72,11 +72,15 @@ def call(
     except ValueError as e:
         raise click.UsageError(str(e)) from None
     if re.match(r"(unix|shm|pipe|stdio|nats|(tcp|quic|http2|wss?):/)", target) and not Path(target).exists():
+        if (tls_certificate is None) != (tls_key is None):
+            raise click.UsageError("--tls-certificate and --tls-key go together")
         secured = Tls(tls_ca, tls_certificate, tls_key) if tls_ca or tls_certificate else None
         asyncio.run(_peer(target, call, wit, seconds, token, secured, as_json))
         return
     if not Path(target).is_file():
-        raise click.BadParameter(f"there is no file {target!r}", param_hint="TARGET")
+        kinds = "unix:PATH, nats://SERVER/SUBJECT, or tcp:, quic:, http2: or ws://HOST:PORT"
+        hint = f"; a provider's address is {kinds}" if "://" in target else ""
+        raise click.BadParameter(f"there is no file {target!r}{hint}", param_hint="TARGET")
     _component(target, call, loop.Limits(deadline=seconds), as_json)
 
 

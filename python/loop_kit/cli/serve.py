@@ -146,7 +146,8 @@ async def _provide(
 ) -> None:
     from loop_kit import provider
 
+    stop = provider.stop_signal()
     server = await provider.serve_component(app, on=on, interfaces=interfaces, token=token, tls=tls)
     if on != "stdio:":
         click.echo(f"{strong(component)} at {server.address}  {dim('(Ctrl-C stops)')}")
-    await provider.until_stopped(server)
+    await provider.until_stopped(server, stop)

@@ -209,6 +209,11 @@ impl Remote {
 
 #[pymethods]
 impl Route {
+    /// What the provider has instead of something of an interface: its functions there, or else its interfaces.
+    fn offered(&self, interface: &str) -> Vec<String> {
+        self.0.link().offered(interface)
+    }
+
     /// Calls made, and those of them that took longer than the budget; counted where there is one.
     fn spent(&self) -> (u64, u64) {
         self.0.spent()
