@@ -86,6 +86,35 @@ def relaying(t: Type) -> AsyncGuest:
     return guest.exports("relay", [stream(t), U32], stream(t), body, of=HOST)
 
 
+# The resource `$t`, whose destructor calls the import `gone` with its number, and `make(n)` in `$main`.
+TELLING = f"""
+(import "{HOST}" (instance $host (export "gone" (func (param "n" u32)))))
+(core func $gone (canon lower (func $host "gone")))
+(core module $lib (import "h" "gone" (func $gone (param i32)))
+  (func (export "dtor") (param i32) (call $gone (local.get 0))))
+(core instance $lib (instantiate $lib (with "h" (instance (export "gone" (func $gone))))))
+(type $t (resource (rep i32) (dtor (core func $lib "dtor"))))
+(core func $new (canon resource.new $t))
+(core module $main (import "r" "new" (func $new (param i32) (result i32)))
+  (func (export "make") (param i32) (result i32) (call $new (local.get 0))))
+(core instance $main (instantiate $main (with "r" (instance (export "new" (func $new))))))
+"""
+
+
+def leases() -> bytes:
+    """Serves the resource `lease` at `API`; its destructor calls the import `gone` with its number."""
+    return assemble(f"""
+      {TELLING}
+      (func $make (param "n" u32) (result (own $t)) (canon lift (core func $main "make")))
+      (component $shape
+        (import "lease" (type $t (sub resource)))
+        (import "make" (func $make (param "n" u32) (result (own $t))))
+        (export $lease "lease" (type $t))
+        (export "[constructor]lease" (func $make) (func (param "n" u32) (result (own $lease)))))
+      (instance $e (instantiate $shape (with "lease" (type $t)) (with "make" (func $make))))
+      (export "{API}" (instance $e))""")
+
+
 THING = """
 (export "thing" (type $thing (sub resource)))
 (export "[constructor]thing" (func (param "v" u32) (result (own $thing))))

@@ -13,9 +13,9 @@ PROGRAM = Path(sys.executable).with_name("nats-server")
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, *options: str) -> Iterator[str]:
     """Its address, `nats://127.0.0.1:PORT`; ends with the block. `folder` is where it writes its port."""
-    argv = [str(PROGRAM), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(folder)]
+    argv = [str(PROGRAM), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(folder), *options]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
         try:
             until(lambda: list(folder.glob("*.ports")))

@@ -124,6 +124,8 @@ def test_what_is_no_file_of_results_is_refused(tmp_path: Path) -> None:
         (["--remote", "stdio:"], "expected an address such as tcp://"),
         (["--remote", "tcp://here"], "expected an address such as tcp://"),
         (["--quick", "--only", "nothing of the kind"], "there is nothing with all these words"),
+        (["--quick", "--save", "no/such/now.json"], "there is no folder 'no/such'"),
+        (["--quick", "--budget", "5 minutes"], "--budget: "),
     ],
 )
 def test_a_wrong_command_line_is_told(args: list[str], message: str) -> None:

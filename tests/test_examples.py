@@ -3,14 +3,13 @@
 import http.client
 import json
 import re
-import shutil
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.checkout import ROOT
+from tests.checkout import ROOT, copied
 from tests.cli import LOOP, loop, serving
 
 # Of each site: its build, the requests that it gets, and the status and words that they come back with.
@@ -41,34 +40,23 @@ SITES = {
 }
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A folder with all that an example's build looks for beside it."""
-    for name in ("docs", "node_modules", "wit", "python"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    return tmp_path
-
-
 @pytest.mark.timeout(300)  # the Python one has all of CPython to build in and to compile
 @pytest.mark.parametrize("name", SITES)
-def test_a_site(name: str, checkout: Path) -> None:
-    site = checkout / "examples" / name
-    shutil.copytree(ROOT / "examples" / name, site, ignore=shutil.ignore_patterns("build"))
-    manifest = site / "loop.toml"
-    manifest.write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:0", manifest.read_text()))
+def test_a_site(name: str, tmp_path: Path) -> None:
+    site = copied(name, tmp_path)
     build, requests = SITES[name]
 
     before = loop("explain", cwd=site)
     assert before.returncode == 4
     assert f"cannot be read: not built yet: {build}" in before.stdout
 
-    with serving([LOOP, "run", f"examples/{name}"], checkout) as (url, _):
+    with serving([LOOP, "run", f"examples/{name}"], tmp_path) as (url, _):
         for request, (status, words) in requests.items():
             assert words in fetch(url, request, status), request
 
     shows_what_it_is(site / "build" / "site.wasm", {"loop:fsx/files@0.1.0-dev", "loop:core/log@0.1.0-dev"})
     text = loop("explain", cwd=site).stdout
-    assert f'grant      {{ roots = {{ docs = {{ mode = "ro", path = "{checkout}/docs" }} }} }}' in text
+    assert f'grant      {{ roots = {{ docs = {{ mode = "ro", path = "{tmp_path}/docs" }} }} }}' in text
     explained = loop("explain", "--json", cwd=site)
     assert explained.returncode == 0
     (component,) = json.loads(explained.stdout)["components"]

@@ -24,6 +24,7 @@ from loop_kit.manifest import (
     Wasi,
     loads,
 )
+from tests.manifests import problems, read
 
 FULL = """\
 [workspace]
@@ -75,16 +76,6 @@ memory = "1GB"
 cpu = 1.5
 concurrent_calls = 64
 """
-
-
-def read(text: str) -> Manifest:
-    return loads(text, "/team/ws/loop.toml", shown="loop.toml")
-
-
-def problems(text: str) -> list[str]:
-    with pytest.raises(ManifestError) as caught:
-        read(text)
-    return str(caught.value).splitlines()
 
 
 def test_everything_it_may_say() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,20 +10,17 @@ from hypothesis import strategies as st
 
 from loop_kit import manifest
 from loop_kit._address import Address, is_loopback
-from loop_kit.manifest import ManifestError, Provider, Secret, Tls, loads
+from loop_kit.manifest import Login, ManifestError, Provider, Secret, Tls, loads
 from loop_kit.manifest.model import TRANSPORTS
-
-WS = Path("/team/ws")
+from tests.manifests import WS, problems, read
 
 
 def provider(text: str) -> Provider:
-    return loads(f"[providers.kv]\n{text}", WS / "loop.toml", shown="loop.toml").providers["kv"]
+    return read(f"[providers.kv]\n{text}").providers["kv"]
 
 
-def refused(text: str, before: str = "[providers.kv]\n") -> str:
-    with pytest.raises(ManifestError) as caught:
-        loads(before + text, WS / "loop.toml", shown="loop.toml")
-    return str(caught.value)
+def refused(text: str) -> str:
+    return "\n".join(problems(f"[providers.kv]\n{text}"))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +88,24 @@ config = { size = 3 }
         token=Secret(env="KV_TOKEN"),
     )
     assert provider('use = "remote:tcp://kv.example:1"\ntls = {}').tls == Tls()
-    assert provider('use = "remote:unix:run/kv.sock"').target == "unix:/team/ws/run/kv.sock"
+    for scheme in ("unix", "shm"):
+        assert provider(f'use = "remote:{scheme}:run/kv.sock"').target == f"{scheme}:/team/ws/run/kv.sock"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'user = "kv", password = { env = "KV_PASSWORD" }',
+            Login(user="kv", password=Secret(env="KV_PASSWORD")),
+        ),
+        ('token = { file = "token" }', Login(token=Secret(file=WS / "token"))),
+        ('credentials = { file = "kv.creds" }', Login(credentials=Secret(file=WS / "kv.creds"))),
+    ],
+)
+def test_logins(text: str, expected: Login) -> None:
+    assert provider(NATS + f"login = {{ {text} }}").login == expected
+    assert provider(f'use = "sidecar:kv"\naddress = "nats://h/kv"\nlogin = {{ {text} }}').login == expected
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -108,8 +121,9 @@ def test_one_line_moves_a_provider(transport: str) -> None:
 
 def test_the_address_says_the_transport() -> None:
     assert provider('use = "sidecar:kv"\naddress = "ws://127.0.0.1:0/rpc"').transport == "ws"
-    found = provider('use = "sidecar:kv"\naddress = "unix:run/kv"')
-    assert (found.transport, found.address) == ("unix", "unix:/team/ws/run/kv")
+    for scheme in ("unix", "shm"):
+        found = provider(f'use = "sidecar:kv"\naddress = "{scheme}:run/kv"')
+        assert (found.transport, found.address) == (scheme, f"{scheme}:/team/ws/run/kv")
 
 
 def test_three_lines_for_a_program_that_knows_nothing_of_loop_kit() -> None:
@@ -128,6 +142,7 @@ def test_budgets() -> None:
 
 
 KV = 'use = "sidecar:kv"\n'
+NATS = 'use = "remote:nats://127.0.0.1/kv"\n'
 PLAIN = 'handshake = false\nargs = ["{address}"]\n'
 FAR = 'use = "remote:tcp://kv.example:1"\n'
 TLS = "tls = {}\n"
@@ -198,6 +213,23 @@ TLS = "tls = {}\n"
         (FAR + TLS + 'handshake = false\ntoken = { env = "T" }', "the token is shown in the handshake"),
         (FAR.replace("tcp", "http2") + TLS + "handshake = false", "http2 needs the handshake"),
         ('use = "remote:unix:/kv"\ntls = {}', "unix: never leaves this machine, and has no TLS"),
+        (NATS + "login = {}", 'a login has "user" and "password", or "token", or "credentials"'),
+        (NATS + 'login = { user = "kv" }', 'a login has "user" and "password", or "token", or "credentials"'),
+        (
+            NATS + 'login = { token = { env = "T" }, user = "kv" }',
+            'a login has "user" and "password", or "token"',
+        ),
+        (NATS + 'login = { user = "kv", password = "env:P" }', 'not the secret itself (write { env = "P" })'),
+        (
+            FAR + TLS + 'login = { token = { env = "T" } }',
+            "tcp has no server to log in to (a provider itself",
+        ),
+        (KV + 'login = { token = { env = "T" } }', "unix has no server to log in to (a provider itself"),
+        ('use = "builtin:fsx"\nlogin = {}', '"login" is a key of `sidecar:` and `remote:` providers'),
+        (
+            'use = "remote:nats://kv:pw@h/kv"',
+            "a login does not stand in an address, which is shown to everybody (w",
+        ),
         (FAR + TLS + 'token = "env:KV_TOKEN"', 'not the secret itself (write { env = "KV_TOKEN" })'),
     ],
 )
@@ -208,6 +240,10 @@ def test_what_is_refused(text: str, expected: str) -> None:
 def test_a_token_is_not_repeated() -> None:
     assert "hunter2" not in refused(FAR + TLS + 'token = "hunter2"')
     assert "hunter2" not in refused(FAR + TLS + 'token = "env:hunter2 "')
+    assert "hunter2" not in refused(NATS + 'login = { user = "kv", password = "hunter2" }')
+    assert "hunter2" not in refused('use = "remote:nats://kv:hunter2@h/kv"')
+    assert "hunter2" not in refused(KV + 'address = "nats://kv:hunter2@h/kv"')
+    assert "hunter2" not in repr(Login("kv", "hunter2", "hunter2", "hunter2"))
 
 
 def test_every_problem_at_once() -> None:

@@ -18,6 +18,7 @@ from loop_kit.manifest import (
     Dir,
     Limits,
     Link,
+    Login,
     Manifest,
     ManifestError,
     Provider,
@@ -128,9 +129,14 @@ def sidecars(draw: st.DrawFn, text_or_secret: st.SearchStrategy[Any]) -> dict[st
 pair = {"certificate": st.just("c.pem"), "key": st.just("k.pem")}
 tls = table({}, **{"ca": filled, "server-name": filled}) | table(pair, ca=filled)
 far = st.sampled_from(["remote:tcp://a.example:7", "remote:quic://[::2]:7", "remote:nats://a.example/s"])
+logins = (
+    table({"user": filled, "password": secrets}) | table({"token": secrets}) | table({"credentials": secrets})
+)
 near = st.sampled_from(["remote:http2://127.0.0.1:7", "remote:ws://localhost:65535/x", "remote:unix:x"])
-remotes = table({"use": far, "tls": tls}, token=secrets, config=frees) | table(
-    {"use": near}, token=secrets, config=frees
+remotes = (
+    table({"use": far, "tls": tls}, token=secrets, config=frees)
+    | table({"use": near}, token=secrets, config=frees)
+    | table({"use": st.just("remote:nats://[::1]/s.t"), "login": logins}, config=frees)
 )
 
 
@@ -241,7 +247,7 @@ def plain(value: Any) -> Any:
             return {"env": value.env} if value.file is None else {"file": str(value.file)}
         case Limits():
             return value.given()
-        case Tls():
+        case Tls() | Login():
             return {k.replace("_", "-"): plain(v) for k, v in vars(value).items() if v is not None}
         case Path():
             return str(value)
@@ -293,7 +299,7 @@ json_values = st.sampled_from([
 new_keys = st.sampled_from([
     "x", "", "a b", "path", "oci", "env", "grant", "loop:fsx", "a:b/c", "A=", "trusted", "mode",
     "log", "level", "max-read", "max-entries", "command", "args", "transport", "address", "handshake", "isolate",
-    "tls", "token", "ca", "key", "budget", "start-timeout",
+    "tls", "token", "ca", "key", "budget", "start-timeout", "login", "user", "password", "credentials",
 ])  # fmt: skip
 
 
@@ -392,6 +398,8 @@ def test_samples_that_the_schema_takes(sample: dict[str, Any]) -> None:
         {"providers": {"p": {"use": "remote:tcp://a:0"}}},
         {"providers": {"p": {"use": "remote:tcp://127.0.0.1:1", "token": "x"}}},
         {"providers": {"p": {"use": "remote:tcp://127.0.0.1:1", "tls": {"key": "x"}}}},
+        {"providers": {"p": {"use": "remote:nats://127.0.0.1/a", "login": {"user": "x"}}}},
+        {"providers": {"p": {"use": "remote:nats://127.0.0.1/a", "login": {"token": "x"}}}},
         {"links": {"loop:fsx": {"provider": "p", "grant": {"root": {}}}}},
     ],
 )

@@ -1,5 +1,6 @@
 """Resources that a guest defines."""
 
+import asyncio
 import gc
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 import loop_kit as loop
 from loop_kit.errors import ArgumentError, GuestTrap, ProviderGone
 from tests.guests import API, HOST, assemble
+from tests.linked_guests import TELLING
 
 FUNCTIONS = {
     "[constructor]thing": '(param "n" u32) (result (own $thing))',
@@ -354,16 +356,7 @@ def test_resources_outlive_their_app(host: loop.blocking.Host, wasm: bytes) -> N
 def plain() -> bytes:
     """`make` makes a resource that has no functions; its destructor calls the import `gone`."""
     return assemble(f"""
-      (import "{HOST}" (instance $host (export "gone" (func (param "n" u32)))))
-      (core func $gone (canon lower (func $host "gone")))
-      (core module $lib (import "h" "gone" (func $gone (param i32)))
-        (func (export "dtor") (param i32) (call $gone (local.get 0))))
-      (core instance $lib (instantiate $lib (with "h" (instance (export "gone" (func $gone))))))
-      (type $t (resource (rep i32) (dtor (core func $lib "dtor"))))
-      (core func $new (canon resource.new $t))
-      (core module $main (import "r" "new" (func $new (param i32) (result i32)))
-        (func (export "make") (param i32) (result i32) (call $new (local.get 0))))
-      (core instance $main (instantiate $main (with "r" (instance (export "new" (func $new))))))
+      {TELLING}
       (export $thing "thing" (type $t))
       (func $make (param "n" u32) (result (own $thing)) (canon lift (core func $main "make")))
       (export "make" (func $make))""")
@@ -387,3 +380,23 @@ def test_a_resource_without_functions_is_closed_as_any_other(host: loop.blocking
     app.call("make", 2).close()
     app.call("make", 3)
     assert gone[:2] == [1, 2]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("instances", ["shared", "per-call"])
+async def test_on_a_loop_the_destructor_waits_for_no_other_call(waits: bool, instances: Any) -> None:
+    gone: asyncio.Queue[int] = asyncio.Queue()
+
+    async def later(n: int) -> None:
+        await asyncio.sleep(0)
+        await gone.put(n)
+
+    limits = loop.Limits(instances=instances)
+    async with loop.Host(cache=None) as host, asyncio.timeout(30):
+        ending = SimpleNamespace(gone=later if waits else gone.put_nowait)
+        app = await host.load(plain(), {HOST: ending}, limits=limits)
+        thing = await app.call("make", 5)
+        thing.close()
+        assert await gone.get() == 5
+        await app.call("make", 6)  # and dropped here
+        assert await gone.get() == 6

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import urllib.request
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 
 import pytest
 
@@ -14,8 +13,8 @@ import loop_kit as loop
 from loop_kit import inspect
 from loop_kit.manifest import explain, load
 from loop_kit.workspace import Workspace
+from tests.checkout import ROOT, copied
 
-ROOT = Path(__file__).parent.parent
 PAGES = ("", "values", "wire", "search?q=stream")
 LOG = """\
 import { serve } from '@loop-kit/provider';
@@ -30,17 +29,13 @@ TRANSPORTS = ("stdio", "unix", "shm", "tcp", "quic", "http2", "ws", "nats")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the example, with the folders that it needs beside it."""
-    folder = tmp_path_factory.mktemp("site")
-    for name in ("docs", "node_modules", "python", "wit"):
-        (folder / name).symlink_to(ROOT / name)
-    copied = folder / "examples" / "site"
-    copytree(ROOT / "examples/site", copied, ignore=ignore_patterns("build"))
-    (copied / "log.mjs").write_text(LOG)
-    (copied / "core").symlink_to(ROOT / "python/loop_kit/capabilities/core/wit")
-    (copied / "node_modules/@loop-kit").mkdir(parents=True)
-    (copied / "node_modules/@loop-kit/provider").symlink_to(ROOT / "sdk/node")
-    return copied
+    """A copy of the example, with a provider of its own."""
+    site = copied("site", tmp_path_factory.mktemp("site"))
+    (site / "log.mjs").write_text(LOG)
+    (site / "core").symlink_to(ROOT / "python/loop_kit/capabilities/core/wit")
+    (site / "node_modules/@loop-kit").mkdir(parents=True)
+    (site / "node_modules/@loop-kit/provider").symlink_to(ROOT / "sdk/node")
+    return site
 
 
 async def pages(site: Path, manifest: str) -> list[bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit import _core
-from loop_kit.errors import HostClosed
+from loop_kit.errors import HostClosed, LoadError
 from loop_kit.limits import Limits
 from loop_kit.placements.builtin import Builtin
 from loop_kit.routes import link_imports
@@ -30,9 +30,14 @@ def read(component: str | os.PathLike[str] | bytes) -> bytes:
     """The bytes of a component named by its path, or given.
 
     Raises:
+        LoadError: They are no WebAssembly.
         OSError: The file cannot be read.
     """
-    return component if isinstance(component, bytes) else Path(component).read_bytes()
+    wasm = component if isinstance(component, bytes) else Path(component).read_bytes()
+    if not wasm.startswith(b"\0asm"):
+        what = "these bytes are" if isinstance(component, bytes) else f"{os.fspath(component)}: this is"
+        raise LoadError(f"{what} no WebAssembly, which begins with the bytes 00 61 73 6d")
+    return wasm
 
 
 class Base:

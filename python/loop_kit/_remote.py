@@ -12,7 +12,7 @@ from typing import Any
 
 from loop_kit import _core
 from loop_kit.errors import LoadError, LoopError, NotGranted
-from loop_kit.manifest.model import Tls
+from loop_kit.manifest.model import Login, Tls
 
 __all__ = ["Routes", "Session", "connect"]
 
@@ -126,6 +126,7 @@ async def connect(
     handshake: bool,
     token: str | None,
     tls: Tls | None,
+    login: Login | None = None,
 ) -> Session:
     """Begins a session with a provider.
 
@@ -136,6 +137,7 @@ async def connect(
         handshake: Whether it speaks sessions; else it speaks plain wRPC.
         token: What it asks for.
         tls: How it is to be proven; None: not at all.
+        login: Whom to be at the NATS server between.
 
     Raises:
         LoadError: There is none, it refuses, or it cannot be spoken with.
@@ -151,6 +153,7 @@ async def connect(
             identity="" if tls is not None and tls.certificate is not None else _IDENTITY,
             token=token,
             tls=tls,
+            login=login,
             plain=not handshake,
         )
     except LoopError as error:

@@ -390,6 +390,8 @@ class VersionMismatch(PeerError):
         theirs: What the peer has.
     """
 
+    hint = "give both sides the same WIT, or what has changed a version of its own"
+
     def __init__(self, text: str, interface: str, ours: str, theirs: str) -> None:
         super().__init__(text)
         self.interface = interface

@@ -20,8 +20,9 @@ Call = Callable[..., Any]
 class Resource:
     """A resource that a guest defines, with its methods; a class for each is made at load.
 
-    Use it as a context manager, or `close` it. The guest's destructor runs then on a blocking host, and otherwise,
-    as for an object that is simply dropped, at the latest when its instance runs next.
+    Use it as a context manager, or `close` it. The guest's destructor runs at once on a blocking host, and in one of
+    the next turns on an event loop. That of an object which is simply dropped runs there too, and on a blocking host
+    when its instance runs next.
     """
 
     __slots__ = ("_loop_handle",)

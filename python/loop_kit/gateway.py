@@ -17,6 +17,7 @@ import signal
 import sys
 
 from loop_kit import _core, errors
+from loop_kit._login import WORDS, of_environment
 from loop_kit._session import give_hub, take_hub
 from loop_kit.manifest.model import Tls
 from loop_kit.provider import announce
@@ -37,7 +38,9 @@ async def _run(on: str, to: str, token: str | None, tls: Tls | None) -> None:
         loop.add_signal_handler(number, stop.set)
     hub = take_hub(loop)
     try:
-        listener = await asyncio.to_thread(_core.Listener.gateway, hub, on, to, token=token, tls=tls)
+        listener = await asyncio.to_thread(
+            _core.Listener.gateway, hub, on, to, token=token, tls=tls, login=of_environment(on)
+        )
         announce(listener.address)
         await stop.wait()
         await asyncio.to_thread(listener.stop)
@@ -51,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m loop_kit.gateway",
         description="Have a provider reached over a transport that it does not speak.",
-        epilog="Example: python -m loop_kit.gateway --on quic://127.0.0.1:7000 --to unix:/run/kv.sock",
+        epilog="Example: python -m loop_kit.gateway --on quic://127.0.0.1:7000 --to unix:/run/kv.sock. A NATS "
+        f"server is logged in to as the environment says: {WORDS}.",
     )
     parser.add_argument("--on", metavar="ADDRESS", required=True, help="where it is to be reached")
     parser.add_argument(
@@ -62,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     tls = tls_of(parser, given)
     try:
         asyncio.run(_run(given.on, given.to, os.environ.get("LOOP_PROVIDER_TOKEN"), tls))
+    except KeyboardInterrupt:  # before it listened: from then on it is an orderly end
+        return 130
     except errors.LoopError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -16,7 +16,7 @@ from typing import Any, Self
 from loop_kit import _core
 from loop_kit._session import Events, functions, give_hub, instance_id, names, take_hub
 from loop_kit.errors import NoSuchExport, PeerError
-from loop_kit.manifest.model import Tls
+from loop_kit.manifest.model import Login, Tls
 
 __all__ = ["Peer", "connect"]
 
@@ -106,6 +106,7 @@ async def connect(
     wit: str | os.PathLike[str],
     token: str | bytes | None = None,
     tls: Tls | None = None,
+    login: Login | None = None,
     identity: str = "",
     patience: float = 10.0,
 ) -> Peer:
@@ -118,6 +119,7 @@ async def connect(
         wit: The file or folder that defines them.
         token: What the provider asks for.
         tls: How the connection is secured; None: not at all.
+        login: Whom to be at a NATS server.
         identity: Who this is, for the provider's log.
         patience: Seconds for connecting and for the handshake.
 
@@ -136,7 +138,7 @@ async def connect(
                 read, write = address
             else:
                 dialled = await asyncio.to_thread(
-                    _core.Socket.connect, hub, address, tls=tls, timeout=patience
+                    _core.Socket.connect, hub, address, tls=tls, login=login, timeout=patience
                 )
                 read = write = dialled.detach()
             events = Events()

@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loop_kit import _core
+from loop_kit._login import of_environment
 from loop_kit._session import Events, give_hub, instance_id, names, take_hub, targets
 from loop_kit.errors import LoadError, NotGranted, PeerError
-from loop_kit.manifest.model import Tls
+from loop_kit.manifest.model import Login, Tls
 
 __all__ = ["Declared", "Server", "announce", "declared", "provider", "serve", "serve_component"]
 
@@ -122,7 +123,7 @@ class Server:
         self._closed = False
         self.address = ""
 
-    async def listen(self, address: str, tls: Tls | None = None) -> None:
+    async def listen(self, address: str, tls: Tls | None = None, login: Login | None = None) -> None:
         """Begins to listen.
 
         Raises:
@@ -140,6 +141,7 @@ class Server:
             self._accepted,
             token=token,
             tls=tls,
+            login=login or of_environment(address),
             contract=self._contract,
         )
         self.address = self._listener.address
@@ -246,6 +248,7 @@ async def serve(
     wit: str | os.PathLike[str] | None = None,
     token: str | bytes | None = None,
     tls: Tls | None = None,
+    login: Login | None = None,
     generation: int = 0,
     reload: Callable[[], Any] | None = None,
 ) -> Server:
@@ -262,6 +265,7 @@ async def serve(
         token: What whoever connects must show.
         tls: The certificate and key to serve with; with `ca`, whoever connects must have a certificate of theirs.
             Other machines are served with it alone, and only with `ca` or a token.
+        login: Whom to be at a NATS server; None: as NATS_USER and NATS_PASSWORD, NATS_TOKEN or NATS_CREDS say.
         generation: Goes up with every swap.
         reload: Called when the host asks for it (RELOAD, SIGHUP): reads code or configuration anew, and returns what
             to serve from then on, as `served`; None: the same. What it raises is told to the host, and all goes on as
@@ -286,7 +290,7 @@ async def serve(
         generation=generation,
         reload=reload,
     )
-    return await _listening(server, on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:", tls)
+    return await _listening(server, on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:", tls, login)
 
 
 async def serve_component(
@@ -296,10 +300,12 @@ async def serve_component(
     interfaces: str | Sequence[str] | None = None,
     token: str | bytes | None = None,
     tls: Tls | None = None,
+    login: Login | None = None,
 ) -> Server:
     """Serves what a component exports to other processes: it is the provider of its interfaces.
 
-    Calls share the component's instances as those of its host do. A link to it may have no grant.
+    Calls share the component's instances as those of its host do. A link to it may have no grant. The resources that
+    it makes belong to the session: those that the other side has not dropped are dropped with it.
 
     Args:
         app: The component.
@@ -307,9 +313,10 @@ async def serve_component(
         interfaces: Of those that it exports; None: all of them.
         token: What whoever connects must show.
         tls: As in `serve`.
+        login: As in `serve`.
 
     Raises:
-        LoadError: It exports no such interface, or one that passes resources.
+        LoadError: It exports no such interface, or one that passes resources of others.
         PeerError: The address cannot be used, or could be reached by whoever likes.
     """
     contract = _core.Contract.of(app._program, names(interfaces))
@@ -326,16 +333,16 @@ async def serve_component(
         generation=0,
         reload=None,
     )
-    return await _listening(server, on, tls)
+    return await _listening(server, on, tls, login)
 
 
 def _nothing_granted(name: str, _grant: Any, _config: Any) -> Any:
     raise NotGranted(f"{name}: a component is granted nothing by those who call it", name)
 
 
-async def _listening(server: Server, on: str, tls: Tls | None) -> Server:
+async def _listening(server: Server, on: str, tls: Tls | None, login: Login | None) -> Server:
     try:
-        await server.listen(on, tls)
+        await server.listen(on, tls, login)
     except BaseException:
         await server.close()
         raise
@@ -410,17 +417,22 @@ def _keep_memory() -> None:
 async def run(served: Any, *, on: str | None, **options: Any) -> None:
     """Serves until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone; SIGHUP reloads."""
     _keep_memory()
-    await until_stopped(await serve(served, on=on, **options))
+    stop = stop_signal()
+    await until_stopped(await serve(served, on=on, **options), stop)
 
 
-async def until_stopped(server: Server) -> None:
-    """Waits until SIGTERM or SIGINT comes, or, on stdio, until the other side has gone, and closes the server."""
+def stop_signal() -> asyncio.Event:
+    """What SIGTERM and SIGINT set from now on. Ask for it before anybody knows where this serves."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def until_stopped(server: Server, stop: asyncio.Event) -> None:
+    """Waits for `stop`, or, on stdio, until the other side has gone, and closes the server; SIGHUP reloads."""
     if server.reloads:
-        loop.add_signal_handler(signal.SIGHUP, _hung_up, server)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _hung_up, server)
     waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait())]
     if server.address == "stdio:":
         waiting.append(asyncio.ensure_future(server.idle()))

@@ -93,7 +93,8 @@ def _link_interface(link: Link, interface: Interface, provider: Any, problems: l
         return False
     if isinstance(provider, Route):
         for name in link.define_remote(interface.name, provider):
-            problems.append(LinkProblem(interface.name, name, "is not offered by the provider"))
+            offered = tuple(provider.offered(interface.name))
+            problems.append(LinkProblem(interface.name, name, "is not offered by the provider", offered))
         return True
     program = getattr(provider, "_program", None)
     if isinstance(program, Program):  # another loaded component: joined in the core, no Python on the path

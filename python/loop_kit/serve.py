@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import difflib
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from loop_kit import errors, provider
+from loop_kit._login import WORDS
 from loop_kit._records import to_host
 from loop_kit.manifest.model import Tls
 
@@ -46,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m loop_kit.serve",
         description="Serve a provider to other processes.",
         epilog="Example: python -m loop_kit.serve store:Store --on unix:/tmp/kv.sock. SIGHUP, or the host, has the "
-        "modules of this folder read again; calls that have begun end in the old code.",
+        "modules of this folder read again; calls that have begun end in the old code. A NATS server is logged in to "
+        f"as the environment says: {WORDS}.",
     )
     parser.add_argument("target", metavar="MODULE:CLASS", help="the class, or an object, that provides")
     parser.add_argument(
@@ -71,11 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())
     to_host()
     try:
-        served = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        sys.stderr.write(f"error: {given.target}: {error}\n")
-        return 1
-    try:
+        served = _found(module, name)
         run = provider.run(
             served,
             on=given.on,
@@ -86,10 +86,41 @@ def main(arguments: list[str] | None = None) -> int:
             reload=lambda: _anew(module, name),
         )
         asyncio.run(run)
-    except (errors.LoopError, OSError) as error:
+    except KeyboardInterrupt:  # before it served: from then on it is an orderly end
+        return 130
+    except errors.LoopError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except Exception as error:
+        # the provider's own code: while it is imported, and while what it serves is made
+        if os.environ.get("LOOP_TRACEBACK"):
+            traceback.print_exception(error)
+        mine = [at for at in traceback.extract_tb(error.__traceback__) if _lies_in(at.filename, Path.cwd())]
+        place = f" ({mine[-1].filename}:{mine[-1].lineno})" if mine else ""
+        sys.stderr.write(f"error: {given.target}: {type(error).__name__}: {error}{place}\n")
+        return 1
     return 0
+
+
+def _found(module: str, name: str) -> object:
+    """Imports what `MODULE:CLASS` names.
+
+    Raises:
+        LoadError: There is no such module, or nothing of that name in it.
+    """
+    try:
+        found: object = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # one that the module itself imports
+        raise errors.LoadError(f"there is no module {error.name!r} in {Path.cwd()}, nor installed") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise errors.LoadError(f"there is no {name!r} in the module {module!r}{hint}")
+        found = getattr(found, part)
+    return found
 
 
 def _anew(module: str, name: str) -> object:
@@ -98,19 +129,22 @@ def _anew(module: str, name: str) -> object:
     Raises whatever the code does; then the modules are as they were.
     """
     folder = Path.cwd()
-    mine = {key: found for key, found in sys.modules.items() if _lies_in(found, folder) and key != "__main__"}
+    mine = {
+        key: found
+        for key, found in sys.modules.items()
+        if _lies_in(getattr(found, "__file__", None), folder) and key != "__main__"
+    }
     for key in mine:
         del sys.modules[key]
     importlib.invalidate_caches()
     try:
-        return getattr(importlib.import_module(module), name)
+        return _found(module, name)
     except BaseException:
         sys.modules.update(mine)
         raise
 
 
-def _lies_in(module: object, folder: Path) -> bool:
-    file = getattr(module, "__file__", None)
+def _lies_in(file: str | None, folder: Path) -> bool:
     if not file or "site-packages" in Path(file).parts:
         return False
     return Path(file).resolve().is_relative_to(folder.resolve())

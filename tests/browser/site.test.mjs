@@ -1,10 +1,10 @@
 // The site that `make run` serves, as its readers see it: in the system's Chromium, without a display.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -36,14 +36,10 @@ after(async () => {
   await rm(checkout, { recursive: true });
 });
 
-/** The example in a folder of its own, with the folders that it needs beside it, at an address that is free. */
+/** The example in a folder of its own, as the tests in Python copy it. */
 async function copy() {
   const folder = await mkdtemp(join(tmpdir(), "loop-site-"));
-  const example = join(folder, "examples", "site");
-  await cp(join(ROOT, "examples", "site"), example, { recursive: true, filter: (path) => !/\/build$/.test(path) });
-  for (const name of ["docs", "node_modules", "python", "wit"]) await symlink(join(ROOT, name), join(folder, name));
-  const manifest = join(example, "loop.toml");
-  await writeFile(manifest, (await readFile(manifest, "utf8")).replace(/127\.0\.0\.1:\d+/, "127.0.0.1:0"));
+  execFileSync(join(ROOT, ".venv", "bin", "python"), ["-m", "tests.checkout", "site", folder], { cwd: ROOT });
   return folder;
 }
 

@@ -102,15 +102,23 @@ impl Home {
         })
     }
 
-    pub(crate) fn drop_later(&self, any: ResourceAny) {
-        match self.actor.get() {
-            Some(actor) => actor.submit(Box::new(move |accessor| {
+    pub(crate) fn drop_later(self: &Arc<Self>, any: ResourceAny) {
+        if let Some(actor) = self.actor.get() {
+            actor.submit(Box::new(move |accessor| {
                 Box::pin(async move {
                     // a destructor that traps ends the instance, which whoever uses it next learns
                     let _ = accessor.with(|store| any.resource_drop(store));
                 })
-            })),
-            None => lock(&self.dropped).push(any),
+            }));
+            return;
+        }
+        let first = {
+            let mut dropped = lock(&self.dropped);
+            dropped.push(any);
+            dropped.len() == 1
+        };
+        if first && let Some(tell) = self.program.on_dropped.get() {
+            tell(self);
         }
     }
 
@@ -216,6 +224,14 @@ impl Live {
     pub fn sweep(&mut self) -> Result<()> {
         for any in self.home.take_dropped() {
             any.resource_drop(&mut self.core.store)?;
+        }
+        Ok(())
+    }
+
+    /// The same in an asynchronous Store.
+    pub async fn sweep_async(&mut self) -> Result<()> {
+        for any in self.home.take_dropped() {
+            any.resource_drop_async(&mut self.core.store).await?;
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ pub use inspect::{Inspection, Item, inspect};
 pub use instance::Home;
 pub use limits::{Instances, Limits};
 pub use link::{Interface, Link};
-pub use program::{Caller, Export, Program, StoreKind};
+pub use program::{Caller, Export, OnDropped, Program, StoreKind};
 pub use reader::Reader;
 pub use ready::ready;
 pub use resource::GuestHandle;

@@ -14,9 +14,10 @@ use crate::instance::{Home, Live, State, arm};
 use crate::limits::{Instances, Limits};
 use crate::lower::{self, Check};
 use crate::plans::Plans;
-use crate::scope::{self, lock};
+use crate::scope::{self, Scoped, lock};
 use crate::shim::{Dyn, Origin};
 use crate::stack;
+use crate::timed::Timed;
 use crate::types::{FuncTy, Kind, NamedType, Resource, TyRef};
 use crate::wasi::{Wasi, WasiConfig};
 
@@ -58,7 +59,12 @@ pub struct Program {
     closed: AtomicBool,
     /// What an embedder keeps with the program.
     pub ext: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Told, from any thread, of an asynchronous instance with destructors to run: see [`Home::swept`].
+    pub on_dropped: OnceLock<OnDropped>,
 }
+
+/// What is told of an instance.
+pub type OnDropped = Box<dyn Fn(&Arc<Home>) + Send + Sync>;
 
 impl Program {
     #[allow(clippy::too_many_arguments)]
@@ -104,6 +110,7 @@ impl Program {
             running: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             ext: OnceLock::new(),
+            on_dropped: OnceLock::new(),
         })
     }
 
@@ -369,6 +376,19 @@ impl Home {
         live.arm(by.on_tick)?;
         let shared = self.shared.clone();
         scope::enter(&shared, || live.sweep())?;
+        live.park();
+        Ok(())
+    }
+
+    /// The same of an asynchronous program, once nobody runs the instance. To be polled as a call is.
+    pub async fn swept(self: Arc<Self>) -> Result<()> {
+        let _turn = self.take_turn_async().await?;
+        let Some(mut live) = self.unpark() else {
+            return Ok(());
+        };
+        live.arm(None)?;
+        let sweep = Scoped::new(self.shared.clone(), live.sweep_async());
+        Timed::new(self.program.limits.deadline, sweep).await?;
         live.park();
         Ok(())
     }

@@ -417,13 +417,9 @@ impl Live {
         self.arm(None)?;
         self.core.store.data_mut().caller = context;
         let shared = self.home.shared.clone();
-        let dropped = self.home.take_dropped();
-        let store = &mut self.core.store;
-        let result = Scoped::new(shared.clone(), async move {
-            for any in dropped {
-                any.resource_drop_async(&mut *store).await?;
-            }
-            typed.call_async(&mut *store, args).await
+        let result = Scoped::new(shared.clone(), async {
+            self.sweep_async().await?;
+            typed.call_async(&mut self.core.store, args).await
         })
         .await;
         for rep in lent.map(|l| std::mem::take(&mut *lock(&l))).unwrap_or_default() {

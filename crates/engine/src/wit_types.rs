@@ -21,8 +21,19 @@ impl Wit {
     /// Errors with the parser's words where the WIT is not sound.
     pub fn read(path: &Path) -> Result<Self> {
         let mut resolve = Resolve::default();
-        resolve.push_path(path).map_err(|e| format_err!("{e:#}"))?;
-        Ok(Wit(resolve))
+        match resolve.push_path(path) {
+            Ok(_) => Ok(Wit(resolve)),
+            Err(e) => {
+                let told = resolve.render_error(&e);
+                let place = told
+                    .lines()
+                    .find_map(|line| line.trim_start().strip_prefix("--> "));
+                Err(match place {
+                    Some(place) => format_err!("{place}: {}", e.root_cause()),
+                    None => format_err!("{e:#}"),
+                })
+            }
+        }
     }
 
     /// Reads text; `name` stands for it in errors.

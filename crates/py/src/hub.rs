@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Wake, Waker};
 use std::thread::ThreadId;
 
 use loop_engine::{CallContext, Home, Notify, Polled};
@@ -61,6 +63,8 @@ enum Woken {
     Call(Arc<CallWake>),
     /// Weak: an instance that nobody uses any more need not be polled.
     Home(Weak<Home>),
+    /// Destructors that run outside any call.
+    Sweep(Arc<Sweep>),
     Request(Request),
     /// Nobody waits any more for what the task would give.
     Unasked(Slot),
@@ -191,6 +195,14 @@ impl HubInner {
                 tasks.remove(&key);
             }
         }
+    }
+
+    /// Has the instance run the destructors that wait in it.
+    pub fn sweep(self: &Arc<Self>, home: Arc<Home>) {
+        self.push(Woken::Sweep(Arc::new(Sweep {
+            hub: Arc::downgrade(self),
+            future: Mutex::new(Some(Box::pin(home.swept()))),
+        })));
     }
 
     /// A call's task can go on.
@@ -376,6 +388,23 @@ pub fn key_of(context: &CallContext) -> usize {
     Arc::as_ptr(context).cast::<u8>() as usize
 }
 
+/// Destructors of resources whose handles died, being run.
+struct Sweep {
+    hub: Weak<HubInner>,
+    /// None once they have run, and while they do.
+    future: Mutex<Option<Swept>>,
+}
+
+type Swept = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
+
+impl Wake for Sweep {
+    fn wake(self: Arc<Self>) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.push(Woken::Sweep(self));
+        }
+    }
+}
+
 impl Notify for HubInner {
     fn notify(&self, home: Arc<Home>) {
         self.push(Woken::Home(Arc::downgrade(&home)));
@@ -444,6 +473,21 @@ impl Hub {
                 Woken::Home(home) => {
                     if let Some(home) = home.upgrade() {
                         self.inner.poll_home(py, &home);
+                    }
+                }
+                Woken::Sweep(sweep) => {
+                    let Some(mut future) = lock(&sweep.future).take() else {
+                        continue;
+                    };
+                    let waker = Waker::from(sweep.clone());
+                    let (polled, requests) =
+                        polling(false, || future.as_mut().poll(&mut Context::from_waker(&waker)));
+                    for request in requests {
+                        self.inner.spawn(py, request);
+                    }
+                    // a destructor that traps ends the instance, which whoever uses it next learns
+                    if polled.is_pending() {
+                        *lock(&sweep.future) = Some(future);
                     }
                 }
                 Woken::Request(request) => self.inner.spawn(py, request),

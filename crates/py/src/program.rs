@@ -64,7 +64,11 @@ impl Program {
             }
         }
         if let Some(hub) = &hub {
-            let _ = inner.ext.set(Box::new(hub.get().inner.clone()));
+            let hub = hub.get().inner.clone();
+            let _ = inner.ext.set(Box::new(hub.clone()));
+            let _ = inner
+                .on_dropped
+                .set(Box::new(move |home| hub.sweep(home.clone())));
         }
         let is_result = |e: &loop_engine::Export| {
             e.ty.result

@@ -80,8 +80,8 @@ impl Handle {
         self.guest.resource.name.to_string()
     }
 
-    /// Drops the resource. Its destructor runs now where its instance is synchronous and idle, else when it runs next.
-    /// Again is harmless.
+    /// Drops the resource. Its destructor runs now where its instance is synchronous and idle, soon where it belongs to
+    /// an event loop, else when it runs next. Again is harmless.
     fn drop(&self) -> PyResult<()> {
         self.guest.discard();
         let home = self.guest.home();

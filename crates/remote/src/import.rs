@@ -105,6 +105,15 @@ impl Link {
         }
     }
 
+    /// What the peer has instead of something of `interface`: its functions there, or else its interfaces.
+    pub fn offered(&self, interface: &str) -> Vec<String> {
+        let exports = self.session.theirs().map_or(&[][..], |theirs| &theirs.exports);
+        match exports.iter().find(|i| loop_wire::serves(&i.name, interface)) {
+            Some(found) => found.functions.clone(),
+            None => exports.iter().map(|i| i.name.clone()).collect(),
+        }
+    }
+
     /// The peer's number of a resource.
     fn resource(&self, resource: &Resource) -> Option<u32> {
         if self.plain.is_some() {

@@ -256,6 +256,19 @@ impl FromStr for Address {
 
     /// Errors with `bad-value`, which says what is wrong and shows an address of that kind.
     fn from_str(s: &str) -> Result<Self, Failure> {
+        if let Some((scheme, rest)) = s.split_once("://")
+            && let Some((_, host)) = rest
+                .split(['/', '?', '#'])
+                .next()
+                .unwrap_or(rest)
+                .rsplit_once('@')
+        {
+            // what stands before the host is a secret, and not repeated
+            let message = format!(
+                "an address of {host} is `{scheme}://{host}...`: who one is does not stand in it, but in the options"
+            );
+            return Err(Failure::new(Code::BadValue, message).with("expected", "an address without a login"));
+        }
         let (scheme, parsed) = match s.split_once(':') {
             Some((scheme, rest)) => (scheme, Address::parse(scheme, rest)),
             None => ("", Err("it names no transport".into())),
@@ -336,7 +349,6 @@ mod tests {
             ("tcp://[kv]:80", "`kv` is no IPv6 address", "tcp://"),
             ("tcp://a:+1", "`+1` is no port", "tcp://"),
             ("tcp://a:65536", "above 65535", "tcp://"),
-            ("tcp://user@a:1", "`user@a` is no host", "tcp://"),
             ("ws://a/b#c", "is no path", "ws://"),
             ("nats://a", "the subject is missing", "nats://"),
             ("nats://a/b..c", "no subject", "nats://"),
@@ -349,6 +361,21 @@ mod tests {
             assert!(failure.message.contains(why), "{failure}");
             assert!(failure.message.contains(example), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_login_has_no_place_in_an_address_and_is_not_repeated() {
+        for address in [
+            "nats://kv:sesame@h:4222/a",
+            "tcp://sesame@h:1",
+            "ws://a:sesame@b@h",
+        ] {
+            let failure = address.parse::<Address>().expect_err(address);
+            assert_eq!(failure.code, Code::BadValue);
+            assert!(!format!("{failure:?}").contains("sesame"), "{failure}");
+            assert!(failure.message.contains("in the options"), "{failure}");
+        }
+        assert!("ws://h:1/a@b".parse::<Address>().is_ok());
     }
 
     fn places() -> impl Strategy<Value = Place> {

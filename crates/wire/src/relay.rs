@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::codec::{self, Encode};
 use crate::failure::{Code, Failure};
 use crate::frame::{BIG, FRAME, HEADER, Header, Out, PREFACE, kind};
-use crate::hello::Hello;
+use crate::hello::{Hello, SHM};
 use crate::serve::Bounds;
 use crate::session::driver::HANDSHAKE;
 use crate::transport::{BoxIo, Connection, Listener, Native};
@@ -35,17 +35,20 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 const STREAM: u32 = 1;
 
 /// Hands a connection on to `session`, the bytes of whoever has the session, until either ends. `dialled`: this side
-/// made the connection, so that the session's side begins.
+/// made the connection, so that the session's side begins. Memory is not shared through a relay: descriptors stay behind.
 ///
 /// Errors with what ended it, where it was not one of the two.
 pub async fn relay(connection: Connection, session: BoxIo, dialled: bool) -> Result<(), Failure> {
     match connection {
         Connection::Bytes(mut io, peer) => {
             let mut session = session;
+            let ended = |e| Failure::gone(format!("{}: {e}", peer.address), false);
+            if !dialled {
+                let begun = timeout(HANDSHAKE, begin(&mut io, &mut session)).await;
+                begun.unwrap_or_else(|_| Err(Failure::gone("did not begin in time", false)))?;
+            }
             let copied = copy_bidirectional_with_sizes(&mut io, &mut session, FRAME, FRAME).await;
-            copied
-                .map(drop)
-                .map_err(|e| Failure::gone(format!("{}: {e}", peer.address), false))
+            copied.map(drop).map_err(ended)
         }
         Connection::Native(native, peer) => {
             let native: Arc<dyn Native> = native.into();
@@ -64,6 +67,50 @@ pub async fn relay(connection: Connection, session: BoxIo, dialled: bool) -> Res
             ended
         }
     }
+}
+
+/// Hands the handshake on, without the offers to share memory that are in it.
+async fn begin(io: &mut BoxIo, session: &mut BoxIo) -> Result<(), Failure> {
+    let broke = |e| broken(&e);
+    let mut said = vec![io.read_u8().await.map_err(broke)?];
+    if said[0] == PREFACE[0] {
+        said.resize(PREFACE.len(), 0);
+        io.read_exact(&mut said[1..]).await.map_err(broke)?;
+    }
+    if said != PREFACE {
+        session.write_all(&said).await.map_err(broke)?;
+        return Ok(()); // an invocation in plain mode, or what whoever has the session says is wrong
+    }
+    if let Some(first) = frame(io).await? {
+        said.extend(unshared(first));
+    }
+    session.write_all(&said).await.map_err(broke)?;
+    session.flush().await.map_err(broke)?;
+    if let Some(answer) = frame(session).await? {
+        io.write_all(&unshared(answer)).await.map_err(broke)?;
+        io.flush().await.map_err(broke)?;
+    }
+    Ok(())
+}
+
+/// A frame's bytes, without the offer to share memory where it is one of the handshake.
+fn unshared(frame: Frame) -> Vec<u8> {
+    match hello(&frame) {
+        Ok(Some(mut hello)) if hello.transports.iter().any(|t| t == SHM) => {
+            hello.transports.retain(|t| t != SHM);
+            written(frame.header().kind, 0, |b| hello.encode(b))
+        }
+        _ => frame.0,
+    }
+}
+
+/// A frame's bytes.
+fn written(kind: u8, stream: u32, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Out::default();
+    out.frame(kind, stream, write);
+    let mut slices = [io::IoSlice::new(&[]); 1];
+    out.slices(&mut slices);
+    slices[0].to_vec()
 }
 
 /// Takes connections until `stop` or no more can come, `bounds` at once, and has `deal` see to each; then waits until all
@@ -408,11 +455,7 @@ impl Shared {
     }
 
     async fn say(&self, kind: u8, stream: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Failure> {
-        let mut out = Out::default();
-        out.frame(kind, stream, write);
-        let mut slices = [io::IoSlice::new(&[]); 1];
-        out.slices(&mut slices);
-        self.write(&slices[0]).await
+        self.write(&written(kind, stream, write)).await
     }
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit._address import Address
+from loop_kit._login import references
 
 __all__ = ["GUESTS", "TRANSPORTS", "Place", "Remote", "node_sdk", "places", "to_serve"]
 
@@ -51,10 +52,12 @@ class Remote:
             for name, path in (("ca", self.ca), ("certificate", self.certificate), ("key", self.key))
             if path is not None
         }
-        socket = self.url.removeprefix("unix:")
+        scheme, _, socket = self.url.partition(":")
         # the manifest stands elsewhere
-        url = self.url if socket == self.url else f"unix:{Path(socket).absolute()}"
+        url = f"{scheme}:{Path(socket).absolute()}" if scheme in ("unix", "shm") else self.url
         keys: dict[str, Any] = {"use": f"remote:{url}"}
+        if login := references(self.url):
+            keys["login"] = login
         if self.token is not None:
             keys["token"] = {"file": str(self.token.absolute())}
         if tls:

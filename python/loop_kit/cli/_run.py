@@ -97,6 +97,8 @@ def _failure(error: Exception) -> int:
     else:
         _complain(f"unexpected {type(leaf).__name__}: {leaf}")
         _hint("this is a fault in loop-kit; LOOP_TRACEBACK=1 shows where")
+    if "already in use" in str(leaf):
+        _hint("another program listens there; port 0 takes any that is free")
     return exit_codes.of(leaf)
 
 

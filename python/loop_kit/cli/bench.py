@@ -66,6 +66,7 @@ def bench(
     """
     if ctx.invoked_subcommand is not None:
         return
+    from loop_kit._units import parse_duration
     from loop_kit.bench import Options, Remote, html, run
 
     if remote is None and (token_file or ca or cert or key):
@@ -74,6 +75,15 @@ def bench(
         raise click.UsageError("--cert and --key go together")
     if remote is not None:
         _check_address(remote)
+    # said now, and not when all is measured
+    for file in filter(None, (save, report)):
+        if not file.parent.is_dir():
+            raise click.UsageError(f"{file}: there is no folder {str(file.parent)!r}")
+    if budget is not None:
+        try:
+            parse_duration(budget)
+        except ValueError as e:
+            raise click.UsageError(f"--budget: {e}") from None
     where = None if remote is None else Remote(remote, token_file, ca, cert, key)
     results = asyncio.run(run(Options(quick, only, where, budget), _progress()))
     if save is not None:

@@ -59,7 +59,8 @@ def call(
     Arguments and result are written in WAVE, the text form of WIT values: 1, 1.5, true, "text", 'c', [1, 2],
     (1, "a"), {field: 1}, some-case(1), some(1), none, ok(1), err("why"), {flag-a, flag-b}. A component is granted
     nothing: one that imports more than WASI belongs in a workspace. A provider is called without a link, which those
-    that serve under grants refuse.
+    that serve under grants refuse. A NATS server is logged in to as NATS_USER and NATS_PASSWORD, NATS_TOKEN, or
+    NATS_CREDS (a file) say.
     """
     import loop_kit as loop
     from loop_kit._units import parse_duration
@@ -71,11 +72,15 @@ def call(
     except ValueError as e:
         raise click.UsageError(str(e)) from None
     if re.match(r"(unix|shm|pipe|stdio|nats|(tcp|quic|http2|wss?):/)", target) and not Path(target).exists():
+        if (tls_certificate is None) != (tls_key is None):
+            raise click.UsageError("--tls-certificate and --tls-key go together")
         secured = Tls(tls_ca, tls_certificate, tls_key) if tls_ca or tls_certificate else None
         asyncio.run(_peer(target, call, wit, seconds, token, secured, as_json))
         return
     if not Path(target).is_file():
-        raise click.BadParameter(f"there is no file {target!r}", param_hint="TARGET")
+        kinds = "unix:PATH, nats://SERVER/SUBJECT, or tcp:, quic:, http2: or ws://HOST:PORT"
+        hint = f"; a provider's address is {kinds}" if "://" in target else ""
+        raise click.BadParameter(f"there is no file {target!r}{hint}", param_hint="TARGET")
     _component(target, call, loop.Limits(deadline=seconds), as_json)
 
 
@@ -116,6 +121,7 @@ async def _peer(
     """Calls a provider; what it offers is in its WIT."""
     import loop_kit as loop
     from loop_kit import _core, peer
+    from loop_kit._login import of_environment
     from loop_kit._session import functions
 
     if wit is None:
@@ -134,8 +140,9 @@ async def _peer(
     except ValueError as e:
         raise click.UsageError(f"{known[index].wit}: {e}") from None
     only = known[index].interface
+    login = of_environment(address)
     async with await peer.connect(
-        address, only, wit=wit, token=token, tls=tls, identity="loop call"
+        address, only, wit=wit, token=token, tls=tls, login=login, identity="loop call"
     ) as there:
         try:
             result, failed = await there.call(f"{only}#{known[index].name}", *args, deadline=deadline), False

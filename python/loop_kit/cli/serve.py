@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from loop_kit.cli._output import dim, examples, strong
 from loop_kit.cli._serving import serve_until_stopped
@@ -34,7 +35,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--on",
     metavar="ADDRESS",
-    help="Serve its interfaces instead: unix:PATH, or tcp:, quic:, http2: or ws://HOST:PORT.",
+    help="Serve its interfaces instead: unix:PATH, nats://SERVER/SUBJECT, or tcp:, quic:, http2: or ws://HOST:PORT.",
 )
 @click.option(
     "--interface", "interfaces", multiple=True, metavar="NAME", help="With --on: that interface alone."
@@ -48,7 +49,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--tls-ca", type=_FILE, help="With --on: authorities that callers' certificates must be of, PEM."
 )
 @click.option(
-    "--instances", default="per-call", show_default=True, help="per-call, shared, or a number to reuse."
+    "--instances",
+    help="per-call, shared, or a number to reuse.  "
+    "[default: per-call; with --on, shared where resources are passed]",
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads that serve.  [default: one for each core]")
 @click.option(
@@ -61,7 +64,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--memory", default="256MiB", show_default=True, help="Memory of one instance.")
 @click.option("--deadline", default="30s", show_default=True, help="How long one request may take.")
 @click.option("--quiet", is_flag=True, help="Drop what the component prints.")
+@click.pass_context
 def serve(
+    ctx: click.Context,
     component: str,
     addr: str,
     on: str | None,
@@ -70,7 +75,7 @@ def serve(
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_ca: Path | None,
-    instances: str,
+    instances: str | None,
     workers: int | None,
     env: tuple[str, ...],
     dirs: tuple[str, ...],
@@ -83,15 +88,26 @@ def serve(
 
     For HTTP the component exports wasi:http/incoming-handler (0.2) or wasi:http/handler (0.3). With --on it is the
     provider of the interfaces that it exports: other hosts use it as remote:ADDRESS. Each request or call gets a fresh
-    instance unless --instances says otherwise. Ctrl-C lets what is in flight end and exits with 0.
+    instance, and those of interfaces with resources share one, unless --instances says otherwise. A NATS server is
+    logged in to as NATS_USER and NATS_PASSWORD, NATS_TOKEN, or NATS_CREDS (a file) say. Ctrl-C lets what is in flight
+    end and exits with 0.
     """
     import loop_kit as loop
     from loop_kit.cli.run import _dir, duration, rules, size, variables
     from loop_kit.manifest import Tls
     from loop_kit.wasi import Wasi
 
+    here = ("addr", "workers") if on is not None else ("interfaces", "tls_certificate", "tls_key", "tls_ca")
+    for name in here:
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(p.opts[0] for p in ctx.command.params if p.name == name)
+            raise click.UsageError(
+                f"{option} {'is for HTTP, without' if on is not None else 'goes with'} --on"
+            )
     stream: Literal["inherit"] | None = None if quiet else "inherit"
-    policy: Any = int(instances) if instances.isdigit() else instances
+    policy: Any = instances or (None if on is not None else "per-call")
+    if instances and instances.isdigit():
+        policy = int(instances)
     try:
         limits = loop.Limits(
             memory=size(memory),
@@ -130,7 +146,8 @@ async def _provide(
 ) -> None:
     from loop_kit import provider
 
+    stop = provider.stop_signal()
     server = await provider.serve_component(app, on=on, interfaces=interfaces, token=token, tls=tls)
     if on != "stdio:":
         click.echo(f"{strong(component)} at {server.address}  {dim('(Ctrl-C stops)')}")
-    await provider.until_stopped(server)
+    await provider.until_stopped(server, stop)

@@ -9,6 +9,7 @@ from loop_kit.manifest.model import (
     Dir,
     Limits,
     Link,
+    Login,
     Manifest,
     Placement,
     Provider,
@@ -19,6 +20,6 @@ from loop_kit.manifest.model import (
 )
 
 __all__ = [
-    "FILE_NAME", "Component", "Dir", "Limits", "Link", "Manifest", "ManifestError", "Placement", "Problem",
+    "FILE_NAME", "Component", "Dir", "Limits", "Link", "Login", "Manifest", "ManifestError", "Placement", "Problem",
     "Provider", "Secret", "Serve", "Tls", "Wasi", "find", "load", "loads", "reveal",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from loop_kit.errors import ManifestError, Problem
 from loop_kit.manifest._declare import MANIFEST
 from loop_kit.manifest._shape import Cursor
 from loop_kit.manifest._source import MAX_BYTES, Source
-from loop_kit.manifest.model import Limits, Manifest, Secret
+from loop_kit.manifest.model import Limits, Login, Manifest, Secret
 
 __all__ = ["FILE_NAME", "find", "load", "loads", "reveal"]
 
@@ -87,6 +87,8 @@ def reveal(value: Any) -> Any:
     match value:
         case Secret():
             return value.reveal()
+        case Login():
+            return Login(**reveal(vars(value)))
         case Mapping():
             return {key: reveal(item) for key, item in value.items()}
         case list() | tuple():

@@ -74,6 +74,7 @@ def _check_remote(provider: Raw, target: str, here: _Place) -> None:
         address = Address.parse(target)
     except ValueError:
         return
+    _check_login(provider, address.scheme, here)
     if not address.host and "tls" in provider:
         here.problem("tls", f"{address.scheme}: never leaves this machine, and has no TLS")
     if not address.is_local and "tls" not in provider:
@@ -96,6 +97,7 @@ def _check_sidecar(provider: Raw, here: _Place) -> None:
         here.problem("address", f"{listen.host} can be reached by other machines", hint)
     if transport == "nats" and listen is None and "address" not in provider:
         here.problem("transport", "needs a server", 'add address = "nats://127.0.0.1:4222/SUBJECT"')
+    _check_login(provider, transport, here)
     told = False
     for key in ("command", "args"):
         words = provider.get(key)
@@ -110,6 +112,12 @@ def _check_sidecar(provider: Raw, here: _Place) -> None:
         if not told and not fixed and transport in _PLAIN:
             hint = 'add args = ["--listen", "{address}"] in its own words, or the address that it always listens on'
             here.problem("handshake", "the program must be told where to listen", hint)
+
+
+def _check_login(provider: Raw, transport: str, here: _Place) -> None:
+    if "login" in provider and transport != "nats":
+        hint = "a provider itself asks for a `token`, or for the certificate in `tls`"
+        here.problem("login", f"{transport} has no server to log in to", hint)
 
 
 def _check_plain(transport: str, here: _Place, key: str) -> None:

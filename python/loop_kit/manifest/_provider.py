@@ -26,7 +26,7 @@ from loop_kit.manifest._shape import (
 )
 from loop_kit.manifest._text import ENV_NAME, FILE, TEXT, absolute
 from loop_kit.manifest._toml import string
-from loop_kit.manifest._use import USE
+from loop_kit.manifest._use import USE, has_login
 
 __all__ = ["PROVIDER"]
 
@@ -44,7 +44,7 @@ _PLACES = (
     (_BARE, ("command",), '`use = "sidecar"`'),
     (_SIDECAR, _SIDECAR_KEYS, "`sidecar:`"),
     (_REMOTE, _REMOTE_KEYS, "`remote:`"),
-    (_ELSEWHERE, ("handshake",), "`sidecar:` and `remote:`"),
+    (_ELSEWHERE, ("handshake", "login"), "`sidecar:` and `remote:`"),
 )
 
 
@@ -58,6 +58,11 @@ class _Command(ListOf):
         return argv
 
 
+class _Listen(Text):
+    def read(self, value: str, at: Cursor) -> Any:
+        return None if has_login(value, at) else super().read(value, at)
+
+
 class _Token(Secrets):
     """A secret alone: one that stands in the file is refused, and not repeated."""
 
@@ -66,6 +71,9 @@ class _Token(Secrets):
             at.problem(f"expected {self.expects}, not the secret itself", _reference(value))
             return None
         return super().check(value, at)
+
+
+_NAMED = _Token(**vars(SECRET))
 
 
 def _reference(text: str) -> str | None:
@@ -97,6 +105,34 @@ TLS = Table(
     },
     verify=_both,
     also={"dependentRequired": {"certificate": ["key"], "key": ["certificate"]}},
+)
+
+
+def _one_login(raw: Mapping[str, Any], at: Cursor) -> None:
+    if {*raw} not in ({"user", "password"}, {"token"}, {"credentials"}):
+        at.problem('a login has "user" and "password", or "token", or "credentials"')
+
+
+LOGIN = Table(
+    "login",
+    "Whom to be at a NATS server.",
+    lambda **values: model.Login(**values),
+    {
+        "user": Field(TEXT, "The user's name."),
+        "password": Field(_NAMED, "Secret that is its password."),
+        "token": Field(_NAMED, "Secret that is the token."),
+        "credentials": Field(
+            _NAMED, "Secret that is what a file of credentials holds, or one of an NKey's seed."
+        ),
+    },
+    verify=_one_login,
+    also={
+        "oneOf": [
+            {"required": ["user", "password"], "maxProperties": 2},
+            {"required": ["token"], "maxProperties": 1},
+            {"required": ["credentials"], "maxProperties": 1},
+        ]
+    },
 )
 
 
@@ -133,7 +169,7 @@ def _provider(name: str, use: tuple[str, str, str, Path | None], **values: Any) 
 
 def _listen(text: str, at: Cursor) -> str:
     scheme, _, path = text.partition(":")
-    return f"unix:{absolute(path, at)}" if scheme == "unix" else text
+    return f"{scheme}:{absolute(path, at)}" if scheme in ("unix", "shm") else text
 
 
 PROVIDER = Table(
@@ -170,7 +206,7 @@ PROVIDER = Table(
             default="unix",
         ),
         "address": Field(
-            Text("an address to listen on", f"^({LISTEN_PATTERN})$", _listen, EXAMPLES),
+            _Listen("an address to listen on", f"^({LISTEN_PATTERN})$", _listen, EXAMPLES),
             "Where a sidecar listens, if not at a private socket or any free port of 127.0.0.1.",
         ),
         "handshake": Field(
@@ -186,10 +222,8 @@ PROVIDER = Table(
             Duration(), "How long a sidecar may take to end before it is killed.", default="5s"
         ),
         "tls": Field(TLS, TLS.doc),
-        "token": Field(
-            _Token(**vars(SECRET)),
-            "Secret that the remote provider asks for. It is never in this file itself.",
-        ),
+        "token": Field(_NAMED, "Secret that the remote provider asks for. It is never in this file itself."),
+        "login": Field(LOGIN, LOGIN.doc),
     },
     named=True,
     verify=_verify,

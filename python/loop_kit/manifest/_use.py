@@ -10,7 +10,7 @@ from loop_kit.manifest._shape import Cursor, JsonSchema, Shape, did_you_mean
 from loop_kit.manifest._text import absolute
 from loop_kit.manifest._toml import string
 
-__all__ = ["BUILTINS", "USE", "is_file"]
+__all__ = ["BUILTINS", "USE", "has_login", "is_file"]
 
 BUILTINS = ("core", "fsx")
 
@@ -47,12 +47,15 @@ class _Use(Shape):
             path = absolute(target, at)
         elif placement == "sidecar" and colon:
             path = _sidecar(target, at)
+        elif placement == "remote" and has_login(target, at):
+            pass
         elif placement == "remote" and not re.fullmatch(CONNECT_PATTERN, target):
             at.problem(
                 f"expected an address such as {string(EXAMPLES[1])}, got {string(target)}", _remote(target)
             )
-        elif placement == "remote" and target.startswith("unix:"):
-            target = f"unix:{absolute(target.removeprefix('unix:'), at)}"
+        elif placement == "remote" and target.startswith(("unix:", "shm:")):
+            scheme, _, file = target.partition(":")
+            target = f"{scheme}:{absolute(file, at)}"
         return value, placement, target, path
 
     def schema(self, defs: JsonSchema) -> JsonSchema:
@@ -77,6 +80,15 @@ USE = _Use()
 def is_file(target: str) -> bool:
     """Whether a `component:` target is a file; else it is a component of the workspace."""
     return "/" in target or "\\" in target or target.endswith((".wasm", ".wat"))
+
+
+def has_login(address: str, at: Cursor) -> bool:
+    """Reports an address that says who one is, as URLs may, without repeating it."""
+    found = re.match(r"[a-z0-9]+://[^/]*@", address) is not None
+    if found:
+        hint = 'write the address without it, and login = { user = "NAME", password = { env = "NAME" } }'
+        at.problem("a login does not stand in an address, which is shown to everybody", hint)
+    return found
 
 
 def _guess(value: str) -> str | None:

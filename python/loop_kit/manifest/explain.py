@@ -40,7 +40,7 @@ class ExplainedImport:
         process: Program and arguments of a sidecar; () for anything else.
         entrusted: The grants that one process, whose program may use them all, has: place and grant of each link.
         isolated: Whether it has a process for this link alone.
-        secured: `tls`, `mutual tls` and `token`, as far as a remote provider has them.
+        secured: `tls`, `mutual tls`, `token` and `login`, as far as a remote provider has them.
         grant: What it may touch for this component.
         budget: Seconds that a call should take at most, or None.
         reason: Which key decided and why; or why nothing answers, or what is closed.
@@ -195,7 +195,8 @@ def _links_to(manifest: Manifest, provider: Provider) -> list[Link]:
 
 def _secured(provider: Provider) -> tuple[str, ...]:
     tls = () if provider.tls is None else ("mutual tls" if provider.tls.certificate else "tls",)
-    return (*tls, *(("token",) if provider.token is not None else ()))
+    shown = {"token": provider.token, "login": provider.login}
+    return (*tls, *(name for name, value in shown.items() if value is not None))
 
 
 def _place(manifest: Manifest, keys: Keys) -> str | None:

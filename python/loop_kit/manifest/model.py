@@ -21,6 +21,7 @@ __all__ = [
     "Dir",
     "Limits",
     "Link",
+    "Login",
     "Manifest",
     "Placement",
     "Provider",
@@ -152,6 +153,23 @@ class Tls:
 
 
 @dataclass(frozen=True)
+class Login:
+    """Whom to be at a NATS server: a user with a password, or who has a token or credentials.
+
+    Attributes:
+        user: The user's name, or None.
+        password: Its password, or None.
+        token: The token, or None.
+        credentials: What a file of credentials holds, or one of an NKey's seed, or None.
+    """
+
+    user: str | None = None
+    password: str | Secret | None = field(default=None, repr=False)
+    token: str | Secret | None = field(default=None, repr=False)
+    credentials: str | Secret | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Provider:
     """Whatever exports a capability.
 
@@ -177,6 +195,7 @@ class Provider:
         stop_timeout: Seconds until a sidecar that is to end is killed.
         tls: How the connection to a remote provider is secured, or None.
         token: What a remote provider asks for, or None.
+        login: Whom to be at the NATS server between, on both sides of it where the provider is a sidecar; or None.
     """
 
     name: str
@@ -197,6 +216,7 @@ class Provider:
     stop_timeout: float = 5.0
     tls: Tls | None = None
     token: Secret | None = None
+    login: Login | None = None
 
     @property
     def sandboxed(self) -> bool:

@@ -17,7 +17,7 @@ async def connect(engine: _core.Engine, provider: Provider) -> _remote.Routes:
 
     Raises:
         LoadError: It cannot be connected to, or is not what it should be.
-        ManifestError: The token cannot be read.
+        ManifestError: The token or login cannot be read.
     """
     token = manifests.reveal(provider.token)
     session = await _remote.connect(
@@ -27,6 +27,7 @@ async def connect(engine: _core.Engine, provider: Provider) -> _remote.Routes:
         handshake=provider.handshake,
         token=token,
         tls=provider.tls,
+        login=manifests.reveal(provider.login),
     )
     routes = _remote.Routes()
     await routes.move(session)

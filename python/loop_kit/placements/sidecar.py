@@ -9,6 +9,7 @@ from typing import Any
 
 from loop_kit import _core, _remote
 from loop_kit import manifest as manifests
+from loop_kit._login import as_environment
 from loop_kit.manifest import Provider
 from loop_kit.placements._lifecycle import Lifecycle
 from loop_kit.placements._process import Child, Command
@@ -81,7 +82,7 @@ def command(provider: Provider, folder: Path) -> Command:
         provider.name,
         provider.argv(),
         folder,
-        manifests.reveal(provider.env),
+        manifests.reveal(provider.env) | as_environment(manifests.reveal(provider.login)),
         provider.transport,
         provider.address,
         provider.handshake,
@@ -114,5 +115,11 @@ async def _connect(engine: _core.Engine, child: Child, provider: Provider) -> _r
     """The session with a sidecar that is ready; it has `aclose()`."""
     where = child.take_pipes() if child.address == "stdio:" else child.address
     return await _remote.connect(
-        engine, where, name=provider.name, handshake=provider.handshake, token=child.token, tls=None
+        engine,
+        where,
+        name=provider.name,
+        handshake=provider.handshake,
+        token=child.token,
+        tls=None,
+        login=manifests.reveal(provider.login),
     )

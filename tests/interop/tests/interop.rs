@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use loop_interop::official::client::test::interop::kinds;
@@ -222,19 +223,7 @@ async fn our_server(place: &Place) -> (Server, Place, Option<rustls::pki_types::
 async fn official_calls_ours() {
     for (place, _folder) in places() {
         let (_server, place, certificate) = our_server(&place).await;
-        let done = async {
-            match &place {
-                Place::Tcp(at) => all_by_official(&wrpc_transport::frame::tcp::Client::from(*at)).await,
-                Place::Unix(path) => {
-                    all_by_official(&wrpc_transport::frame::unix::Client::from(path.clone())).await
-                }
-                Place::Quic(at) => {
-                    let connection = connect_quic(*at, certificate.unwrap()).await?;
-                    all_by_official(&wrpc_quic::Client::from(connection)).await
-                }
-            }
-        };
-        patient(done).await.unwrap_or_else(|e| panic!("{place}: {e:?}"));
+        patient(official_at(&place, certificate)).await.unwrap_or_else(|e| panic!("{place}: {e:?}"));
     }
 }
 
@@ -248,19 +237,22 @@ async fn official_calls_official() {
             _ => None,
         };
         tokio::spawn(official::serve(listener));
-        let done = async {
-            match &place {
-                Place::Tcp(at) => all_by_official(&wrpc_transport::frame::tcp::Client::from(*at)).await,
-                Place::Unix(path) => {
-                    all_by_official(&wrpc_transport::frame::unix::Client::from(path.clone())).await
-                }
-                Place::Quic(at) => {
-                    let connection = connect_quic(*at, certificate.unwrap()).await?;
-                    all_by_official(&wrpc_quic::Client::from(connection)).await
-                }
-            }
-        };
-        patient(done).await.unwrap_or_else(|e| panic!("{place}: {e:?}"));
+        patient(official_at(&place, certificate)).await.unwrap_or_else(|e| panic!("{place}: {e:?}"));
+    }
+}
+
+/// All cases by the official client of a place.
+async fn official_at(
+    place: &Place,
+    certificate: Option<rustls::pki_types::CertificateDer<'static>>,
+) -> anyhow::Result<()> {
+    match place {
+        Place::Tcp(at) => all_by_official(&wrpc_transport::frame::tcp::Client::from(*at)).await,
+        Place::Unix(path) => all_by_official(&wrpc_transport::frame::unix::Client::from(path.clone())).await,
+        Place::Quic(at) => {
+            let connection = connect_quic(*at, certificate.context("QUIC needs a certificate")?).await?;
+            all_by_official(&wrpc_quic::Client::from(connection)).await
+        }
     }
 }
 

@@ -83,6 +83,7 @@ impl Wire {
             }
             let waiter = Waiter {
                 future: future.clone_ref(py),
+                lent: member.ty.lends.then(|| args.clone().unbind()),
                 member,
                 ends: ends.clone(),
             };

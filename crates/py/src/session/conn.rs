@@ -19,6 +19,7 @@ use loop_wire::{Code, Failure, Hello, admit};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::contract::{Contract, Member};
@@ -41,6 +42,8 @@ pub struct Waiter {
     pub future: Py<PyAny>,
     pub member: Arc<Member>,
     pub ends: Ends,
+    /// Arguments that lend handles: over streams of their own, a DROP might come before the call that needs it.
+    pub lent: Option<Py<PyTuple>>,
 }
 
 /// What is read and written.

@@ -1,9 +1,10 @@
 //! Interfaces as WIT text says them, for peers that have no component to tell.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use loop_engine::{FuncTy, Kind, Ty, Wit};
+use loop_engine::{FuncTy, Kind, Resource, Ty, Wit};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 
@@ -63,6 +64,22 @@ impl Contract {
     }
 }
 
+/// A function that passes a resource which none of the interfaces defines.
+fn foreign(interfaces: &[loop_engine::Interface]) -> Option<(Arc<FuncTy>, Arc<Resource>)> {
+    let defined: Vec<_> = interfaces.iter().flat_map(|i| &i.resources).collect();
+    let found = RefCell::new(None);
+    let passes = |t: &Ty| match &t.kind {
+        Kind::Own(r) | Kind::Borrow(r) if !defined.iter().any(|d| Arc::ptr_eq(d, r)) => {
+            found.replace(Some(r.clone()));
+            true
+        }
+        _ => false,
+    };
+    let mut funcs = interfaces.iter().flat_map(|i| &i.funcs);
+    let ty = funcs.find(|f| f.param_tuple.any(&passes) || f.result_tuple.any(&passes))?;
+    Some((ty.clone(), found.take()?))
+}
+
 #[pymethods]
 impl Contract {
     /// Reads WIT from a file or folder and takes the interfaces called `names`, or all of its own packages' without.
@@ -82,8 +99,7 @@ impl Contract {
 
     /// The interfaces called `names` of those that a component exports; without, all but those of WASI.
     ///
-    /// Raises LoadError where it lacks one, or a function passes resources, which a component's instance keeps to
-    /// itself.
+    /// Raises LoadError where it lacks one, or a function passes resources that none of them defines.
     #[staticmethod]
     fn of(py: Python<'_>, program: &Program, names: Vec<String>) -> PyResult<Self> {
         let mut interfaces: Vec<loop_engine::Interface> = vec![];
@@ -91,27 +107,38 @@ impl Contract {
             true => !name.is_empty() && !name.starts_with("wasi:"),
             false => names.iter().any(|wanted| loop_wire::serves(name, wanted)),
         };
+        let own = program
+            .shell
+            .inner
+            .resources()
+            .iter()
+            .filter(|r| r.host.is_none());
         for export in &program.shell.inner.exports {
             let ty = &export.ty;
             if !chosen(&ty.interface) {
                 continue;
-            }
-            let handles = |t: &Ty| matches!(t.kind, Kind::Own(_) | Kind::Borrow(_));
-            if ty.param_tuple.any(&handles) || ty.result_tuple.any(&handles) {
-                let text = format!(
-                    "{}#{}: passes resources, which can be served by a provider and not by a component",
-                    ty.interface, ty.name
-                );
-                return Err(errors::raise(py, "LoadError", (text,)));
             }
             match interfaces.iter_mut().find(|i| i.name == ty.interface) {
                 Some(interface) => interface.funcs.push(ty.clone()),
                 None => interfaces.push(loop_engine::Interface {
                     name: ty.interface.clone(),
                     funcs: vec![ty.clone()],
-                    resources: vec![],
+                    resources: own
+                        .clone()
+                        .filter(|r| r.interface == ty.interface)
+                        .cloned()
+                        .collect(),
                 }),
             }
+        }
+        if let Some((ty, resource)) = foreign(&interfaces) {
+            let text = format!(
+                "{}: passes a {} of {}, which is not served: only what the served interfaces define can be passed",
+                ty.path(),
+                resource.name,
+                resource.interface
+            );
+            return Err(errors::raise(py, "LoadError", (text,)));
         }
         let lacks = |wanted: &&String| !interfaces.iter().any(|i| loop_wire::serves(&i.name, wanted));
         let missing = names.iter().find(lacks).map(String::as_str);

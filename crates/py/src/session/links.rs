@@ -17,6 +17,7 @@ use super::conn::Wire;
 use super::jobs::Job;
 use crate::domain::PyObjectHandle;
 use crate::hub::lock;
+use crate::values::Handle as GuestObject;
 
 /// Resources that one link may hold.
 const MOST: usize = 1 << 16;
@@ -157,13 +158,16 @@ pub struct Served(pub Arc<Bound>);
 
 impl Handles for Served {
     fn give(&self, resource: &Arc<Resource>, _own: bool, handle: Handle) -> Result<Vec<u8>> {
-        let Handle::Host(object) = handle else {
-            return Err(Mismatch::new(&*resource.name, "a guest's resource").into());
-        };
-        let Some(object) = object.downcast_ref::<PyObjectHandle>() else {
-            return Err(Mismatch::new(&*resource.name, "a resource of another provider").into());
-        };
-        let object = Python::attach(|py| object.0.clone_ref(py));
+        let object = Python::attach(|py| match handle {
+            Handle::Guest(guest) => match Py::new(py, GuestObject { guest }) {
+                Ok(object) => Ok(object.into_any()),
+                Err(e) => Err(crate::domain::failure(e)),
+            },
+            Handle::Host(object) => match object.downcast_ref::<PyObjectHandle>() {
+                Some(object) => Ok(object.0.clone_ref(py)),
+                None => Err(Mismatch::new(&*resource.name, "a resource of another provider").into()),
+            },
+        })?;
         let mut handles = lock(&self.0.handles);
         if handles.1.len() >= MOST {
             let failure = Failure::new(Code::Overloaded, "more resources than one link may hold");
@@ -181,16 +185,23 @@ impl Handles for Served {
         let id = Cursor::new(bytes)
             .unsigned(64)
             .map_err(|_| bad_handle(resource))?;
-        let object = Python::attach(|py| {
+        let found = Python::attach(|py| {
             let mut handles = lock(&self.0.handles);
-            if own {
-                handles.1.remove(&id)
-            } else {
-                handles.1.get(&id).map(|o| o.clone_ref(py))
+            let object = handles.1.get(&id)?.clone_ref(py);
+            let handle = match object.cast_bound::<GuestObject>(py) {
+                Ok(guest) => Handle::Guest(guest.get().guest.clone()),
+                Err(_) => Handle::Host(Arc::new(PyObjectHandle(object))),
+            };
+            // a component's are told apart by their types; a provider's class says itself what it takes
+            if matches!(&handle, Handle::Guest(g) if !Arc::ptr_eq(&g.resource, resource)) {
+                return None;
             }
+            if own {
+                handles.1.remove(&id);
+            }
+            Some(handle)
         });
-        let object = object.ok_or_else(|| bad_handle(resource))?;
-        Ok(Handle::Host(Arc::new(PyObjectHandle(object))))
+        found.ok_or_else(|| bad_handle(resource))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use loop_wire::relay::{each, relay};
-use loop_wire::transport::{self, BoxIo, Connection, Options, Pem, Tls, Token, connect};
+use loop_wire::transport::{self, BoxIo, Connection, Login, Options, Pem, Tls, Token, connect};
 use loop_wire::{Address, Bounds, Code, Failure, Hello};
 use pyo3::prelude::*;
 use tokio::net::UnixStream;
@@ -30,8 +30,40 @@ pub struct TlsFiles {
     server_name: Option<String>,
 }
 
+/// Whom to be at a NATS server, as `loop_kit.manifest.Login` has it once its secrets are read.
+#[derive(FromPyObject)]
+pub struct LoginWords {
+    user: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+    credentials: Option<String>,
+}
+
+impl LoginWords {
+    fn login(self) -> Option<Login> {
+        match self {
+            LoginWords {
+                credentials: Some(text),
+                ..
+            } => Some(Login::Credentials(text)),
+            LoginWords {
+                token: Some(token), ..
+            } => Some(Login::Token(token)),
+            LoginWords { user, password, .. } => Some(Login::User {
+                name: user?,
+                password: password.unwrap_or_default(),
+            }),
+        }
+    }
+}
+
 /// What a connection is made with. `listening`: with `ca`, who connects must have a certificate of theirs.
-pub fn options(tls: Option<TlsFiles>, token: Option<&str>, listening: bool) -> Options {
+pub fn options(
+    tls: Option<TlsFiles>,
+    token: Option<&str>,
+    login: Option<LoginWords>,
+    listening: bool,
+) -> Options {
     let tls = tls.map(|tls| Tls {
         require_client: listening && tls.ca.is_some(),
         authorities: tls.ca.map(Pem::File).into_iter().collect(),
@@ -42,6 +74,7 @@ pub fn options(tls: Option<TlsFiles>, token: Option<&str>, listening: bool) -> O
     Options {
         tls,
         token: token.map(|token| Token(token.into())),
+        login: login.and_then(LoginWords::login),
         ..Options::default()
     }
 }
@@ -92,16 +125,17 @@ impl Socket {
     ///
     /// Raises PeerError where nobody is there, Unauthenticated where it is not who it should be.
     #[staticmethod]
-    #[pyo3(signature = (hub, where_, *, tls = None, timeout = 10.0))]
+    #[pyo3(signature = (hub, where_, *, tls = None, login = None, timeout = 10.0))]
     fn connect(
         py: Python<'_>,
         hub: &Hub,
         where_: &str,
         tls: Option<TlsFiles>,
+        login: Option<LoginWords>,
         timeout: f64,
     ) -> PyResult<Socket> {
         let secured = tls.is_some();
-        let options = options(tls, None, false);
+        let options = options(tls, None, login, false);
         let limit = Duration::from_secs_f64(timeout.clamp(0.0, 1e6));
         let made = wait(py, &hub.runtime, async {
             let late = || Failure::gone(format!("{where_}: no connection within {timeout} s"), true);
@@ -144,7 +178,8 @@ impl Listener {
     /// Raises Unauthenticated where other machines could connect and nothing would tell who they are; PeerError where the
     /// address cannot be used.
     #[staticmethod]
-    #[pyo3(signature = (hub, where_, accept, *, token = None, tls = None, contract = None))]
+    #[pyo3(signature = (hub, where_, accept, *, token = None, tls = None, login = None, contract = None))]
+    #[allow(clippy::too_many_arguments)]
     fn bind(
         py: Python<'_>,
         hub: &Hub,
@@ -152,6 +187,7 @@ impl Listener {
         accept: Py<PyAny>,
         token: Option<&str>,
         tls: Option<TlsFiles>,
+        login: Option<LoginWords>,
         contract: Option<&Contract>,
     ) -> PyResult<Listener> {
         let event_loop = hub.inner.event_loop(py);
@@ -160,7 +196,7 @@ impl Listener {
             py,
             hub.runtime.clone(),
             where_,
-            (tls, token),
+            options(tls, token, login, true),
             contract,
             move |connection| {
                 let given = given.clone();
@@ -181,7 +217,7 @@ impl Listener {
 
     /// Hands each connection on to whoever listens at address `to` on this machine, whose the session is.
     #[staticmethod]
-    #[pyo3(signature = (hub, where_, to, *, token = None, tls = None))]
+    #[pyo3(signature = (hub, where_, to, *, token = None, tls = None, login = None))]
     fn gateway(
         py: Python<'_>,
         hub: &Hub,
@@ -189,13 +225,14 @@ impl Listener {
         to: &str,
         token: Option<&str>,
         tls: Option<TlsFiles>,
+        login: Option<LoginWords>,
     ) -> PyResult<Listener> {
         let to = address(to, false).map_err(|e| refused(py, &e))?;
         Self::begin(
             py,
             hub.runtime.clone(),
             where_,
-            (tls, token),
+            options(tls, token, login, true),
             None,
             move |connection| {
                 let to = to.clone();
@@ -235,12 +272,11 @@ impl Listener {
         py: Python<'_>,
         runtime: Runtime,
         where_: &str,
-        (tls, token): (Option<TlsFiles>, Option<&str>),
+        mut options: Options,
         contract: Option<&Contract>,
         deal: impl Fn(Connection) -> F + Clone + Send + Sync + 'static,
     ) -> PyResult<Listener> {
-        let secured = tls.is_some();
-        let mut options = options(tls, token, true);
+        let secured = options.tls.is_some();
         options.about = contract.map(|contract| {
             Arc::new(Hello {
                 exports: contract.offered(),

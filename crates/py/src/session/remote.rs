@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use tokio::runtime::Handle as Runtime;
 
 use super::failures;
-use super::net::{self, TlsFiles};
+use super::net::{self, LoginWords, TlsFiles};
 use crate::engine::Engine;
 use crate::errors;
 use crate::hub::lock;
@@ -71,7 +71,7 @@ impl Remote {
     /// Raises what the peer refused it with, ProviderGone where nobody is there, and Unauthenticated where it is not who
     /// it should be.
     #[staticmethod]
-    #[pyo3(signature = (engine, where_, *, descriptors = None, identity = "", token = None, tls = None, plain = false, timeout = 10.0))]
+    #[pyo3(signature = (engine, where_, *, descriptors = None, identity = "", token = None, tls = None, login = None, plain = false, timeout = 10.0))]
     #[allow(clippy::too_many_arguments)]
     fn connect(
         py: Python<'_>,
@@ -81,6 +81,7 @@ impl Remote {
         identity: &str,
         token: Option<&str>,
         tls: Option<TlsFiles>,
+        login: Option<LoginWords>,
         plain: bool,
         timeout: f64,
     ) -> PyResult<Remote> {
@@ -96,7 +97,7 @@ impl Remote {
         let secured = tls.is_some();
         let options = Options {
             plain,
-            ..net::options(tls, token, false)
+            ..net::options(tls, token, login, false)
         };
         let functions = plain.then(Arc::<Functions>::default);
         let work = async {
@@ -208,6 +209,11 @@ impl Remote {
 
 #[pymethods]
 impl Route {
+    /// What the provider has instead of something of an interface: its functions there, or else its interfaces.
+    fn offered(&self, interface: &str) -> Vec<String> {
+        self.0.link().offered(interface)
+    }
+
     /// Calls made, and those of them that took longer than the budget; counted where there is one.
     fn spent(&self) -> (u64, u64) {
         self.0.spent()

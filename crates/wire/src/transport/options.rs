@@ -61,8 +61,13 @@ pub struct Token(pub Vec<u8>);
 /// Whom to be at a NATS server.
 #[derive(Clone)]
 pub enum Login {
-    User { name: String, password: String },
+    User {
+        name: String,
+        password: String,
+    },
     Token(String),
+    /// What a file of credentials, or one of an NKey's seed alone, holds.
+    Credentials(String),
 }
 
 impl Token {
@@ -95,6 +100,7 @@ impl fmt::Debug for Login {
         match self {
             Login::User { name, .. } => write!(f, "User({name}, ..)"),
             Login::Token(_) => f.write_str("Token(..)"),
+            Login::Credentials(_) => f.write_str("Credentials(..)"),
         }
     }
 }

@@ -192,9 +192,40 @@ async fn a_server_that_asks_who_one_is_gets_an_answer() {
         }),
         ..Options::default()
     };
-    assert_eq!(refused(&nats, &login("guess")).await.code, Code::Unauthenticated);
+    let failure = refused(&nats, &login("guess")).await;
+    assert_eq!(failure.code, Code::Unauthenticated);
+    let said = "refuses this client: Authorization Violation; it was shown the user kv and a password";
+    assert!(failure.message.ends_with(said), "{failure}");
     let (_server, session) = pair(&nats, &login("secret")).await;
     assert_eq!(patient(session.call(request(ECHO, "x"))).await.unwrap().root, "x");
+}
+
+#[tokio::test]
+async fn a_key_proves_who_one_is() {
+    // the pair of the server's documentation
+    let public = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+    let seed = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("nats.conf");
+    std::fs::write(
+        &config,
+        format!("authorization {{ users = [{{ nkey: {public} }}] }}\n"),
+    )
+    .unwrap();
+    let nats = nats!("-c", config.to_str().unwrap());
+    let with = |text: &str| Options {
+        login: Some(Login::Credentials(text.into())),
+        ..Options::default()
+    };
+    let (_server, session) = pair(&nats, &with(seed)).await;
+    assert_eq!(patient(session.call(request(ECHO, "x"))).await.unwrap().root, "x");
+    let failure = refused(&nats, &with("SUAC")).await;
+    assert_eq!(failure.code, Code::BadValue);
+    assert!(failure.message.contains("nor a seed"), "{failure}");
+    assert_eq!(
+        refused(&nats, &Options::default()).await.code,
+        Code::Unauthenticated
+    );
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::super::{BoxIo, Login, Options, failed, tcp, tls};
+use super::key::Key;
 use crate::address::Address;
 use crate::failure::{Code, Failure};
 
@@ -130,14 +131,7 @@ async fn begin(named: &Address, options: &Options) -> Result<(Client, BoxIo, Byt
         "verbose": false, "pedantic": false, "lang": "rust", "version": env!("CARGO_PKG_VERSION"), "name": "loop-kit",
         "protocol": 1, "headers": true, "no_responders": true,
     });
-    match &options.login {
-        Some(Login::User { name, password }) => {
-            connect["user"] = json!(name);
-            connect["pass"] = json!(password);
-        }
-        Some(Login::Token(token)) => connect["auth_token"] = json!(token),
-        None => {}
-    }
+    let shown = show(options.login.as_ref(), &info, &mut connect)?;
     let hello = format!("CONNECT {connect}\r\nPING\r\n");
     io.write_all(hello.as_bytes()).await.map_err(error)?;
     io.flush().await.map_err(error)?;
@@ -147,8 +141,9 @@ async fn begin(named: &Address, options: &Options) -> Result<(Client, BoxIo, Byt
             break;
         }
         if let Some(why) = line.strip_prefix(b"-ERR ") {
-            let why = String::from_utf8_lossy(why).into_owned();
-            let message = format!("the server at {named} refuses this client: {why}");
+            let why = String::from_utf8_lossy(why);
+            let why = why.trim_matches('\'');
+            let message = format!("the server at {named} refuses this client: {why}; it was shown {shown}");
             return Err(Failure::new(Code::Unauthenticated, message));
         }
     }
@@ -167,6 +162,28 @@ async fn begin(named: &Address, options: &Options) -> Result<(Client, BoxIo, Byt
         payload: payload.clamp(64, PAYLOAD as u64) as usize,
     };
     Ok((client, io, buffer))
+}
+
+/// Adds who this is to a CONNECT; returns that in words, without secrets.
+fn show(login: Option<&Login>, info: &Value, connect: &mut Value) -> Result<String, Failure> {
+    Ok(match login {
+        Some(Login::User { name, password }) => {
+            connect["user"] = json!(name);
+            connect["pass"] = json!(password);
+            format!("the user {name} and a password")
+        }
+        Some(Login::Token(token)) => {
+            connect["auth_token"] = json!(token);
+            "a token".into()
+        }
+        Some(Login::Credentials(text)) => {
+            let message = "neither credentials of a user of NATS, as `nsc` writes them, nor a seed (SU...)";
+            let key = Key::read(text).ok_or_else(|| Failure::new(Code::BadValue, message))?;
+            key.show(info["nonce"].as_str().unwrap_or_default(), connect);
+            format!("the key {}", key.name())
+        }
+        None => "no login".into(),
+    })
 }
 
 /// The next line, without its end.

@@ -1,6 +1,7 @@
 //! NATS: a stream of bytes over a pair of subjects. `docs/wire.md` says how.
 
 mod client;
+mod key;
 mod message;
 mod stream;
 
