@@ -75,6 +75,19 @@ async def test_values(way: str, tmp_path: Path) -> None:
         assert (problem.case, problem.value) == ("too-long", 11)
 
 
+async def test_any_number_of_futures_follow_one_another_in_a_stream(way: str, tmp_path: Path) -> None:
+    async def text(i: int) -> str:
+        return f"a{i}"
+
+    async def items() -> AsyncIterator[Any]:
+        for i in range(1000):
+            yield text(i)
+
+    async with session(way, tmp_path) as kv:
+        upper = [word async for word in await kv.call("nested", items())]
+        assert upper == [f"A{i}" for i in range(1000)]
+
+
 async def test_wrong_arguments_are_told_before_anything_is_sent(tmp_path: Path) -> None:
     async with session("pair", tmp_path) as kv:
         with pytest.raises(errors.ArgumentError) as caught:

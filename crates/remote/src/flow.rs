@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use loop_engine::{Chunk, Feed, Handle, Resource, Settle, Source, TyRef};
@@ -12,7 +12,8 @@ use wasmtime::{Error, Result};
 
 use crate::chunk::{read_chunk, read_settled, write_chunk};
 use crate::encoded::Encoded;
-use crate::outgoing::{Pending, Way};
+use crate::import::streams;
+use crate::outgoing::{Message, Pending, Way};
 use crate::peer::Peer;
 
 /// A failure that came from, or is meant for, the other side.
@@ -29,11 +30,20 @@ impl std::error::Error for Failed {}
 
 /// An invocation with channels. It is over when the last that holds it lets go.
 pub trait Invocation: Send + Sync + 'static {
+    fn expect(&self, path: &[u32]);
     fn poll_read(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>>;
+    fn taken(&self, path: &[u32]);
     fn stop(&self, path: &[u32]);
+    fn poll_open(
+        &self,
+        within: &[u32],
+        paths: &[Box<[u32]>],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Failure>>;
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>>;
     fn write(&self, path: &[u32], chunk: Bytes);
     fn lose(&self, path: &[u32], failure: &Failure);
+    fn done(&self, path: &[u32]);
 }
 
 /// The handles of one link in one session.
@@ -51,11 +61,25 @@ pub struct SessionCall {
 }
 
 impl Invocation for SessionCall {
+    fn expect(&self, path: &[u32]) {
+        self.session.expect(self.stream, path);
+    }
     fn poll_read(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
         self.session.poll_read(self.stream, path, cx)
     }
+    fn taken(&self, path: &[u32]) {
+        self.session.taken(self.stream, path);
+    }
     fn stop(&self, path: &[u32]) {
         self.session.stop(self.stream, path);
+    }
+    fn poll_open(
+        &self,
+        within: &[u32],
+        paths: &[Box<[u32]>],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Failure>> {
+        self.session.poll_open(self.stream, within, paths, cx)
     }
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
         self.session.poll_write(self.stream, path, cx)
@@ -65,6 +89,9 @@ impl Invocation for SessionCall {
     }
     fn lose(&self, path: &[u32], failure: &Failure) {
         self.session.lose(self.stream, path, failure);
+    }
+    fn done(&self, path: &[u32]) {
+        self.session.done(self.stream, path);
     }
 }
 
@@ -88,6 +115,19 @@ impl Ends {
             .clone()
             .ok_or_else(|| wasmtime::format_err!("this call carries no streams and futures"))
     }
+
+    fn channel(&self, path: &[u32], payload: Option<&TyRef>) -> Result<Channel> {
+        let invocation = self.invocation()?;
+        invocation.expect(path);
+        Ok(Channel {
+            invocation,
+            ends: self.clone(),
+            path: path.into(),
+            payload: payload.cloned(),
+            first: 0,
+            over: false,
+        })
+    }
 }
 
 impl Peer for Ends {
@@ -98,29 +138,19 @@ impl Peer for Ends {
         self.handles.take(resource, own, bytes)
     }
     fn stream(&self, path: &[u32], payload: Option<&TyRef>) -> Result<Feed<Encoded>> {
-        Ok(Feed::Source(Box::new(Channel {
-            invocation: self.invocation()?,
-            ends: self.clone(),
-            path: path.into(),
-            payload: payload.cloned(),
-            first: 0,
-            over: false,
-        })))
+        Ok(Feed::Source(Box::new(self.channel(path, payload)?)))
     }
     fn future(&self, path: &[u32], payload: Option<&TyRef>) -> Result<Settle<Encoded>> {
-        let mut channel = Channel {
-            invocation: self.invocation()?,
-            ends: self.clone(),
-            path: path.into(),
-            payload: payload.cloned(),
-            first: 0,
-            over: false,
-        };
+        let mut channel = self.channel(path, payload)?;
         Ok(Settle::Value(Box::pin(async move {
-            let read = std::future::poll_fn(|cx| channel.invocation.poll_read(&channel.path, cx));
-            let bytes = read.await.map_err(|e| Error::new(Failed(e)))?;
-            channel.over = true;
-            read_settled(channel.payload.as_ref(), &bytes, &channel.path, &channel.ends)
+            let read = std::future::poll_fn(|cx| channel.invocation.poll_read(&channel.path, cx)).await;
+            let value = match &read {
+                Ok(bytes) => read_settled(channel.payload.as_ref(), bytes, &channel.path, &channel.ends),
+                Err(e) => Err(Error::new(Failed(e.clone()))),
+            };
+            // a stream in the value may go on in the same channel
+            channel.end();
+            value
         })))
     }
 }
@@ -136,6 +166,14 @@ struct Channel {
     over: bool,
 }
 
+impl Channel {
+    /// It was read to its end.
+    fn end(&mut self) {
+        self.over = true;
+        self.invocation.taken(&self.path);
+    }
+}
+
 impl Source<Encoded> for Channel {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<Encoded>>>> {
         if self.over {
@@ -144,12 +182,12 @@ impl Source<Encoded> for Channel {
         let bytes = match ready!(self.invocation.poll_read(&self.path, cx)) {
             Ok(bytes) => bytes,
             Err(e) => {
-                self.over = true;
+                self.end();
                 return Poll::Ready(Err(Error::new(Failed(e))));
             }
         };
         if *bytes == [0] {
-            self.over = true;
+            self.end();
             return Poll::Ready(Ok(None));
         }
         let read = read_chunk(self.payload.as_ref(), &bytes, &self.path, self.first, &self.ends);
@@ -184,14 +222,40 @@ fn count(chunk: &Chunk<Encoded>, bytes: &Bytes) -> u32 {
 /// What runs until a stream or future is sent.
 pub type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Sends what follows a root, or an item of a stream, whose own path is `base`. `spawn` runs the pumps, those of what
-/// is nested in them too.
-pub fn follow(ends: &Ends, base: &[u32], pending: Vec<Pending>, spawn: &Arc<dyn Fn(Pump) + Send + Sync>) {
+/// What runs pumps.
+pub type Spawn = Arc<dyn Fn(Pump) + Send + Sync>;
+
+/// Sends what follows a root. `spawn` runs the pumps, those of what is nested in them too.
+///
+/// Errors where that is more streams and futures than the peer takes.
+pub fn follow(ends: &Ends, pending: Vec<Pending>, spawn: &Spawn) -> Result<()> {
     let Some(invocation) = &ends.invocation else {
-        return;
+        return Ok(());
     };
-    for p in pending {
-        let path: Box<[u32]> = base.iter().chain(&p.path).copied().collect();
+    let paths = paths(&[], &pending);
+    // what a root announces waits for nothing
+    let mut cx = Context::from_waker(Waker::noop());
+    if let Poll::Ready(Err(why)) = invocation.poll_open(&[], &paths, &mut cx) {
+        return Err(Error::new(Failed(why)));
+    }
+    begin(ends, invocation, paths, pending, spawn);
+    Ok(())
+}
+
+fn paths(base: &[u32], pending: &[Pending]) -> Vec<Box<[u32]>> {
+    let path = |p: &Pending| base.iter().chain(&p.path).copied().collect();
+    pending.iter().map(path).collect()
+}
+
+/// Sends what was announced.
+fn begin(
+    ends: &Ends,
+    invocation: &Arc<dyn Invocation>,
+    paths: Vec<Box<[u32]>>,
+    pending: Vec<Pending>,
+    spawn: &Spawn,
+) {
+    for (p, path) in pending.into_iter().zip(paths) {
         let flow = Flow {
             invocation: invocation.clone(),
             ends: ends.clone(),
@@ -209,7 +273,7 @@ struct Flow {
     invocation: Arc<dyn Invocation>,
     ends: Ends,
     path: Box<[u32]>,
-    spawn: Arc<dyn Fn(Pump) + Send + Sync>,
+    spawn: Spawn,
 }
 
 impl Flow {
@@ -218,6 +282,26 @@ impl Flow {
         std::future::poll_fn(|cx| self.invocation.poll_write(&self.path, cx))
             .await
             .is_some()
+    }
+
+    /// Sends a chunk or value, once what it announces has room; false where nothing more is to be sent.
+    async fn send(&self, made: Message) -> bool {
+        if !self.room().await {
+            return false;
+        }
+        let paths = paths(&self.path, &made.pending);
+        match std::future::poll_fn(|cx| self.invocation.poll_open(&self.path, &paths, cx)).await {
+            Ok(true) => {
+                self.invocation.write(&self.path, made.bytes.into());
+                begin(&self.ends, &self.invocation, paths, made.pending, &self.spawn);
+                true
+            }
+            Ok(false) => false,
+            Err(why) => {
+                self.invocation.lose(&self.path, &why);
+                false
+            }
+        }
     }
 
     async fn stream(self, mut source: Box<dyn Source<Encoded>>, payload: Option<TyRef>) {
@@ -232,35 +316,52 @@ impl Flow {
                 Ok(None) => return self.invocation.write(&self.path, Bytes::from_static(&[0])),
                 Err(e) => return self.lose(&e),
             };
-            let made = match write_chunk(payload.as_ref(), chunk, first, &self.ends) {
-                Ok(made) => made,
-                Err(e) => return self.lose(&e),
-            };
-            let n = loop_wire::codec::Cursor::new(&made.bytes)
-                .unsigned(32)
-                .unwrap_or(0);
-            if n == 0 {
-                continue; // an empty chunk would be the end
+            for chunk in pieces(payload.as_ref(), chunk) {
+                let made = match write_chunk(payload.as_ref(), chunk, first, &self.ends) {
+                    Ok(made) => made,
+                    Err(e) => return self.lose(&e),
+                };
+                let n = loop_wire::codec::Cursor::new(&made.bytes)
+                    .unsigned(32)
+                    .unwrap_or(0);
+                if n == 0 {
+                    continue; // an empty chunk would be the end
+                }
+                first = first.wrapping_add(n as u32);
+                if !self.send(made).await {
+                    return;
+                }
             }
-            first = first.wrapping_add(n as u32);
-            self.invocation.write(&self.path, made.bytes.into());
-            follow(&self.ends, &self.path, made.pending, &self.spawn);
         }
     }
 
     async fn future(self, value: loop_engine::Settling<Encoded>) {
-        let made = match value.await.and_then(|v| v.finish(&self.ends)) {
-            Ok(made) => made,
-            Err(e) => return self.lose(&e),
-        };
-        if self.room().await {
-            self.invocation.write(&self.path, made.bytes.into());
-            follow(&self.ends, &self.path, made.pending, &self.spawn);
+        match value.await.and_then(|v| v.finish(&self.ends)) {
+            Ok(made) => {
+                self.send(made).await;
+            }
+            Err(e) => self.lose(&e),
         }
     }
 
     fn lose(&self, e: &Error) {
         self.invocation.lose(&self.path, &failure(e));
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.invocation.done(&self.path);
+    }
+}
+
+/// Items that have streams and futures in them go one by one, so that each may wait for those before it.
+fn pieces(payload: Option<&TyRef>, chunk: Chunk<Encoded>) -> Vec<Chunk<Encoded>> {
+    match chunk {
+        Chunk::Values(values) if payload.is_some_and(|t| streams(t)) => {
+            values.into_iter().map(|v| Chunk::Values(vec![v])).collect()
+        }
+        chunk => vec![chunk],
     }
 }
 

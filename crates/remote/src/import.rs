@@ -12,7 +12,7 @@ use tokio::runtime::Handle as Runtime;
 use wasmtime::{Error, Result};
 
 use crate::encoded::{Encoded, Wire};
-use crate::flow::{Ends, Failed, Handles, Pump, SessionCall, follow};
+use crate::flow::{Ends, Failed, Handles, SessionCall, Spawn, follow};
 use crate::incoming::receive;
 use crate::plain::Functions;
 use crate::times::{Spent, Watch};
@@ -159,8 +159,8 @@ impl Link {
                 stream: pending.stream(),
             }));
             let runtime = self.runtime.clone();
-            let spawn: Arc<dyn Fn(Pump) + Send + Sync> = Arc::new(move |pump| drop(runtime.spawn(pump)));
-            follow(&ends, &[], message.pending, &spawn);
+            let spawn: Spawn = Arc::new(move |pump| drop(runtime.spawn(pump)));
+            follow(&ends, message.pending, &spawn)?;
         }
         let answer = pending.await.map_err(|e| failed(f, e))?;
         let answered = timed.then(Instant::now);

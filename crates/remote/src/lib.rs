@@ -21,7 +21,7 @@ pub use check::{BadBytes, check};
 pub use chunk::{read_chunk, read_settled, write_chunk};
 pub use codec::{decode, encode};
 pub use encoded::{Encoded, Wire};
-pub use flow::{Ends, Failed, Handles, Invocation, Pump, SessionCall, failure, follow};
+pub use flow::{Ends, Failed, Handles, Invocation, Pump, SessionCall, Spawn, failure, follow};
 pub use import::{Link, Route, streams};
 pub use incoming::{Incoming, receive};
 pub use outgoing::{Buffer, Message, Outgoing, Pending, Way};

@@ -116,6 +116,11 @@ export class Calls {
     if (open && open.kind !== kind) throw protocolError(`kind ${kind} on stream ${stream} within a message of kind ${open.kind}`);
     if (kind !== Kind.RESULT) this.#charge(cost);
     const unfinished = open ?? this.#begin(kind, stream, reader);
+    // The rest of a message whose reader has left takes no credit of the channel.
+    if (unfinished.channel && !unfinished.channel.exchange.isReading(unfinished.channel.inlet.key)) {
+      delete unfinished.channel;
+      this.#assembler.abandon(stream);
+    }
     const { channel } = unfinished;
     if (channel) this.#spend(channel.inlet.credit -= cost, channel.inlet.key);
     const part = reader.buf.subarray(reader.pos, reader.end);

@@ -1,7 +1,7 @@
 import { Writer, type Lowering } from './bytes.js';
 import { codecOf, isThenable, type Encode } from './codec.js';
 import { WireError } from './errors.js';
-import { hasChannels, type ChannelType } from './types.js';
+import { countChannels, hasChannels, type ChannelType } from './types.js';
 
 /** What a writing end sends through: the call it belongs to. */
 export interface OutletOwner extends Lowering {
@@ -17,6 +17,12 @@ export interface OutletOwner extends Lowering {
   soon(outlet: Outlet): void;
   /** The channel has ended: properly, or because its source failed. */
   ended(outlet: Outlet, error?: { cause: unknown }): void;
+  /** A message that was longer than one frame is on its way. */
+  written(outlet: Outlet): void;
+  /** What the peer has not heard of is given up. */
+  unannounced(outlet: Outlet): void;
+  /** Whether so many more may be announced; where not, `kick` follows when there may be room. */
+  hasRoom(outlet: Outlet, channels: number): boolean;
   /** The channels that were lowered since it was asked last. */
   made(): Outlet[];
 }
@@ -75,7 +81,10 @@ export class Outlet {
   drop(): void {
     if (this.over) return;
     this.over = true;
-    for (const inner of this.#inner) inner.drop();
+    for (const inner of this.#inner) {
+      this.#owner.unannounced(inner);
+      inner.drop();
+    }
     this.#wakeUp();
     // A source that fails while it ends has nobody left to tell.
     const ending = (this.#iterator ?? this.#unread())?.return?.();
@@ -87,6 +96,11 @@ export class Outlet {
     if (this.type.kind === 'stream') return iteratorOf(this.#source);
     if (isThenable(this.#source)) this.#source.then(undefined, () => undefined);
     return undefined;
+  }
+
+  /** Whether a message of it has begun and is not all sent. */
+  get isWriting(): boolean {
+    return this.#long;
   }
 
   /** There may be more room. */
@@ -162,10 +176,15 @@ export class Outlet {
 
   async #draw(iterator: AsyncIterator<unknown> | Iterator<unknown>): Promise<void> {
     const enough = Math.min(GATHER, this.#owner.most(this) >> 1);
+    const channels = this.type.element ? countChannels(this.type.element) : 0;
     for (;;) {
       const next = iterator.next();
       const step = isThenable(next) ? await next : next;
       if (step.done === true || this.over) return;
+      while (channels > 0 && !this.#owner.hasRoom(this, channels)) {
+        await this.#wait();
+        if (this.over) return;
+      }
       this.#encode(step.value, [this.#total++]);
       this.#count++;
       if (!this.#queued) {
@@ -188,7 +207,10 @@ export class Outlet {
       (codecOf(element).encode as Encode)(items, value);
     } catch (error) {
       items.pos = before;
-      for (const inner of this.#owner.made()) inner.drop();
+      for (const inner of this.#owner.made()) {
+        this.#owner.unannounced(inner);
+        inner.drop();
+      }
       throw error;
     }
     this.#inner.push(...this.#owner.made());
@@ -211,6 +233,7 @@ export class Outlet {
       this.#owner.sendLong(this, whole.copy(), () => {
         this.#long = false;
         this.kick();
+        this.#owner.written(this);
       });
     } else {
       return;

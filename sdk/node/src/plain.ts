@@ -61,7 +61,9 @@ const SKIP: Lifting = { liftHandle: () => undefined, liftChannel: () => undefine
 
 /** One invocation of plain wRPC on a connection of its own. */
 export class PlainConnection implements Port {
-  readonly channelLimit: number;
+  readonly mostIns: number;
+  readonly mostOuts: number;
+  readonly tells = false;
   readonly readWindow = Number.MAX_SAFE_INTEGER;
   readonly writeWindow = Number.MAX_SAFE_INTEGER;
   readonly #wire: Wire;
@@ -100,7 +102,8 @@ export class PlainConnection implements Port {
     this.#headed = !options.called;
     this.#message = options.message;
     this.#window = options.connection;
-    this.channelLimit = options.channels;
+    this.mostIns = options.channels;
+    this.mostOuts = options.channels;
     this.#clock = options.clock;
     this.sending = new Exchange(this, 0, user);
     this.receiving = this.sending;

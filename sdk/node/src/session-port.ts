@@ -2,7 +2,7 @@ import type { Failure } from './errors.js';
 import type { Exchange, Port } from './exchange.js';
 import { Kind, MAX_FRAME } from './frames.js';
 import type { Inlet } from './inlets.js';
-import { writeFailure } from './messages.js';
+import { writeFailure, type Limits } from './messages.js';
 import type { Outlet } from './outlets.js';
 import type { Output } from './output.js';
 
@@ -10,7 +10,9 @@ import type { Output } from './output.js';
 export class SessionPort implements Port {
   /** How many bytes of CALL and DATA the peer may still send. */
   credit: number;
-  channelLimit = 0;
+  readonly mostIns: number;
+  mostOuts = 0;
+  readonly tells = true;
   writeWindow = 0;
   readonly readWindow: number;
   readonly #connection: number;
@@ -19,11 +21,12 @@ export class SessionPort implements Port {
   readonly #stalled = new Set<Outlet>();
   #owed = 0;
 
-  constructor(output: Output, window: number, connection: number, onIdle: (exchange: Exchange) => void) {
+  constructor(output: Output, limits: Limits, onIdle: (exchange: Exchange) => void) {
     this.#output = output;
-    this.readWindow = window;
-    this.#connection = connection;
-    this.credit = connection;
+    this.readWindow = limits.window;
+    this.mostIns = limits.channels;
+    this.#connection = limits.connection;
+    this.credit = limits.connection;
     this.#onIdle = onIdle;
   }
 
@@ -80,7 +83,7 @@ export class SessionPort implements Port {
   taken(exchange: Exchange, inlet: Inlet, bytes: number): void {
     this.refund(bytes);
     inlet.owed += bytes;
-    if (inlet.owed < this.readWindow >>> 2 || exchange.isStopped(inlet.key)) return;
+    if (inlet.owed < this.readWindow >>> 2 || !exchange.isReading(inlet.key)) return;
     this.#grant(exchange.stream, inlet.path, inlet.owed);
     inlet.credit += inlet.owed;
     inlet.owed = 0;
@@ -102,9 +105,9 @@ export class SessionPort implements Port {
     this.#output.end(start);
   }
 
-  stopped(exchange: Exchange, inlet: Inlet): void {
+  stopped(exchange: Exchange, path: readonly number[]): void {
     const start = this.#output.begin(Kind.STOP, exchange.stream);
-    this.#writePath(inlet.path);
+    this.#writePath(path);
     this.#output.end(start);
   }
 

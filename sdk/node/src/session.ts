@@ -92,9 +92,8 @@ export class Session {
       this.#onClosed = resolve;
     });
     this.output = new Output(wire, () => this.#flushed());
-    const { window, connection, message } = this.limits;
-    this.port = new SessionPort(this.output, window, connection, (exchange) => this.#calls.idle(exchange));
-    this.#assembler = new Assembler(Number(message));
+    this.port = new SessionPort(this.output, this.limits, (exchange) => this.#calls.idle(exchange));
+    this.#assembler = new Assembler(Number(this.limits.message));
     this.links = new LinkBook(this, options.open ?? options.exports.plain);
     this.#calls = new Calls(this, this.#assembler, options.role === 'connect');
     this.#frames = new FrameReader((...frame) => this.#onFrame(...frame), options.role === 'accept');
@@ -171,7 +170,7 @@ export class Session {
     this.#offered = new Offered(theirs.exports, this.#options.wants);
     const { window, connection, channels, calls, message } = theirs.limits;
     Object.assign(this.output, { window, credit: connection, connection });
-    Object.assign(this.port, { writeWindow: window, channelLimit: Math.min(channels, this.limits.channels) });
+    Object.assign(this.port, { writeWindow: window, mostOuts: channels });
     this.#calls.allow(calls, Number(message));
     if (accepts) this.#introduce(Kind.WELCOME);
     this.#state = 'open';

@@ -73,6 +73,13 @@ export function hasChannels(type: Type): boolean {
   return someType(type, (part) => part.kind === 'stream' || part.kind === 'future');
 }
 
+/** How many streams and futures a value of the type may announce; those of a list count once. */
+export function countChannels(type: Type): number {
+  if (type.kind === 'stream' || type.kind === 'future') return 1;
+  const each = partsOf(type).reduce((sum, part) => sum + countChannels(part), 0);
+  return type.kind === 'list' ? each * (type.length ?? 1) : each;
+}
+
 /** Whether values of the type hold handles. */
 export function hasHandles(type: Type): boolean {
   return someType(type, (part) => part.kind === 'own' || part.kind === 'borrow');

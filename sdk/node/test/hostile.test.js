@@ -243,6 +243,35 @@ test('a sender that oversteps the credit of a channel is cut off', async (t) => 
   assert.match(failure.message, /credit/);
 });
 
+test('the rest of a message whose reader has left takes no credit of the channel', async (t) => {
+  let release;
+  const texts = async (v) => {
+    for await (const _ of v) break;
+    await new Promise((resolve) => (release = resolve));
+    return 7;
+  };
+  const { path } = await start(t, { limits: { window: 1000, connection: 3000 } }, { more: { texts } });
+  const peer = await RawPeer.connect(path);
+  await peer.hello([ALL]);
+  const data = (size, more, write) => frame(Kind.DATA | more, 1, (w) => { write(w); w.raw(new Uint8Array(size)); });
+  const first = (w) => { w.uleb(2 + 5000); w.raw(Uint8Array.of(1, 0)); };
+  peer.raw(
+    frame(Kind.CALL, 1, call('texts', (w) => w.byte(0))),
+    frame(Kind.DATA, 1, (w) => w.raw(Uint8Array.of(1, 0, 1, 1, 0x61))),
+    data(500, MORE, first),
+  );
+  const seen = [await peer.next(), await peer.next()];
+  assert.ok(seen.some(({ kind }) => kind === Kind.STOP), JSON.stringify(seen));
+  for (let i = 0; i < 9; i++) peer.raw(data(500, i < 8 ? MORE : 0, () => undefined));
+  release();
+  for (;;) {
+    const { kind, stream, payload } = await peer.next();
+    if (kind === Kind.CREDIT) continue;
+    assert.deepEqual([kind, stream, payload.toString('hex')], [Kind.RESULT, 1, '0007']);
+    break;
+  }
+});
+
 test('a sender that oversteps the credit of the connection is cut off', async (t) => {
   const seen = { hold: () => undefined };
   const { path } = await start(t, { limits: { connection: 2000 } }, seen);

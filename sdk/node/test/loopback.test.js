@@ -160,6 +160,23 @@ for (const [kind, open] of Object.entries(peers)) {
       assert.equal(await sum, 16);
     });
 
+    test('any number of streams and futures follow one another in a stream', async () => {
+      const words = Array.from({ length: 3000 }, (_, i) => `${i}`);
+      const later = (async function* () {
+        for (const word of words) yield new Promise((resolve) => setImmediate(resolve, word));
+      })();
+      assert.deepEqual(await all.deep(later), words);
+      let count = 0;
+      for await (const inner of await all.streams(1000)) {
+        // Of some only the beginning is read, of some nothing.
+        if (count % 3 === 0) assert.deepEqual(await collect(inner), Array.from({ length: count }, () => count));
+        else if (count % 3 === 1) assert.equal((await inner.next()).value, count);
+        if (count % 3 > 0) await inner.return();
+        count++;
+      }
+      assert.equal(count, 1000);
+    });
+
     test('a source that fails ends its stream with the failure', async () => {
       const seen = [];
       await assert.rejects(async () => {

@@ -60,6 +60,7 @@ pub type Answer = BoxFuture<'static, Result<Message, Failure>>;
 pub struct Message {
     pub(crate) root: Bytes,
     pub(crate) pumps: Vec<Pump>,
+    pub(crate) paths: Vec<Box<[u32]>>,
 }
 
 /// What the values of a call belong to.
@@ -146,6 +147,7 @@ impl Request {
         Ok(Message {
             root: lower.out.into(),
             pumps: lower.pumps,
+            paths: lower.paths,
         })
     }
 }

@@ -77,6 +77,7 @@ struct Inlet {
 
 impl Inlet {
     fn new(cx: Context, path: &[u32]) -> Self {
+        cx.invocation().expect(path);
         Inlet {
             cx,
             path: path.into(),
@@ -87,8 +88,22 @@ impl Inlet {
     /// What came next; after an error nothing does.
     fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Result<Bytes, Failure>> {
         let read = ready!(self.cx.invocation().poll_read(&self.path, cx));
-        self.ended = read.is_err();
+        if read.is_err() {
+            self.end();
+        }
         Poll::Ready(read)
+    }
+
+    /// Nothing more comes.
+    fn end(&mut self) {
+        self.ended = true;
+        self.cx.invocation().taken(&self.path);
+    }
+
+    /// The rest cannot be told apart.
+    fn stop(&mut self) {
+        self.ended = true;
+        self.cx.invocation().stop(&self.path);
     }
 }
 
@@ -144,14 +159,14 @@ impl<T, F: Fn(&mut Lift<'_>) -> Result<T, Failure>> futures::Stream for Incoming
         match read {
             Ok(items) => me.items = items,
             Err(why) => {
-                // the rest cannot be told apart
-                me.inlet.cx.invocation().stop(&me.inlet.path);
-                me.inlet.ended = true;
+                me.inlet.stop();
                 return Poll::Ready(Some(Err(why)));
             }
         }
         me.total = me.total.wrapping_add(me.items.len() as u32);
-        me.inlet.ended = me.items.is_empty();
+        if me.items.is_empty() {
+            me.inlet.end();
+        }
         Poll::Ready(me.items.pop_front().map(Ok))
     }
 }
@@ -182,13 +197,12 @@ impl futures::Stream for IncomingBytes {
             .and_then(|piece| from.end().map(|()| chunk.slice_ref(piece)));
         match piece {
             Ok(piece) if piece.is_empty() => {
-                self.0.ended = true;
+                self.0.end();
                 Poll::Ready(None)
             }
             Ok(piece) => Poll::Ready(Some(Ok(piece))),
             Err(why) => {
-                self.0.cx.invocation().stop(&self.0.path);
-                self.0.ended = true;
+                self.0.stop();
                 Poll::Ready(Some(Err(why.into())))
             }
         }
@@ -207,10 +221,10 @@ where
     let mut inlet = Inlet::new(cx, path);
     async move {
         let value = poll_fn(|cx| inlet.poll(cx)).await?;
-        inlet.ended = true;
         let mut lift = Lift::new(&value, &inlet.path, &inlet.cx);
-        let read = read(&mut lift)?;
-        lift.end()?;
-        Ok(read)
+        let read = read(&mut lift).and_then(|read| lift.end().map(|()| read));
+        // a stream in the value may go on in the same channel
+        inlet.end();
+        read
     }
 }

@@ -27,6 +27,11 @@ impl Invocation {
         self.session.respond(self.stream, answer, times, true);
     }
 
+    /// Somebody will read that stream or future.
+    pub fn expect(&self, path: &[u32]) {
+        self.session.expect(self.stream, path);
+    }
+
     /// The next chunk of a stream, or a future's value.
     pub fn poll_read(
         &self,
@@ -36,9 +41,21 @@ impl Invocation {
         self.session.poll_read(self.stream, path, cx)
     }
 
+    /// It was read to its end, or there is none.
+    pub fn taken(&self, path: &[u32]) {
+        self.session.taken(self.stream, path);
+    }
+
     /// Nobody reads that stream or future here any more.
     pub fn stop(&self, path: &[u32]) {
         self.session.stop(self.stream, path);
+    }
+
+    /// Waits until streams and futures may be announced in what is written to `within`; false where nobody reads that.
+    ///
+    /// Errors where the peer never takes so many at once.
+    pub async fn open(&self, within: &[u32], paths: &[Box<[u32]>]) -> Result<bool, Failure> {
+        poll_fn(|cx| self.session.poll_open(self.stream, within, paths, cx)).await
     }
 
     /// Waits until so many bytes may be written, one at least; none where the reader has gone.
@@ -53,6 +70,11 @@ impl Invocation {
     /// A stream or future ends without its end.
     pub fn lose(&self, path: &[u32], why: &Failure) {
         self.session.lose(self.stream, path, why);
+    }
+
+    /// Nothing more is written to that stream or future.
+    pub fn done(&self, path: &[u32]) {
+        self.session.done(self.stream, path);
     }
 }
 

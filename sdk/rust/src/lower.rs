@@ -11,7 +11,7 @@ use loop_wire::{Code, Failure};
 use crate::answer::Context;
 use crate::channels::{Promise, Stream};
 use crate::links;
-use crate::pumps;
+use crate::pumps::{self, Outlet};
 
 /// Where the values of a result are written to.
 pub struct Lower<'a> {
@@ -20,6 +20,8 @@ pub struct Lower<'a> {
     pub(crate) cx: &'a Context,
     /// What is to follow, once this is sent.
     pub(crate) pumps: Vec<BoxFuture<'static, ()>>,
+    /// The path of each of them.
+    pub(crate) paths: Vec<Box<[u32]>>,
     /// Resources that were given to the peer.
     pub(crate) given: Vec<u64>,
 }
@@ -31,6 +33,7 @@ impl<'a> Lower<'a> {
             path: path.into(),
             cx,
             pumps: vec![],
+            paths: vec![],
             given: vec![],
         }
     }
@@ -125,14 +128,16 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
-    fn pending(&mut self) -> Result<(), Failure> {
+    /// Announces a stream or future at this place.
+    fn pending(&mut self) -> Result<Outlet, Failure> {
         self.out.push(0);
         let most = loop_wire::Limits::default().channels as usize;
         if self.pumps.len() >= most {
             let message = format!("more than {most} streams and futures in one message");
             return Err(Failure::new(Code::Overloaded, message).with("limit", most));
         }
-        Ok(())
+        self.paths.push(self.path.as_slice().into());
+        Ok(Outlet::new(self.cx.clone(), &self.path))
     }
 
     pub fn stream<T: Send + 'static>(
@@ -140,15 +145,13 @@ impl<'a> Lower<'a> {
         stream: Stream<T>,
         write: impl Fn(&mut Lower<'_>, T) -> Result<(), Failure> + Send + 'static,
     ) -> Result<(), Failure> {
-        self.pending()?;
-        let pump = pumps::items(self.cx.clone(), self.path.clone(), stream, write);
+        let pump = pumps::items(self.pending()?, stream, write);
         self.pumps.push(Box::pin(pump));
         Ok(())
     }
 
     pub fn bytes(&mut self, stream: Stream<Bytes>) -> Result<(), Failure> {
-        self.pending()?;
-        let pump = pumps::bytes(self.cx.clone(), self.path.clone(), stream);
+        let pump = pumps::bytes(self.pending()?, stream);
         self.pumps.push(Box::pin(pump));
         Ok(())
     }
@@ -158,8 +161,7 @@ impl<'a> Lower<'a> {
         future: Promise<T>,
         write: impl FnOnce(&mut Lower<'_>, T) -> Result<(), Failure> + Send + 'static,
     ) -> Result<(), Failure> {
-        self.pending()?;
-        let pump = pumps::value(self.cx.clone(), self.path.clone(), future, write);
+        let pump = pumps::value(self.pending()?, future, write);
         self.pumps.push(Box::pin(pump));
         Ok(())
     }
@@ -177,6 +179,7 @@ impl<'a> Lower<'a> {
     pub(crate) fn undo(&mut self, to: Mark) {
         self.out.truncate(to.out);
         self.pumps.truncate(to.pumps);
+        self.paths.truncate(to.pumps);
         for number in self.given.drain(to.given..) {
             self.cx.bound.handles.remove(number);
         }

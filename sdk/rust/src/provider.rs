@@ -261,8 +261,12 @@ impl Handler for Served {
                 provider: began.elapsed().as_nanos() as u64,
                 ..Times::default()
             });
-            match answer {
-                Ok(Message { root, pumps }) => {
+            let announced = match answer {
+                Ok(message) => invocation.open(&[], &message.paths).await.map(|_| message),
+                Err(failure) => Err(failure),
+            };
+            match announced {
+                Ok(Message { root, pumps, .. }) => {
                     invocation.respond(Ok(root), times.as_ref());
                     // what still reads a stream holds the invocation by itself
                     drop(invocation);

@@ -20,10 +20,69 @@ const GATHER: usize = 16 << 10;
 const PIECE: usize = 64 << 10;
 const COUNT: usize = 5;
 
+/// A stream or future that is written; dropped when nothing more is.
+pub(crate) struct Outlet {
+    cx: Context,
+    path: Box<[u32]>,
+}
+
+impl Outlet {
+    pub fn new(cx: Context, path: &[u32]) -> Self {
+        Outlet {
+            cx,
+            path: path.into(),
+        }
+    }
+
+    /// Waits until so many bytes may be written, one at least; none where the reader has gone.
+    async fn room(&self) -> Option<usize> {
+        self.cx.invocation().room(&self.path).await
+    }
+
+    fn write(&self, chunk: Bytes) {
+        self.cx.invocation().write(&self.path, chunk);
+    }
+
+    fn lose(&self, why: &Failure) {
+        self.cx.invocation().lose(&self.path, why);
+    }
+
+    /// Sends a chunk or value, once what it announces has room; false where nothing more is to be sent.
+    async fn send(&self, made: Made) -> bool {
+        if self.room().await.is_none() {
+            return false;
+        }
+        match self.cx.invocation().open(&self.path, &made.paths).await {
+            Ok(true) => {
+                self.write(made.bytes);
+                self.cx.add(made.pumps);
+                true
+            }
+            Ok(false) => false,
+            Err(why) => {
+                self.lose(&why);
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.cx.invocation().done(&self.path);
+    }
+}
+
+/// A chunk or value, and what follows it.
+struct Made {
+    bytes: Bytes,
+    pumps: Vec<BoxFuture<'static, ()>>,
+    paths: Vec<Box<[u32]>>,
+}
+
 /// Sends the items of a stream.
 pub(crate) async fn items<T: Send>(
-    cx: Context,
-    path: Vec<u32>,
+    outlet: Outlet,
     stream: Stream<T>,
     write: impl Fn(&mut Lower<'_>, T) -> Result<(), Failure> + Send,
 ) {
@@ -32,8 +91,8 @@ pub(crate) async fn items<T: Send>(
     let mut next = stream.next().await;
     loop {
         let mut failed = None;
-        let (chunk, pumps, n) = {
-            let mut lower = Lower::new(&path, &cx);
+        let (made, n) = {
+            let mut lower = Lower::new(&outlet.path, &outlet.cx);
             let mut n = 0u32;
             // what can be had without waiting goes with the first
             while let Some(item) = next.take() {
@@ -45,7 +104,8 @@ pub(crate) async fn items<T: Send>(
                     break;
                 }
                 n += 1;
-                if lower.out.len() >= GATHER || n as usize >= GATHER {
+                // one with streams and futures in it goes by itself, so that it may wait for those before it
+                if lower.out.len() >= GATHER || n as usize >= GATHER || !lower.pumps.is_empty() {
                     break;
                 }
                 match stream.next().now_or_never() {
@@ -57,17 +117,18 @@ pub(crate) async fn items<T: Send>(
             let mut chunk = Vec::with_capacity(lower.out.len() + COUNT);
             put_unsigned(&mut chunk, n.into());
             chunk.append(&mut lower.out);
-            (Bytes::from(chunk), lower.pumps, n)
+            let made = Made {
+                bytes: chunk.into(),
+                pumps: lower.pumps,
+                paths: lower.paths,
+            };
+            (made, n)
         };
-        if n > 0 || failed.is_none() {
-            if cx.invocation().room(&path).await.is_none() {
-                return;
-            }
-            cx.invocation().write(&path, chunk);
-            cx.add(pumps);
+        if (n > 0 || failed.is_none()) && !outlet.send(made).await {
+            return;
         }
         if let Some(why) = failed {
-            return cx.invocation().lose(&path, &why);
+            return outlet.lose(&why);
         }
         if n == 0 {
             return; // that was the end
@@ -78,14 +139,14 @@ pub(crate) async fn items<T: Send>(
 }
 
 /// Sends a stream of bytes.
-pub(crate) async fn bytes(cx: Context, path: Vec<u32>, mut stream: Stream<Bytes>) {
+pub(crate) async fn bytes(outlet: Outlet, mut stream: Stream<Bytes>) {
     while let Some(piece) = stream.next().await {
         let mut piece = match piece {
             Ok(piece) => piece,
-            Err(why) => return cx.invocation().lose(&path, &why),
+            Err(why) => return outlet.lose(&why),
         };
         while !piece.is_empty() {
-            let Some(room) = cx.invocation().room(&path).await else {
+            let Some(room) = outlet.room().await else {
                 return;
             };
             let n = room.saturating_sub(COUNT).min(PIECE).min(piece.len()).max(1);
@@ -95,26 +156,29 @@ pub(crate) async fn bytes(cx: Context, path: Vec<u32>, mut stream: Stream<Bytes>
             chunk.put_slice(&head);
             chunk.put_slice(&piece[..n]);
             piece.advance(n);
-            cx.invocation().write(&path, chunk.freeze());
+            outlet.write(chunk.freeze());
         }
     }
-    if cx.invocation().room(&path).await.is_some() {
-        cx.invocation().write(&path, Bytes::from_static(&[0]));
+    if outlet.room().await.is_some() {
+        outlet.write(Bytes::from_static(&[0]));
     }
 }
 
 /// Sends the value of a future.
 pub(crate) async fn value<T: Send>(
-    cx: Context,
-    path: Vec<u32>,
+    outlet: Outlet,
     future: Promise<T>,
     write: impl FnOnce(&mut Lower<'_>, T) -> Result<(), Failure> + Send,
 ) {
     let value = future.await;
     let made = {
-        let mut lower = Lower::new(&path, &cx);
+        let mut lower = Lower::new(&outlet.path, &outlet.cx);
         match value.and_then(|value| write(&mut lower, value)) {
-            Ok(()) => Ok((Bytes::from(lower.out), lower.pumps)),
+            Ok(()) => Ok(Made {
+                bytes: lower.out.into(),
+                pumps: lower.pumps,
+                paths: lower.paths,
+            }),
             Err(why) => {
                 lower.undo(Default::default());
                 Err(why)
@@ -122,13 +186,8 @@ pub(crate) async fn value<T: Send>(
         }
     };
     match made {
-        Ok((bytes, pumps)) => {
-            if cx.invocation().room(&path).await.is_some() {
-                cx.invocation().write(&path, bytes);
-                cx.add(pumps);
-            }
-        }
-        Err(why) => cx.invocation().lose(&path, &why),
+        Ok(made) => drop(outlet.send(made).await),
+        Err(why) => outlet.lose(&why),
     }
 }
 

@@ -90,7 +90,11 @@ impl Wire {
             let now = Instant::now();
             state.core.call(now, request, waiter)
         };
-        values::send_rest(me, &ends, &mut message);
+        if let Err(why) = values::send_rest(me, &ends, &mut message) {
+            let waiter = lock(&me.state).core.cancel(stream);
+            drop(waiter);
+            return Err(failures::raised(py, &why));
+        }
         me.queue.schedule(py);
         Ok(WireCall::new(slf.clone().unbind(), stream, future))
     }

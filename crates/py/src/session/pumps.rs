@@ -130,14 +130,31 @@ impl WireInvocation {
 }
 
 impl Invocation for WireInvocation {
+    fn expect(&self, path: &[u32]) {
+        lock(&self.wire.get().state).core.expect(self.stream, path);
+    }
     fn poll_read(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
         let polled = lock(&self.wire.get().state).core.poll_read(self.stream, path, cx);
         self.soon(); // credit may go out
         polled
     }
+    fn taken(&self, path: &[u32]) {
+        lock(&self.wire.get().state).core.taken(self.stream, path);
+        self.soon();
+    }
     fn stop(&self, path: &[u32]) {
         lock(&self.wire.get().state).core.stop(self.stream, path);
         self.soon();
+    }
+    fn poll_open(
+        &self,
+        within: &[u32],
+        paths: &[Box<[u32]>],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Failure>> {
+        lock(&self.wire.get().state)
+            .core
+            .poll_open(self.stream, within, paths, cx)
     }
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
         lock(&self.wire.get().state)
@@ -150,6 +167,10 @@ impl Invocation for WireInvocation {
     }
     fn lose(&self, path: &[u32], failure: &Failure) {
         lock(&self.wire.get().state).core.lose(self.stream, path, failure);
+        self.soon();
+    }
+    fn done(&self, path: &[u32]) {
+        lock(&self.wire.get().state).core.done(self.stream, path);
         self.soon();
     }
 }

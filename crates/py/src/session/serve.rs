@@ -154,10 +154,13 @@ impl Answer {
             .zip(left)
             .map(|(clock, left)| clock.times(left));
         let root = Bytes::from(std::mem::take(&mut message.bytes));
+        // it goes in the loop's next turn, after the answer
+        if let Err(why) = values::send_rest(me, &self.ends, &mut message) {
+            return refuse(wire, self.stream, why);
+        }
         lock(&me.state)
             .core
             .respond(self.stream, Ok(root), times.as_ref(), self.member.streaming);
-        values::send_rest(me, &self.ends, &mut message);
         Ok(())
     }
 }

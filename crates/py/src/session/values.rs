@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use loop_engine::{Domain, FuncTy, Mismatch, convert};
-use loop_remote::{BadBytes, Encoded, Ends, Failed, Message, Pump, Wire as Value, follow, receive};
+use loop_remote::{BadBytes, Encoded, Ends, Failed, Message, Pump, Spawn, Wire as Value, follow, receive};
 use loop_wire::Failure;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -197,19 +197,21 @@ pub fn ends(
 }
 
 /// Sends what follows the values of an invocation.
-pub fn send_rest(wire: &Wire, ends: &Ends, message: &mut Message) {
+///
+/// Errors where that is more than the peer takes.
+pub fn send_rest(wire: &Wire, ends: &Ends, message: &mut Message) -> Result<(), Failure> {
     let pending = std::mem::take(&mut message.pending);
     if pending.is_empty() {
-        return;
+        return Ok(());
     }
     let (queue, hub) = (wire.queue.clone(), wire.hub.clone());
-    let spawn: Arc<dyn Fn(Pump) + Send + Sync> = Arc::new(move |pump| {
+    let spawn: Spawn = Arc::new(move |pump| {
         queue.spawn(Box::pin(Hubbed {
             hub: hub.clone(),
             pump,
         }));
     });
-    follow(ends, &[], pending, &spawn);
+    follow(ends, pending, &spawn).map_err(|e| loop_remote::failure(&e))
 }
 
 /// A pump whose values know their event loop.

@@ -5,10 +5,10 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 
-use super::core::{Core, read_path};
+use super::core::{Core, read_path, short};
 use super::inbox::State;
 use crate::codec::{Cursor, Encode, put_unsigned};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::frame::{FRAME, kind};
 
 /// Bytes that are ready to be written, beyond which streams wait.
@@ -31,6 +31,15 @@ pub(super) struct Channel {
     over: Option<Option<Failure>>,
     /// Inward: the reader has gone, what comes is thrown away.
     stopped: bool,
+    /// It was announced in another channel: it is forgotten once its reader has said STOP and its writer LOST, so that
+    /// there may be any number of them one after the other.
+    nested: bool,
+    /// Readers or writers on this side that are not done. What a future's value is may go on in the same channel.
+    users: u32,
+    /// LOST has come, or was said.
+    lost: bool,
+    /// Outward: its writer waits until there are fewer channels.
+    crowded: bool,
     waker: Option<Waker>,
 }
 
@@ -50,6 +59,15 @@ impl Channel {
         }
     }
 
+    fn is(&self, path: &[u32], inward: bool) -> bool {
+        self.inward == inward && *self.path == *path
+    }
+
+    /// Announced in the channel at that path, or in one that was.
+    fn is_within(&self, path: &[u32], inward: bool) -> bool {
+        self.inward == inward && is_prefix(path, &self.path)
+    }
+
     /// The peer says nothing more.
     pub fn cut(&mut self, why: &Failure) {
         if self.over.is_none() {
@@ -66,11 +84,20 @@ impl Channel {
     }
 }
 
+fn is_prefix(short: &[u32], path: &[u32]) -> bool {
+    short.len() < path.len() && path.starts_with(short)
+}
+
 pub(super) fn gone() -> Failure {
     Failure::gone("the call that this stream or future belongs to is over", false)
 }
 
 impl<U> Core<U> {
+    fn found(&mut self, stream: u32, path: &[u32], inward: bool) -> Option<&mut Channel> {
+        let open = self.open.get_mut(&stream)?;
+        open.channels.iter_mut().find(|c| c.is(path, inward))
+    }
+
     /// The channel, made where it is new. None where the call is over.
     fn channel(&mut self, stream: u32, path: &[u32], inward: bool) -> Result<Option<&mut Channel>, Failure> {
         let credit = if inward {
@@ -82,18 +109,18 @@ impl<U> Core<U> {
         let Some(open) = self.open.get_mut(&stream) else {
             return Ok(None);
         };
-        let found = open
-            .channels
-            .iter()
-            .position(|c| c.inward == inward && *c.path == *path);
+        // what this side announced itself is as many as the peer takes
+        let counts = |c: &Channel| c.inward == inward && (inward || c.users == 0);
+        let found = open.channels.iter().position(|c| c.is(path, inward));
         let at = match found {
             Some(at) => at,
-            None if open.channels.len() >= most => {
+            None if open.channels.iter().filter(|c| counts(c)).count() >= most => {
                 return Err(Failure::protocol(format!(
-                    "more than {most} streams and futures in one call"
+                    "more than {most} streams and futures in one call at once"
                 )));
             }
             None => {
+                let around = |c: &Channel| c.inward == inward && is_prefix(&c.path, path);
                 let mut channel = Channel {
                     path: path.into(),
                     inward,
@@ -103,6 +130,10 @@ impl<U> Core<U> {
                     partial: 0,
                     over: None,
                     stopped: false,
+                    nested: open.channels.iter().any(around),
+                    users: 0,
+                    lost: false,
+                    crowded: false,
                     waker: None,
                 };
                 if let Some(why) = &open.cut {
@@ -129,6 +160,7 @@ impl<U> Core<U> {
             Some(path) => path,
             None => read_path(&mut Cursor::new(&payload))?,
         };
+        self.refuse_unread(stream, &path)?;
         let Some(channel) = self.channel(stream, &path, true)? else {
             // late: the call is over
             self.owe(charged);
@@ -163,15 +195,35 @@ impl<U> Core<U> {
             State::TooLong => {
                 channel.stopped = true;
                 channel.over = Some(Some(Failure::new(
-                    crate::failure::Code::Overloaded,
+                    Code::Overloaded,
                     "an item of a stream is longer than this peer takes",
                 )));
                 channel.wake();
                 self.out.frame(kind::STOP, stream, |b| path.encode(b));
             }
         }
+        // a channel that was stopped gets no credit any more: its writer may have forgotten it
         self.owe(charged);
-        self.pay(stream, &path, charged as u32)
+        Ok(())
+    }
+
+    /// Stops a channel that is new here and was announced in one that was stopped: nobody will come to read it.
+    fn refuse_unread(&mut self, stream: u32, path: &[u32]) -> Result<(), Failure> {
+        let Some(open) = self.open.get(&stream) else {
+            return Ok(());
+        };
+        let mut unread = false;
+        for c in &open.channels {
+            if c.is(path, true) {
+                return Ok(());
+            }
+            unread |= c.inward && c.stopped && is_prefix(&c.path, path);
+        }
+        if unread {
+            self.channel(stream, path, true)?;
+            self.stop(stream, path);
+        }
+        Ok(())
     }
 
     /// Gives credit back for an unfinished message, with all that was taken before it.
@@ -211,18 +263,29 @@ impl<U> Core<U> {
         }
     }
 
-    /// STOP and LOST.
-    pub(super) fn channel_over(
-        &mut self,
-        stream: u32,
-        path: Box<[u32]>,
-        failure: Option<Failure>,
-    ) -> Result<(), Failure> {
-        let inward = failure.is_some();
-        match self.channel(stream, &path, inward)? {
+    pub(super) fn reader_gone(&mut self, stream: u32, path: &[u32]) -> Result<(), Failure> {
+        match self.channel(stream, path, false)? {
             Some(channel) => {
-                channel.over = Some(failure);
+                channel.over = Some(None);
                 channel.wake();
+                self.settle(stream, path);
+                Ok(())
+            }
+            None => self.known_stream(stream),
+        }
+    }
+
+    pub(super) fn writer_lost(&mut self, stream: u32, path: &[u32], failure: Failure) -> Result<(), Failure> {
+        self.refuse_unread(stream, path)?;
+        match self.channel(stream, path, true)? {
+            Some(channel) => {
+                channel.lost = true;
+                // why it was stopped here is what its reader is to learn
+                if !channel.stopped {
+                    channel.over = Some(Some(failure));
+                }
+                channel.wake();
+                self.forget_read(stream, path);
                 Ok(())
             }
             None => self.known_stream(stream),
@@ -266,19 +329,147 @@ impl<U> Core<U> {
         Poll::Ready(Ok(chunk))
     }
 
+    /// Somebody will read that stream or future, and says so by [`Self::taken`] or [`Self::stop`] when that is over.
+    pub fn expect(&mut self, stream: u32, path: &[u32]) {
+        // where there are too many, whoever reads is told
+        if let Ok(Some(channel)) = self.channel(stream, path, true) {
+            channel.users += 1;
+        }
+    }
+
+    /// The reader of a stream or future has read it to its end, or learnt that there is none.
+    pub fn taken(&mut self, stream: u32, path: &[u32]) {
+        let Some(channel) = self.found(stream, path, true) else {
+            return;
+        };
+        channel.users = channel.users.saturating_sub(1);
+        if channel.users > 0 || !channel.nested {
+            return;
+        }
+        match channel.stopped {
+            true => self.forget_read(stream, path),
+            false => self.stop(stream, path),
+        }
+    }
+
     /// The reader of a stream or future has gone.
     pub fn stop(&mut self, stream: u32, path: &[u32]) {
-        if let Ok(Some(channel)) = self.channel(stream, path, true)
-            && !std::mem::replace(&mut channel.stopped, true)
-        {
+        let Ok(Some(channel)) = self.channel(stream, path, true) else {
+            return;
+        };
+        channel.users = 0;
+        if !std::mem::replace(&mut channel.stopped, true) {
             let unread = channel.unread();
             channel.queue.clear();
+            channel.partial = 0;
             self.owe(unread);
             self.out.frame(kind::STOP, stream, |b| path.encode(b));
+            // what it announced and nobody has come for
+            while let Some(unread) = self.unread_within(stream, path) {
+                self.stop(stream, &unread);
+            }
+        }
+        self.forget_read(stream, path);
+    }
+
+    fn unread_within(&self, stream: u32, path: &[u32]) -> Option<Box<[u32]>> {
+        let channels = &self.open.get(&stream)?.channels;
+        let unread = |c: &&Channel| c.is_within(path, true) && c.users == 0 && !c.stopped;
+        channels.iter().find(unread).map(|c| c.path.clone())
+    }
+
+    /// Forgets a channel that both sides are done with.
+    fn forget_read(&mut self, stream: u32, path: &[u32]) {
+        if let Some(open) = self.open.get_mut(&stream) {
+            let over = |c: &Channel| c.is(path, true) && c.nested && c.stopped && c.lost && c.users == 0;
+            open.channels.retain(|c| !over(c));
         }
     }
 
     // ---- for those who write ----
+
+    /// Waits until streams and futures may be announced in what is written to the one at `within`, or in a root where
+    /// that is empty. False where nobody reads that any more. Each is over at [`Self::done`].
+    ///
+    /// Errors where the peer never takes so many at once.
+    pub fn poll_open(
+        &mut self,
+        stream: u32,
+        within: &[u32],
+        paths: &[Box<[u32]>],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Failure>> {
+        let most = self.theirs.channels as usize;
+        if !within.is_empty() {
+            // it may not have been written to yet
+            match self.channel(stream, within, false) {
+                Ok(Some(channel)) if channel.over.is_none() => {}
+                _ => return Poll::Ready(Ok(false)),
+            }
+        }
+        let Some(open) = self.open.get_mut(&stream) else {
+            return Poll::Ready(Ok(false));
+        };
+        let ours = || open.channels.iter().filter(|c| !c.inward);
+        let new = paths.iter().filter(|p| !ours().any(|c| c.path == **p)).count();
+        if ours().count() + new > most && !paths.is_empty() {
+            // what a root announces stays to the end of the call
+            if within.is_empty() || ours().filter(|c| !c.nested).count() + new > most {
+                let message = format!("more than {most} streams and futures in one call at once");
+                return Poll::Ready(Err(Failure::new(Code::Overloaded, message).with("limit", most)));
+            }
+            let Some(channel) = open.channels.iter_mut().find(|c| c.is(within, false)) else {
+                return Poll::Ready(Ok(false));
+            };
+            channel.crowded = true;
+            channel.wait(cx);
+            return Poll::Pending;
+        }
+        for path in paths {
+            if let Ok(Some(channel)) = self.channel(stream, path, false) {
+                channel.users += 1;
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Nothing more is written to a stream or future, whether it has ended or not.
+    pub fn done(&mut self, stream: u32, path: &[u32]) {
+        if let Some(channel) = self.found(stream, path, false) {
+            channel.users = channel.users.saturating_sub(1);
+            self.settle(stream, path);
+        }
+    }
+
+    /// Forgets a channel that both sides are done with, after the last of what was announced in it.
+    pub(super) fn settle(&mut self, stream: u32, path: &[u32]) {
+        if self.is_queued(stream, path) {
+            return;
+        }
+        let Some(open) = self.open.get_mut(&stream) else {
+            return;
+        };
+        let over = |c: &Channel| c.is(path, false) && c.nested && c.users == 0 && c.over.is_some();
+        let Some(at) = open.channels.iter().position(over) else {
+            return;
+        };
+        if open.channels.iter().any(|c| c.is_within(path, false)) {
+            return;
+        }
+        let forgotten = open.channels.swap_remove(at);
+        for channel in &mut open.channels {
+            if std::mem::take(&mut channel.crowded) {
+                channel.wake();
+            }
+        }
+        if !forgotten.lost {
+            let failure = Failure::new(Code::Cancelled, "its reader has gone");
+            self.say_lost(stream, path, &failure);
+        }
+        for n in (1..path.len()).rev() {
+            self.settle(stream, &path[..n]);
+        }
+    }
 
     /// Bytes that may be written now; at least 1. `None`: the reader has gone.
     pub fn poll_write(&mut self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
@@ -323,21 +514,44 @@ impl<U> Core<U> {
 
     /// The writer gives up without an end.
     pub fn lose(&mut self, stream: u32, path: &[u32], failure: &Failure) {
-        if self.is_current(stream) {
-            self.out.frame(kind::LOST, stream, |b| {
-                path.encode(b);
-                failure.encode(b);
-            });
+        if !self.is_current(stream) {
+            return;
         }
+        if let Some(channel) = self.found(stream, path, false)
+            && std::mem::replace(&mut channel.lost, true)
+        {
+            return;
+        }
+        self.say_lost(stream, path, failure);
+    }
+
+    /// Says LOST, after what is still to be written to the channel.
+    fn say_lost(&mut self, stream: u32, path: &[u32], failure: &Failure) {
+        let failure = short(failure);
+        if self.is_queued(stream, path) {
+            let mut head = vec![];
+            path.encode(&mut head);
+            failure.encode(&mut head);
+            return self.send_parts(stream, kind::LOST, head, Bytes::new(), Some(path.into()));
+        }
+        self.out.frame(kind::LOST, stream, |b| {
+            path.encode(b);
+            failure.encode(b);
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn channels(&self, stream: u32) -> usize {
+        self.open.get(&stream).map_or(0, |open| open.channels.len())
     }
 
     pub(super) fn channel_credit(&mut self, stream: u32, path: &[u32]) -> Option<u32> {
-        let channel = self.channel(stream, path, false).ok()??;
+        let channel = self.found(stream, path, false)?;
         channel.over.is_none().then_some(channel.credit)
     }
 
     pub(super) fn spend_channel(&mut self, stream: u32, path: &[u32], n: u32) {
-        if let Ok(Some(channel)) = self.channel(stream, path, false) {
+        if let Some(channel) = self.found(stream, path, false) {
             channel.credit = channel.credit.saturating_sub(n);
         }
     }

@@ -107,6 +107,8 @@ pub struct Core<U> {
     pub(super) out: Out,
     sending: VecDeque<(u32, VecDeque<Part>)>,
     waiting: VecDeque<Waiting>,
+    /// A long CALL that has not begun: those after it wait, since numbers are heard of in their order.
+    held: Option<u32>,
     next: u32,
     /// The highest stream that the peer has opened.
     highest: u32,
@@ -182,6 +184,7 @@ impl<U> Core<U> {
             out: Out::default(),
             sending: VecDeque::new(),
             waiting: VecDeque::new(),
+            held: None,
             next: if initiator { 1 } else { 2 },
             highest: 0,
             round: false,
@@ -327,6 +330,7 @@ impl<U> Core<U> {
     /// Whether another call may go out. A long one has its parts wait for credit.
     fn room(&self, root: &Bytes) -> bool {
         self.phase == Phase::Open
+            && self.held.is_none()
             && self.calling < self.theirs.calls
             && (self.is_long(root.len()) || self.credit >= (root.len() + 512) as u64)
     }
@@ -353,6 +357,7 @@ impl<U> Core<U> {
             self.spend(head.len() + root.len());
             self.out.frame_of(kind::CALL, stream, &head, root);
         } else {
+            self.held = Some(stream);
             self.send_parts(stream, kind::CALL, head, root, None);
         }
     }
@@ -428,14 +433,7 @@ impl<U> Core<U> {
     }
 
     fn fail(&mut self, stream: u32, failure: &Failure) {
-        // what a provider says may be long, and must fit a frame
-        let mut failure = failure.clone();
-        shorten(&mut failure.message, 64 << 10);
-        failure.fields.truncate(32);
-        for (name, value) in &mut failure.fields {
-            shorten(name, 256);
-            shorten(value, 4 << 10);
-        }
+        let failure = short(failure);
         self.out.frame(kind::FAIL, stream, |b| failure.encode(b));
     }
 
@@ -465,9 +463,19 @@ impl<U> Core<U> {
         let call = |(s, parts): &(u32, VecDeque<Part>)| {
             *s == stream && parts.front().is_some_and(|p| p.kind == kind::CALL && !p.begun)
         };
-        match self.sending.iter().position(call) {
-            Some(at) => self.sending.remove(at).is_some(),
-            None => false,
+        let Some(at) = self.sending.iter().position(call) else {
+            return false;
+        };
+        self.sending.remove(at);
+        self.begun_long(stream);
+        true
+    }
+
+    /// A long CALL holds those after it no longer.
+    pub(super) fn begun_long(&mut self, stream: u32) {
+        if self.held == Some(stream) {
+            self.held = None;
+            self.flush_waiting();
         }
     }
 
@@ -523,6 +531,7 @@ impl<U> Core<U> {
     /// Ends everything: the connection is gone. Returns the callers that wait, and whether their call had been sent.
     pub fn abandon(&mut self) -> Vec<(U, bool)> {
         self.waiting.clear();
+        self.held = None;
         self.sending.clear();
         let open = std::mem::take(&mut self.open);
         self.calling = 0;
@@ -534,6 +543,18 @@ impl<U> Core<U> {
             })
             .collect()
     }
+}
+
+/// What a provider says may be long, and must fit a frame.
+pub(super) fn short(failure: &Failure) -> Failure {
+    let mut failure = failure.clone();
+    shorten(&mut failure.message, 64 << 10);
+    failure.fields.truncate(32);
+    for (name, value) in &mut failure.fields {
+        shorten(name, 256);
+        shorten(value, 4 << 10);
+    }
+    failure
 }
 
 fn shorten(text: &mut String, most: usize) {

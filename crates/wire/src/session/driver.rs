@@ -1,5 +1,6 @@
 //! A session on tokio: one task reads and writes its connection, any number of tasks call.
 
+mod channels;
 mod pending;
 mod task;
 
@@ -423,56 +424,6 @@ impl Session {
         let r = f(&mut self.inner().core());
         self.inner().driver.wake();
         r
-    }
-
-    /// The next chunk of a stream of that invocation, or a future's value.
-    pub fn poll_read(&self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
-        if let Some(lanes) = &self.inner().lanes {
-            return match lanes.get(stream) {
-                Some(lane) => lane.poll_read(path, cx),
-                None => Poll::Ready(Err(super::channel::gone())),
-            };
-        }
-        let polled = self.inner().core().poll_read(stream, path, cx);
-        if polled.is_ready() {
-            self.inner().driver.wake();
-        }
-        polled
-    }
-
-    /// The reader of a stream or future has gone.
-    pub fn stop(&self, stream: u32, path: &[u32]) {
-        match &self.inner().lanes {
-            None => self.change(|core| core.stop(stream, path)),
-            Some(lanes) => drop(lanes.get(stream).map(|lane| lane.stop(path))),
-        }
-    }
-
-    /// Bytes that may be written to a stream or future now; `None`: nobody reads it.
-    pub fn poll_write(&self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
-        match &self.inner().lanes {
-            None => self.inner().core().poll_write(stream, path, cx),
-            Some(lanes) => match lanes.get(stream) {
-                Some(lane) => lane.poll_write(path, cx),
-                None => Poll::Ready(None),
-            },
-        }
-    }
-
-    /// Writes a chunk or a future's value, once [`Self::poll_write`] allows it.
-    pub fn write(&self, stream: u32, path: &[u32], chunk: Bytes) {
-        match &self.inner().lanes {
-            None => self.change(|core| core.write(stream, path, chunk)),
-            Some(lanes) => drop(lanes.get(stream).map(|lane| lane.write(path, chunk))),
-        }
-    }
-
-    /// A stream or future ends without its end.
-    pub fn lose(&self, stream: u32, path: &[u32], failure: &Failure) {
-        match &self.inner().lanes {
-            None => self.change(|core| core.lose(stream, path, failure)),
-            Some(lanes) => drop(lanes.get(stream).map(|lane| lane.lose(path, failure))),
-        }
     }
 
     /// Binds a link at the peer.

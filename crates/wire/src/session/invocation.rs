@@ -73,6 +73,10 @@ impl Lane for NativeLane {
         self.change(|core| core.close(STREAM));
     }
 
+    fn expect(&self, path: &[u32]) {
+        lock(&self.core).expect(STREAM, path);
+    }
+
     fn poll_read(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
         let polled = lock(&self.core).poll_read(STREAM, path, cx);
         if polled.is_ready() {
@@ -81,8 +85,21 @@ impl Lane for NativeLane {
         polled
     }
 
+    fn taken(&self, path: &[u32]) {
+        self.change(|core| core.taken(STREAM, path));
+    }
+
     fn stop(&self, path: &[u32]) {
         self.change(|core| core.stop(STREAM, path));
+    }
+
+    fn poll_open(
+        &self,
+        within: &[u32],
+        paths: &[Box<[u32]>],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Failure>> {
+        lock(&self.core).poll_open(STREAM, within, paths, cx)
     }
 
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
@@ -95,6 +112,10 @@ impl Lane for NativeLane {
 
     fn lose(&self, path: &[u32], failure: &Failure) {
         self.change(|core| core.lose(STREAM, path, failure));
+    }
+
+    fn done(&self, path: &[u32]) {
+        self.change(|core| core.done(STREAM, path));
     }
 
     fn abandon(&self, why: &Failure) {

@@ -25,11 +25,20 @@ pub(crate) trait Lane: Send + Sync {
     fn finish(&self);
     /// The invocation is over on this side.
     fn close(&self);
+    fn expect(&self, path: &[u32]);
     fn poll_read(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>>;
+    fn taken(&self, path: &[u32]);
     fn stop(&self, path: &[u32]);
+    fn poll_open(
+        &self,
+        within: &[u32],
+        paths: &[Box<[u32]>],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Failure>>;
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>>;
     fn write(&self, path: &[u32], chunk: Bytes);
     fn lose(&self, path: &[u32], failure: &Failure);
+    fn done(&self, path: &[u32]);
     /// The session is over.
     fn abandon(&self, why: &Failure);
 }

@@ -1,5 +1,6 @@
 //! Two cores without a connection between them.
 
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -95,6 +96,32 @@ fn a_short_call_overtakes_a_long_one_that_has_begun() {
     assert_eq!(called(&carry(&mut a, &mut b)), [(short, 2), (long, 3 << 20)]);
 }
 
+/// Found by soaking: those that were called in the same turn were heard of before a long one with a lower number.
+#[test]
+fn calls_are_heard_of_in_the_order_of_their_numbers() {
+    let (mut a, mut b) = pair();
+    let most = Hello::default().limits.connection as usize;
+    let sizes = [3 << 20, 2, 1 << 20, 5, most, 7];
+    let calls = sizes.map(|size| (a.call(size), size));
+    let mut heard = vec![];
+    while heard.len() < calls.len() {
+        heard.append(&mut called(&carry(&mut a, &mut b)));
+        let events = carry(&mut b, &mut a);
+        assert!(events.is_empty(), "{events:?}");
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, calls);
+}
+
+#[test]
+fn a_long_call_that_is_given_up_lets_go_of_those_that_it_held() {
+    let (mut a, mut b) = pair();
+    let long = a.call(3 << 20);
+    let short = a.call(2);
+    a.core.cancel(long);
+    assert_eq!(called(&carry(&mut a, &mut b)), [(short, 2)]);
+}
+
 #[test]
 fn a_long_call_that_is_cancelled_before_it_began_is_never_heard_of() {
     let (mut a, mut b) = pair();
@@ -153,15 +180,15 @@ fn a_slow_reader_holds_a_writer_that_has_closed() {
     let call = long_chunks(&mut a, &mut b, 8);
     let events = carry(&mut b, &mut a);
     assert!(matches!(events[..], [Ok(Event::Answered { .. })]), "{events:?}");
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut cx = Context::from_waker(Waker::noop());
     let mut read = 0;
     loop {
         match a.core.poll_read(call, &[0], &mut cx) {
-            std::task::Poll::Ready(chunk) => match chunk.unwrap() {
+            Poll::Ready(chunk) => match chunk.unwrap() {
                 end if *end == [0] => break,
                 chunk => read += chunk.len(),
             },
-            std::task::Poll::Pending => {
+            Poll::Pending => {
                 let mut events = carry(&mut a, &mut b);
                 events.append(&mut carry(&mut b, &mut a));
                 assert!(events.is_empty(), "{events:?}");
@@ -202,4 +229,177 @@ fn the_numbers_of_streams_go_round() {
         carry(&mut b, &mut a)[..],
         [Ok(Event::Answered { stream: 5, .. })]
     ));
+}
+
+/// A call with an answer, of which `b` writes the stream at `[0]`.
+fn streaming(a: &mut Side, b: &mut Side) -> u32 {
+    let request = Request {
+        streaming: true,
+        ..Request::default()
+    };
+    let call = a.core.call(Instant::now(), request, 0);
+    assert_eq!(called(&carry(a, b)), [(call, 0)]);
+    b.core.respond(call, Ok(Bytes::from_static(&[0])), None, true);
+    assert!(matches!(carry(b, a)[..], [Ok(Event::Answered { .. })]));
+    call
+}
+
+/// Moves everything that either side has to say, which means nothing to those above.
+fn quiet(a: &mut Side, b: &mut Side) {
+    loop {
+        let mut events = carry(a, b);
+        events.append(&mut carry(b, a));
+        assert!(events.is_empty(), "{events:?}");
+        if a.core.is_drained() && b.core.is_drained() {
+            return;
+        }
+    }
+}
+
+fn paths(items: std::ops::Range<u32>) -> Vec<Box<[u32]>> {
+    items.map(|i| [0, i].into()).collect()
+}
+
+/// Whether `b` may announce them in its stream.
+fn opens(b: &mut Side, call: u32, paths: &[Box<[u32]>]) -> Poll<Result<bool, Failure>> {
+    let mut cx = Context::from_waker(Waker::noop());
+    b.core.poll_open(call, &[0], paths, &mut cx)
+}
+
+/// Announces futures in the stream.
+fn announce(b: &mut Side, call: u32, items: std::ops::Range<u32>) {
+    let paths = paths(items);
+    assert!(matches!(opens(b, call, &paths), Poll::Ready(Ok(true))));
+    let mut chunk = vec![];
+    crate::codec::put_unsigned(&mut chunk, paths.len() as u64);
+    chunk.resize(chunk.len() + paths.len(), 0);
+    b.core.write(call, &[0], chunk.into());
+}
+
+/// Writes the values of futures.
+fn settle(b: &mut Side, call: u32, items: std::ops::Range<u32>) {
+    for path in paths(items) {
+        b.core.write(call, &path, Bytes::from_static(&[7]));
+        b.core.done(call, &path);
+    }
+}
+
+fn futures(b: &mut Side, call: u32, items: std::ops::Range<u32>) {
+    announce(b, call, items.clone());
+    settle(b, call, items);
+}
+
+#[test]
+fn channels_in_a_stream_count_until_both_sides_are_done() {
+    let (mut a, mut b) = pair();
+    let most = Hello::default().limits.channels;
+    let call = streaming(&mut a, &mut b);
+    futures(&mut b, call, 0..most - 1);
+    assert!(opens(&mut b, call, &paths(most..most + 1)).is_pending());
+    quiet(&mut a, &mut b);
+    assert!(
+        opens(&mut b, call, &paths(most..most + 1)).is_pending(),
+        "nothing is read"
+    );
+    let mut cx = Context::from_waker(Waker::noop());
+    a.core.expect(call, &[0, 3]);
+    assert!(matches!(a.core.poll_read(call, &[0, 3], &mut cx), Poll::Ready(Ok(v)) if *v == [7]));
+    a.core.taken(call, &[0, 3]);
+    quiet(&mut a, &mut b);
+    assert!(matches!(
+        opens(&mut b, call, &paths(most..most + 1)),
+        Poll::Ready(Ok(true))
+    ));
+    assert!(opens(&mut b, call, &paths(most + 1..most + 2)).is_pending());
+    // more than ever may be is no matter of waiting
+    let failure = opens(&mut b, call, &paths(1000..1000 + most));
+    assert!(matches!(failure, Poll::Ready(Err(f)) if f.code == crate::Code::Overloaded));
+}
+
+#[test]
+fn thousands_of_channels_follow_one_another_in_a_stream() {
+    let (mut a, mut b) = pair();
+    let call = streaming(&mut a, &mut b);
+    let mut cx = Context::from_waker(Waker::noop());
+    for i in 0..5000 {
+        futures(&mut b, call, i..i + 1);
+        quiet(&mut a, &mut b);
+        let path = [0, i];
+        a.core.expect(call, &path);
+        match i % 3 {
+            0 => a.core.stop(call, &path),
+            _ => {
+                assert!(matches!(
+                    a.core.poll_read(call, &path, &mut cx),
+                    Poll::Ready(Ok(_))
+                ));
+                a.core.taken(call, &path);
+            }
+        }
+        if i % 7 == 0 {
+            quiet(&mut a, &mut b);
+        }
+    }
+    quiet(&mut a, &mut b);
+    assert_eq!((a.core.channels(call), b.core.channels(call)), (1, 1));
+}
+
+#[test]
+fn a_reader_that_leaves_while_the_value_is_on_its_way_is_told_the_end() {
+    let (mut a, mut b) = pair();
+    let call = streaming(&mut a, &mut b);
+    announce(&mut b, call, 0..1);
+    quiet(&mut a, &mut b);
+    a.core.expect(call, &[0, 0]);
+    // STOP and the value cross
+    settle(&mut b, call, 0..1);
+    a.core.stop(call, &[0, 0]);
+    quiet(&mut a, &mut b);
+    assert_eq!((a.core.channels(call), b.core.channels(call)), (1, 1));
+}
+
+#[test]
+fn what_was_announced_in_a_stream_that_is_stopped_is_stopped_too() {
+    let (mut a, mut b) = pair();
+    let call = streaming(&mut a, &mut b);
+    futures(&mut b, call, 0..20);
+    announce(&mut b, call, 20..21);
+    quiet(&mut a, &mut b);
+    a.core.expect(call, &[0]);
+    a.core.expect(call, &[0, 5]);
+    a.core.stop(call, &[0]);
+    quiet(&mut a, &mut b);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(
+        a.core.poll_read(call, &[0, 5], &mut cx).is_ready(),
+        "it was taken before"
+    );
+    // one that comes later
+    settle(&mut b, call, 20..21);
+    quiet(&mut a, &mut b);
+    assert_eq!(
+        (a.core.channels(call), b.core.channels(call)),
+        (2, 2),
+        "the stream and what was taken of it"
+    );
+}
+
+#[test]
+fn a_lost_channel_is_forgotten_when_its_reader_knows() {
+    let (mut a, mut b) = pair();
+    let call = streaming(&mut a, &mut b);
+    let path = [0, 0];
+    assert!(matches!(opens(&mut b, call, &paths(0..1)), Poll::Ready(Ok(true))));
+    b.core.write(call, &[0], Bytes::from_static(&[1, 0]));
+    b.core.write(call, &path, Bytes::from(vec![1; 300 << 10]));
+    b.core.lose(call, &path, &Failure::protocol("lost"));
+    b.core.done(call, &path);
+    quiet(&mut a, &mut b);
+    a.core.expect(call, &path);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(a.core.poll_read(call, &path, &mut cx), Poll::Ready(Ok(v)) if v.len() == 300 << 10));
+    assert!(matches!(a.core.poll_read(call, &path, &mut cx), Poll::Ready(Err(f)) if f.message == "lost"));
+    a.core.taken(call, &path);
+    quiet(&mut a, &mut b);
+    assert_eq!((a.core.channels(call), b.core.channels(call)), (1, 1));
 }

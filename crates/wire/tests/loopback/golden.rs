@@ -275,6 +275,8 @@ fn streaming_call(s: &mut Scene) {
     let read = s.provider.core.poll_read(5, &[0], &mut cx);
     assert!(matches!(read, Poll::Ready(Ok(chunk)) if chunk == b"\x00"[..]));
 
+    // whoever has it goes on without the stream that it came in
+    s.caller.core.expect(5, &[0, 1]);
     s.caller.core.stop(5, &[0]);
     assert!(s.frame(From::Caller, "STOP", path()).is_none());
     let written = s.provider.core.poll_write(5, &[0], &mut cx);

@@ -20,9 +20,11 @@ pub const NEVER: u32 = 2;
 pub const MEET: u32 = 3;
 /// Answers when the gate opens.
 pub const GATE: u32 = 4;
-/// Sends back what comes in the stream of its parameter; with a root of `endless` it sends until nobody reads.
+/// Sends back what comes in the stream of its parameter; with a root of `endless` it sends until nobody reads, with one
+/// of `futures` a stream of [`FUTURES`] futures, of which each is its number.
 pub const STREAMS: u32 = 5;
 pub const MEETING: usize = 1000;
+pub const FUTURES: u32 = 3000;
 /// Bytes of a chunk of an endless stream.
 pub const CHUNK: usize = 4000;
 
@@ -116,6 +118,22 @@ impl Handler for Provider {
                         session.write(stream, &[0], chunk);
                     }
                     let _ = seen.said.send("stopped".into());
+                    session.close_call(stream);
+                }))
+            }
+            _ if called.root[..] == b"futures"[..] => {
+                let (session, stream) = (session.clone(), called.stream);
+                Reply::Task(Box::pin(async move {
+                    session.respond(stream, Ok(Bytes::new()), None, true);
+                    for i in 0..FUTURES {
+                        let paths = [[0, i].into()];
+                        let open = poll_fn(|cx| session.poll_open(stream, &[0], &paths, cx)).await;
+                        assert!(open.expect("room for one"), "the reader has gone");
+                        write(&session, stream, Bytes::from_static(&[1, 0])).await;
+                        session.write(stream, &paths[0], Bytes::copy_from_slice(&i.to_le_bytes()));
+                        session.done(stream, &paths[0]);
+                    }
+                    write(&session, stream, Bytes::new()).await;
                     session.close_call(stream);
                 }))
             }

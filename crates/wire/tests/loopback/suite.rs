@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use loop_wire::session::{Meta, Request};
 use loop_wire::{Code, Failure, Limits, Link};
 
-use crate::peer::{CHUNK, ECHO, FAIL, GATE, MEET, MEETING, NEVER, STREAMS, write};
+use crate::peer::{CHUNK, ECHO, FAIL, FUTURES, GATE, MEET, MEETING, NEVER, STREAMS, write};
 use crate::rig::{Rig, Way, patient, request, rig, rig_of};
 
 const MIB: usize = 1 << 20;
@@ -161,6 +161,34 @@ pub async fn unread_streams_hold_their_writer(way: Way) {
     rig.session.stop(stream, &[0]);
     assert_eq!(rig.heard().await, "stopped");
     rig.session.close_call(stream);
+    echo(&rig, Bytes::new()).await;
+}
+
+/// Many more than there may be at once; of some nobody wants the value.
+pub async fn thousands_of_futures_in_a_stream(way: Way) {
+    let rig = rig(way).await;
+    let call = rig.session.call(Request {
+        streaming: true,
+        ..request(STREAMS, "futures")
+    });
+    let stream = call.stream();
+    patient(call).await.expect("an answer");
+    let session = &rig.session;
+    let read = async |path: &[u32]| patient(poll_fn(|cx| session.poll_read(stream, path, cx))).await;
+    let mut seen = 0;
+    while !read(&[0]).await.expect("an item, or the end").is_empty() {
+        let path = [0, seen];
+        session.expect(stream, &path);
+        if seen % 5 == 0 {
+            session.stop(stream, &path);
+        } else {
+            assert_eq!(read(&path).await.expect("a value")[..], seen.to_le_bytes());
+            session.taken(stream, &path);
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, FUTURES);
+    session.close_call(stream);
     echo(&rig, Bytes::new()).await;
 }
 

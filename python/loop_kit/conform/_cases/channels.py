@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 from loop_kit.cli.call import plain
@@ -83,6 +83,16 @@ async def _(scene: Scene) -> None:
     texts = [_text(str(i)) for i in range(100)]
     each = await scene.call("channels#each", texts)
     expect(await _all(each), [f"{i}!" for i in range(100)], "each")
+
+
+@case("futures", "more futures within a stream than there may be at once")
+async def _(scene: Scene) -> None:
+    async def texts() -> AsyncIterator[Awaitable[str]]:
+        for i in range(1000):
+            yield _text(str(i))
+
+    each = await scene.call("channels#each", texts())
+    expect(await _all(each), [f"{i}!" for i in range(1000)], "each")
 
 
 @case("futures", "a stream within a future")

@@ -128,12 +128,14 @@ impl<U> Core<U> {
             kind::STOP | kind::LOST => {
                 let mut from = Cursor::new(&payload);
                 let path = read_path(&mut from)?;
-                let failure = match k {
-                    kind::LOST => Some(Failure::decode(&mut from)?),
-                    _ => None,
-                };
-                from.end()?;
-                self.channel_over(stream, path, failure)?;
+                if k == kind::STOP {
+                    from.end()?;
+                    self.reader_gone(stream, &path)?;
+                } else {
+                    let failure = Failure::decode(&mut from)?;
+                    from.end()?;
+                    self.writer_lost(stream, &path, failure)?;
+                }
                 Ok(None)
             }
             kind::PING => {

@@ -18,7 +18,7 @@ pub(super) struct Part {
     pub(super) head: Vec<u8>,
     pub(super) body: Bytes,
     pub(super) begun: bool,
-    /// Of DATA: whose credit it uses.
+    /// Of DATA and LOST: the channel, whose credit DATA uses.
     pub(super) path: Option<Box<[u32]>>,
 }
 
@@ -44,6 +44,14 @@ impl<U> Core<U> {
         }
     }
 
+    /// Whether anything of that channel is not written yet.
+    pub(in crate::session) fn is_queued(&self, stream: u32, path: &[u32]) -> bool {
+        let parts = self.sending.iter().filter(|(s, _)| *s == stream);
+        parts
+            .flat_map(|(_, parts)| parts)
+            .any(|p| p.path.as_deref() == Some(path))
+    }
+
     /// Whether a message of that channel, or anything before it, is not written yet.
     pub(in crate::session) fn is_sending(&self, stream: u32) -> bool {
         self.sending.iter().any(|(s, _)| *s == stream)
@@ -62,17 +70,24 @@ impl<U> Core<U> {
                 Some(part) => self.send_part(stream, part, &mut placed),
                 None => continue,
             };
+            let mut written = None;
             if parts.front().is_some_and(|p| p.body.is_empty() && p.begun) {
-                parts.pop_front();
+                written = parts.pop_front().and_then(|part| part.path);
                 if let Some(open) = self.open.get_mut(&stream) {
                     channel_wakers(&open.channels);
                 }
             }
             stuck = if moved { 0 } else { stuck + 1 };
+            if moved {
+                self.begun_long(stream);
+            }
             if !parts.is_empty() {
                 self.sending.push_back((stream, parts));
             } else if self.open.get(&stream).is_some_and(|open| open.finishing) {
                 self.end(stream);
+            }
+            if let Some(path) = written {
+                self.settle(stream, &path);
             }
         }
     }
@@ -84,13 +99,14 @@ impl<U> Core<U> {
             true => part.head.len() + self.sharing.room(),
             false => FRAME,
         };
-        let most = match part.kind {
-            kind::RESULT => frame as u64,
-            _ => self.credit.min(frame as u64),
+        let free = matches!(part.kind, kind::RESULT | kind::LOST);
+        let most = match free {
+            true => frame as u64,
+            false => self.credit.min(frame as u64),
         };
         let most = match &part.path {
-            Some(path) => most.min(self.channel_credit(stream, path).unwrap_or(frame as u32).into()),
-            None => most,
+            Some(path) if !free => most.min(self.channel_credit(stream, path).unwrap_or(frame as u32).into()),
+            _ => most,
         };
         let total = part.head.len() + part.body.len();
         let whole = !part.begun && total as u64 <= most;
@@ -115,9 +131,10 @@ impl<U> Core<U> {
         } else {
             self.out.frame_of(part.kind | more, stream, &head, body);
         }
-        if part.kind != kind::RESULT {
-            self.credit = self.credit.saturating_sub(n as u64);
+        if free {
+            return true;
         }
+        self.credit = self.credit.saturating_sub(n as u64);
         if let Some(path) = &part.path {
             self.spend_channel(stream, path, n as u32);
         }
