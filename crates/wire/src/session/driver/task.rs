@@ -89,6 +89,9 @@ impl<S: Io> Driver<S> {
                 // everything is written
                 if self.ending.is_none() {
                     self.ending = self.leaves();
+                    if self.ending.is_some() {
+                        continue; // the last answer may have come, from another thread, after the writing
+                    }
                 }
                 if self.ending.is_some() {
                     // a native connection is closed soon, and would lose what is on its way
