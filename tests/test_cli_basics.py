@@ -224,7 +224,7 @@ def test_every_exit_code_is_documented() -> None:
     assert sorted(map(int, table)) == sorted(codes)
 
 
-def complete(line: str, folder: Path) -> list[str]:
+def complete(line: str, folder: Path, kind: str = "plain") -> list[str]:
     words = line.split(" ")
     env = os.environ | {
         "_LOOP_COMPLETE": "bash_complete",
@@ -232,7 +232,7 @@ def complete(line: str, folder: Path) -> list[str]:
         "COMP_CWORD": str(len(words) - 1),
     }
     done = subprocess.run(LOOP, env=env, cwd=folder, capture_output=True, text=True, check=True)
-    return [item.partition(",")[2] for item in done.stdout.split()]
+    return [item.partition(",")[2] for item in done.stdout.split() if item.startswith(f"{kind},")]
 
 
 def test_completion(tmp_path: Path) -> None:
@@ -245,6 +245,11 @@ def test_completion(tmp_path: Path) -> None:
     assert complete("loop explain s", tmp_path) == ["site", "store"]
     assert complete("loop explain -m other s", tmp_path) == ["sun"]
     assert complete("loop explain --js", tmp_path) == ["--json"]
+    assert complete("loop conform --only str", tmp_path) == ["streams"]
+    for command in ("run", "serve", "call", "inspect"):
+        assert complete(f"loop {command} o", tmp_path, kind="file") == [
+            "o"
+        ]  # the shell's own completion of files
     (tmp_path / "loop.toml").write_text("[")
     assert complete("loop explain s", tmp_path) == []
 

@@ -32,7 +32,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
         ("loop call unix:/run/kv.sock 'get(\"colour\")' --wit wit", "a provider of another process"),
     )
 )
-@click.argument("target")
+@click.argument("target", type=click.Path())
 @click.argument("call", required=False)
 @click.option("--deadline", default="30s", show_default=True, help="How long the call may take.")
 @click.option("--wit", type=click.Path(exists=True), help="Of a provider: the file or folder with its WIT.")

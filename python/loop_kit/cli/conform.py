@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from loop_kit.conform import Outcome, Target
 
 
+def _complete_group(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from loop_kit.conform import names
+
+    groups = dict.fromkeys(group for group, _ in names())
+    return [group for group in groups if group.startswith(incomplete)]
+
+
 @click.command(
     epilog=examples(
         ("loop conform unix:/run/conform.sock", "drive what serves there"),
@@ -34,7 +41,12 @@ if TYPE_CHECKING:
     "--token", envvar="LOOP_PROVIDER_TOKEN", help="What the provider asks for; $LOOP_PROVIDER_TOKEN."
 )
 @click.option(
-    "--only", "groups", multiple=True, metavar="GROUP", help="Cases of that group alone; see --list."
+    "--only",
+    "groups",
+    multiple=True,
+    metavar="GROUP",
+    shell_complete=_complete_group,
+    help="Cases of that group alone; see --list.",
 )
 @click.option(
     "--patience",
