@@ -48,6 +48,7 @@ lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of 
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo metadata --quiet --locked --format-version=1 --manifest-path fuzz/Cargo.toml > /dev/null
 	cargo clippy --all-targets --locked -- -D warnings
+	tools/check_targets
 
 format: setup ## Format the code of both languages and mend what ruff can
 	$(BIN)/ruff check --fix

@@ -1,13 +1,11 @@
 """`loop bench --remote`: a provider that is served elsewhere, over a slow network, under TLS and by a token."""
 
-import asyncio
-import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from loop_kit.bench import WORKLOADS, Place, Remote
 from loop_kit.bench._run import placed
 from tests.checkout import ROOT
 from tests.cli import loop
+from tests.far import far
 
 KEYS = ROOT / "tests" / "data" / "tls"
 SMALL = next(work for work in WORKLOADS if work.name == "echo small")
@@ -39,34 +38,6 @@ def serving(*options: str, token: str | None = None) -> Iterator[str]:
             yield address
         finally:
             server.terminate()
-
-
-@asynccontextmanager
-async def far(address: str, seconds: float) -> AsyncIterator[str]:
-    """The address of what hands bytes on to `address`, each way so much later."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-
-    async def hand_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        loop = asyncio.get_running_loop()
-        while data := await source.read(1 << 16):
-            loop.call_later(seconds, sink.write, data)
-
-    ends: list[asyncio.StreamWriter] = []
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(host, int(port))
-        ends.extend((writer, back))
-        with contextlib.suppress(ConnectionError):
-            await asyncio.gather(hand_on(reader, back), hand_on(there, writer))
-
-    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
-        try:
-            yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            for end in ends:
-                end.close()
-            with contextlib.suppress(ConnectionError):
-                await asyncio.gather(*(end.wait_closed() for end in ends))
 
 
 @pytest.mark.timeout(120)

@@ -394,7 +394,7 @@ impl Wire {
             settle(py, &future, Err(failures::raised(py, &why)))?;
         }
         me.links.clear(py)?;
-        me.queue.set(None);
+        me.queue.close();
         let told = me.tell(py, "closed", (failures::raised(py, &why).into_value(py),));
         lock(&me.events).take();
         told

@@ -26,6 +26,8 @@ pub struct Queue {
     /// What the loop is to call: a method of the session, until it ends.
     callback: Mutex<Option<Py<PyAny>>>,
     scheduled: AtomicBool,
+    /// The session is over: nothing will run any more.
+    over: AtomicBool,
     ready: Mutex<VecDeque<Arc<Running>>>,
     later: Mutex<Vec<Later>>,
 }
@@ -36,6 +38,7 @@ impl Queue {
             event_loop,
             callback: Mutex::default(),
             scheduled: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             ready: Mutex::default(),
             later: Mutex::default(),
         })
@@ -45,6 +48,14 @@ impl Queue {
     pub fn set(&self, callback: Option<Py<PyAny>>) {
         let old = std::mem::replace(&mut *lock(&self.callback), callback);
         drop(old);
+    }
+
+    /// Ends it with the session, and drops the pumps: they hold what holds them.
+    pub fn close(&self) {
+        self.over.store(true, SeqCst);
+        self.set(None);
+        let ready = std::mem::take(&mut *lock(&self.ready));
+        ready.iter().for_each(|running| running.end());
     }
 
     /// Asks for a turn, once.
@@ -74,6 +85,9 @@ impl Queue {
 
     /// Runs a pump as far as it goes, and again whenever it is woken.
     pub fn spawn(self: &Arc<Self>, pump: Pump) {
+        if self.over.load(SeqCst) {
+            return;
+        }
         let running = Arc::new(Running {
             queue: self.clone(),
             pump: Mutex::new(Some(pump)),
@@ -93,7 +107,8 @@ impl Queue {
                 continue;
             };
             let waker = Waker::from(running.clone());
-            if pump.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            let polled = pump.as_mut().poll(&mut Context::from_waker(&waker));
+            if polled.is_pending() && !self.over.load(SeqCst) {
                 *lock(&running.pump) = Some(pump);
             }
         }
@@ -107,9 +122,19 @@ struct Running {
     woken: AtomicBool,
 }
 
+impl Running {
+    fn end(&self) {
+        let pump = lock(&self.pump).take();
+        drop(pump);
+    }
+}
+
 impl Wake for Running {
     fn wake(self: Arc<Self>) {
-        if !self.woken.swap(true, SeqCst) {
+        // no channel is left to wake it from within the session
+        if self.queue.over.load(SeqCst) {
+            self.end();
+        } else if !self.woken.swap(true, SeqCst) {
             lock(&self.queue.ready).push_back(self.clone());
             Python::attach(|py| self.queue.schedule(py));
         }

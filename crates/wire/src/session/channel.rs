@@ -475,7 +475,8 @@ impl<U> Core<U> {
     pub fn poll_write(&mut self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
         let all = self.credit();
         let crowded = self.out.len() > CROWD;
-        let busy = crowded || self.is_sending(stream);
+        // nothing is said of a call before the call itself
+        let busy = crowded || !self.is_begun(stream) || self.is_sending(stream);
         let Ok(Some(channel)) = self.channel(stream, path, false) else {
             return Poll::Ready(None);
         };
@@ -528,7 +529,7 @@ impl<U> Core<U> {
     /// Says LOST, after what is still to be written to the channel.
     fn say_lost(&mut self, stream: u32, path: &[u32], failure: &Failure) {
         let failure = short(failure);
-        if self.is_queued(stream, path) {
+        if !self.is_begun(stream) || self.is_queued(stream, path) {
             let mut head = vec![];
             path.encode(&mut head);
             failure.encode(&mut head);

@@ -340,6 +340,7 @@ impl<U> Core<U> {
         self.calling += 1;
         if let Some(open) = self.open.get_mut(&stream) {
             open.sent = true;
+            channel_wakers(&open.channels);
         }
         let root = std::mem::take(&mut request.root);
         if root.len() < BIG {
@@ -498,6 +499,9 @@ impl<U> Core<U> {
             self.owe(channel.unread());
         }
         channel_wakers(&open.channels);
+        if !open.sent {
+            self.sending.retain(|(s, _)| *s != stream);
+        }
         if !open.ours {
             self.serving -= 1;
         } else if open.sent {
@@ -521,6 +525,11 @@ impl<U> Core<U> {
         open.channels.iter_mut().for_each(|c| c.cut(why));
         open.cut = Some(why.clone());
         None
+    }
+
+    /// Whether the peer has heard of a call, or will before anything that is said of it now.
+    pub(super) fn is_begun(&self, stream: u32) -> bool {
+        self.held != Some(stream) && self.open.get(&stream).is_none_or(|open| open.sent)
     }
 
     /// Whether a call is still open here.

@@ -113,6 +113,27 @@ fn calls_are_heard_of_in_the_order_of_their_numbers() {
     assert_eq!(heard, calls);
 }
 
+/// Found by soaking: streams of a call that waited to be sent were written before it.
+#[test]
+fn nothing_is_said_of_a_call_before_the_call() {
+    let (mut a, mut b) = pair();
+    let mut cx = Context::from_waker(Waker::noop());
+    let long = a.call(3 << 20);
+    let held: Vec<_> = (0..2).map(|_| a.call(2)).collect();
+    for call in [long, held[0], held[1]] {
+        assert!(a.core.poll_write(call, &[0], &mut cx).is_pending());
+        a.core.lose(call, &[1], &Failure::protocol("lost"));
+    }
+    a.core.cancel(held[1]);
+    let mut heard = called(&carry(&mut a, &mut b));
+    heard.sort_unstable();
+    assert_eq!(heard, [(long, 3 << 20), (held[0], 2)]);
+    for call in [long, held[0]] {
+        assert!(a.core.poll_write(call, &[0], &mut cx).is_ready());
+        assert!(matches!(b.core.poll_read(call, &[1], &mut cx), Poll::Ready(Err(f)) if f.message == "lost"));
+    }
+}
+
 #[test]
 fn a_long_call_that_is_given_up_lets_go_of_those_that_it_held() {
     let (mut a, mut b) = pair();

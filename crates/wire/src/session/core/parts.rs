@@ -66,6 +66,8 @@ impl<U> Core<U> {
                 return;
             };
             let moved = match parts.front_mut() {
+                // it waits for room, and what is said of it waits too
+                Some(_) if self.open.get(&stream).is_some_and(|open| !open.sent) => false,
                 // given up meanwhile: what has begun must be ended all the same, or the peer waits for the rest
                 Some(part) => self.send_part(stream, part, &mut placed),
                 None => continue,
