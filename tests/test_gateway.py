@@ -28,10 +28,13 @@ async def gateway(on: str, to: str) -> AsyncIterator[str]:
         pass_fds=[writer],
     )
     os.close(writer)
-    with os.fdopen(reader) as ready:
-        yield (await asyncio.to_thread(ready.readline)).strip()
-    process.terminate()
-    assert await process.wait() == 0
+    try:
+        with os.fdopen(reader) as ready:
+            yield (await asyncio.to_thread(ready.readline)).strip()
+    finally:
+        process.terminate()
+        code = await process.wait()
+    assert code == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
