@@ -52,13 +52,17 @@ class Declared:
     Attributes:
         interfaces: Names of WIT interfaces.
         wit: The file or folder that defines them.
+        imports: Interfaces of whoever calls, to be called back.
     """
 
     interfaces: tuple[str, ...]
     wit: Path
+    imports: tuple[str, ...] = ()
 
 
-def provider(*interfaces: str, wit: str | os.PathLike[str]) -> Callable[[_T], _T]:
+def provider(
+    *interfaces: str, wit: str | os.PathLike[str], imports: str | Sequence[str] | None = None
+) -> Callable[[_T], _T]:
     """Declares that a class provides WIT interfaces.
 
     The class's methods are named as `docs/values.md` says. Its constructor may take `grant` and `config`, which are
@@ -67,12 +71,14 @@ def provider(*interfaces: str, wit: str | os.PathLike[str]) -> Callable[[_T], _T
     Args:
         interfaces: Such as `acme:kv/store@0.1.0`; without any, all of the WIT.
         wit: The file or folder that defines them, relative to the file of the class.
+        imports: Interfaces that whoever connects must export, to be called back by `loop_kit.invocation().call`. Hosts
+            export none, and cannot use such a provider; peers may.
     """
 
     def declare(cls: _T) -> _T:
         file = inspect.getsourcefile(cls)
         folder = Path(file).resolve().parent if file else Path.cwd()
-        cls.__loop_provider__ = Declared(interfaces, folder / wit)  # type: ignore[attr-defined]
+        cls.__loop_provider__ = Declared(interfaces, folder / wit, tuple(names(imports)))  # type: ignore[attr-defined]
         return cls
 
     return declare
@@ -102,6 +108,7 @@ class Server:
         make: Callable[[str, Any, Any], Any],
         contract: _core.Contract,
         *,
+        imports: _core.Contract | None = None,
         open_to_all: list[tuple[Any, bool]] | None,
         token: bytes | None,
         generation: int,
@@ -111,6 +118,7 @@ class Server:
         self._hub = take_hub(self._loop)
         self._make = make
         self._contract = contract
+        self._imports = imports
         self._open = open_to_all
         self._token = token
         self._generation = generation
@@ -169,6 +177,7 @@ class Server:
             initiator=False,
             events=events,
             exports=self._contract,
+            imports=self._imports,
             instance=self._instance,
             generation=self._generation,
             token=self._token,
@@ -246,6 +255,7 @@ async def serve(
     on: str | None = None,
     interfaces: str | Sequence[str] | None = None,
     wit: str | os.PathLike[str] | None = None,
+    imports: str | Sequence[str] | None = None,
     token: str | bytes | None = None,
     tls: Tls | None = None,
     login: Login | None = None,
@@ -262,6 +272,7 @@ async def serve(
             (port 0: any that is free). None: as the environment variable LOOP_PROVIDER_ADDRESS says, else stdio.
         interfaces: Instead of those declared.
         wit: Instead of the declared file or folder.
+        imports: Instead of those declared.
         token: What whoever connects must show.
         tls: The certificate and key to serve with; with `ca`, whoever connects must have a certificate of theirs.
             Other machines are served with it alone, and only with `ca` or a token.
@@ -281,10 +292,12 @@ async def serve(
     where = Path(wit) if wit is not None else said.wit if said else Path.cwd()
     wanted = names(interfaces) or (list(said.interfaces) if said else [])
     contract = _core.Contract(where, wanted)
+    back = names(imports) or (list(said.imports) if said else [])
     anyone = _open(served)
     server = Server(
         _maker(served),
         contract,
+        imports=_core.Contract(where, back) if back else None,
         open_to_all=None if anyone is None else targets(contract, anyone),
         token=token.encode() if isinstance(token, str) else token,
         generation=generation,

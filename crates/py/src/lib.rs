@@ -14,6 +14,7 @@ mod errors;
 mod feed;
 mod hub;
 mod inspect;
+mod invoked;
 mod kept;
 mod launch;
 mod link;
@@ -59,5 +60,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<values::ErrorContext>()?;
     m.add_function(wrap_pyfunction!(native::capabilities, m)?)?;
     m.add_function(wrap_pyfunction!(inspect::inspect, m)?)?;
+    m.add_function(wrap_pyfunction!(invoked::invoked, m)?)?;
+    m.add_function(wrap_pyfunction!(invoked::trace_by, m)?)?;
     Ok(())
 }
