@@ -161,7 +161,7 @@ impl Domain for Encoded {
         cx.end(payload, End::Future(value))
     }
     fn error_context(_: &Buffer, _: Val) -> Result<Wire> {
-        bail!("an error-context cannot leave the component's instance")
+        bail!("an error-context cannot leave its component: a host is not told its message; pass a string")
     }
 
     fn to_bool(v: &&Wire) -> Result<bool> {
@@ -244,7 +244,7 @@ impl Domain for Encoded {
         v.incoming()?.future()
     }
     fn to_error_context(_: &&Wire) -> Result<Val> {
-        bail!("an error-context cannot be made for another component's instance")
+        bail!("an error-context cannot be made for a component by others; pass a string")
     }
 
     fn dropped(object: HostObject) -> Result<()> {
