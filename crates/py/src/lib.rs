@@ -20,6 +20,7 @@ mod launch;
 mod link;
 mod native;
 mod program;
+mod pulled;
 mod read;
 mod request;
 mod session;

@@ -41,6 +41,14 @@ impl Wire {
         }
     }
 
+    /// Bytes of what was written, without its handles.
+    pub(crate) fn size(&mut self) -> usize {
+        match self {
+            Wire::Out(made) => made.get_mut().unwrap_or_else(PoisonError::into_inner).len(),
+            _ => 0,
+        }
+    }
+
     /// The bytes to send, with what follows them.
     ///
     /// Errors where the peer cannot take a resource, and for what was received.

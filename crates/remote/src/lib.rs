@@ -9,6 +9,7 @@ mod chunk;
 mod codec;
 mod encoded;
 mod flow;
+mod gather;
 mod import;
 mod incoming;
 mod nums;
