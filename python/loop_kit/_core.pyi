@@ -93,10 +93,11 @@ class Listener:
         where_: str,
         accept: Callable[[int, list[str] | None], None],
         *,
+        contract: Contract,
         token: str | None = None,
         tls: Any = None,
         login: Any = None,
-        contract: Contract | None = None,
+        plain: bool | None = None,
     ) -> Listener: ...
     @staticmethod
     def gateway(

@@ -131,13 +131,26 @@ class Server:
         self._closed = False
         self.address = ""
 
-    async def listen(self, address: str, tls: Tls | None = None, login: Login | None = None) -> None:
+    async def listen(
+        self, address: str, tls: Tls | None = None, login: Login | None = None, plain: bool | None = None
+    ) -> None:
         """Begins to listen.
 
+        Args:
+            address: Where.
+            tls: As in `serve`.
+            login: As in `serve`.
+            plain: Whether calls in plain mode may return resources; None: there are none.
+
         Raises:
+            LoadError: Only links are served, which plain mode has none of.
             PeerError: The address is none, cannot be used, or could be reached by whoever likes.
         """
-        if address == "stdio:":
+        if plain is not None and self._open is None:
+            raise LoadError("plain mode can pass no grant and no config, which this provider takes")
+        if plain is not None and self._imports is not None:
+            raise LoadError("plain mode has no calls back, and this provider imports some")
+        if address == "stdio:" and plain is None:
             self.accept(*_stdio())
             self.address = address
             return
@@ -151,6 +164,7 @@ class Server:
             tls=tls,
             login=login or of_environment(address),
             contract=self._contract,
+            plain=plain,
         )
         self.address = self._listener.address
 
@@ -259,6 +273,8 @@ async def serve(
     token: str | bytes | None = None,
     tls: Tls | None = None,
     login: Login | None = None,
+    plain: bool = False,
+    plain_handles: bool = False,
     generation: int = 0,
     reload: Callable[[], Any] | None = None,
 ) -> Server:
@@ -277,13 +293,17 @@ async def serve(
         tls: The certificate and key to serve with; with `ca`, whoever connects must have a certificate of theirs.
             Other machines are served with it alone, and only with `ca` or a token.
         login: Whom to be at a NATS server; None: as NATS_USER and NATS_PASSWORD, NATS_TOKEN or NATS_CREDS say.
+        plain: Whether peers of plain wRPC are served too, over tcp, unix, quic (these alone there) and ws. They show no
+            token: where one is asked for, they need a certificate.
+        plain_handles: Whether functions that return resources are served to them, which they can never drop.
         generation: Goes up with every swap.
         reload: Called when the host asks for it (RELOAD, SIGHUP): reads code or configuration anew, and returns what
             to serve from then on, as `served`; None: the same. What it raises is told to the host, and all goes on as
             before.
 
     Raises:
-        LoadError: The WIT is not sound, or the class was not declared.
+        LoadError: The WIT is not sound, or the class was not declared; or it takes a grant or a config, and plain mode
+            has none.
         LinkError: Members are missing or do not fit.
         PeerError: The address cannot be used, or could be reached by whoever likes.
     """
@@ -303,7 +323,8 @@ async def serve(
         generation=generation,
         reload=reload,
     )
-    return await _listening(server, on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:", tls, login)
+    address = on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:"
+    return await _listening(server, address, tls, login, plain_handles if plain or plain_handles else None)
 
 
 async def serve_component(
@@ -353,9 +374,11 @@ def _nothing_granted(name: str, _grant: Any, _config: Any) -> Any:
     raise NotGranted(f"{name}: a component is granted nothing by those who call it", name)
 
 
-async def _listening(server: Server, on: str, tls: Tls | None, login: Login | None) -> Server:
+async def _listening(
+    server: Server, on: str, tls: Tls | None, login: Login | None, plain: bool | None = None
+) -> Server:
     try:
-        await server.listen(on, tls, login)
+        await server.listen(on, tls, login, plain)
     except BaseException:
         await server.close()
         raise

@@ -126,7 +126,11 @@ impl Link {
         found.map(|n| n as u32)
     }
 
-    async fn call(
+    pub(crate) fn is_alive(&self) -> bool {
+        self.session.over().is_none()
+    }
+
+    pub(crate) async fn call(
         self: Arc<Self>,
         f: &FuncTy,
         function: u32,
