@@ -230,7 +230,17 @@ def test_what_waits_has_a_form_for_when_it_is_there() -> None:
     assert found[1].value == 7
     assert wire.encode("future<u8>", ("ready", 7)) == b"\x01\x07"
     assert wire.encode("future", "ready") == b"\x01"
-    assert wire.decode("error-context", b"\x02no") == "no"
+
+
+def test_an_error_context_is_its_message() -> None:
+    for message, data in (("no", "026e6f"), ("", "00"), ("näh", "046ec3a468")):
+        assert wire.encode("error-context", message).hex() == data
+        assert wire.decode("error-context", bytes.fromhex(data)) == message
+    assert wire.encode("result<u8, error-context>", loop.Err("no")).hex() == "01026e6f"
+    assert wire.decode("list<error-context>", b"\x02\x01a\x00") == ["a", ""]
+    with pytest.raises(wire.WireError) as caught:
+        wire.decode("error-context", b"\x02\xff\xff")
+    assert caught.value.kind == "invalid-utf8"
 
 
 def test_any_buffer_is_read() -> None:

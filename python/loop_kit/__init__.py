@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from loop_kit import blocking, errors, testing, wire
     from loop_kit._core import __version__
+    from loop_kit._invocation import Invocation, invocation, traced
     from loop_kit._types import Err, Numbers, Ok, Some
     from loop_kit.errors import LoopError
     from loop_kit.host import App, Host
@@ -28,6 +29,7 @@ __all__ = [
     "App",
     "Err",
     "Host",
+    "Invocation",
     "Limits",
     "LoopError",
     "Numbers",
@@ -38,7 +40,9 @@ __all__ = [
     "blocking",
     "builtin",
     "errors",
+    "invocation",
     "testing",
+    "traced",
     "wire",
 ]
 
@@ -47,6 +51,7 @@ _HOMES = {
     "App": "host",
     "Err": "_types",
     "Host": "host",
+    "Invocation": "_invocation",
     "Limits": "limits",
     "LoopError": "errors",
     "Numbers": "_types",
@@ -55,6 +60,8 @@ _HOMES = {
     "Wasi": "wasi",
     "__version__": "_core",
     "builtin": "placements.builtin",
+    "invocation": "_invocation",
+    "traced": "_invocation",
 }
 _MODULES = {"blocking", "errors", "testing", "wire"}
 

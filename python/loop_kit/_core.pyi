@@ -31,11 +31,14 @@ __all__ = [
     "__version__",
     "capabilities",
     "inspect",
+    "invoked",
+    "trace_by",
 ]
 
 __version__: str
 
 _T = TypeVar("_T")
+_Told = tuple[float | None, str | None, str | None, str | None, Wire | None]
 
 @final
 class Engine:
@@ -90,10 +93,11 @@ class Listener:
         where_: str,
         accept: Callable[[int, list[str] | None], None],
         *,
+        contract: Contract,
         token: str | None = None,
         tls: Any = None,
         login: Any = None,
-        contract: Contract | None = None,
+        plain: bool | None = None,
     ) -> Listener: ...
     @staticmethod
     def gateway(
@@ -127,6 +131,8 @@ class Wire:
     ) -> Self: ...
     @property
     def busy(self) -> int: ...
+    @property
+    def imports(self) -> Contract | None: ...
     def start(self) -> None: ...
     def _readable(self) -> None: ...
     def _look(self) -> None: ...
@@ -152,6 +158,7 @@ class Wire:
 
 @final
 class Job:
+    def told(self) -> _Told: ...
     def begin(self, task: Any) -> Awaitable[Any]: ...
     def give(self, value: Any) -> None: ...
     def fail(self, error: BaseException) -> None: ...
@@ -363,3 +370,5 @@ class Ok(Generic[_T]):
 
 def capabilities() -> list[tuple[str, list[str]]]: ...
 def inspect(wasm: bytes) -> dict[str, Any]: ...
+def invoked(task: Any | None) -> _Told | None: ...
+def trace_by(variable: Any) -> None: ...

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
-__all__ = ["abandon", "coroutine", "discard", "finish", "resume"]
+__all__ = ["abandon", "coroutine", "discard", "finish", "pull", "resume"]
 
 _ending: set[asyncio.Task[None]] = set()
 
@@ -76,6 +76,23 @@ def finish(loop: asyncio.AbstractEventLoop, iterator: Any, task: asyncio.Future[
         await aclose()
 
     _run(loop, end())
+
+
+async def pull(iterator: Any, sink: Any) -> None:
+    """Gives `sink` what an async iterator gives, as long as it wants more."""
+    following = iterator.__anext__
+    try:
+        while True:
+            try:
+                value = await following()
+            except StopAsyncIteration:
+                return
+            if not sink.give(value):
+                await sink.wanted()
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _run(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:

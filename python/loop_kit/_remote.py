@@ -18,6 +18,8 @@ __all__ = ["Routes", "Session", "connect"]
 
 _CLOSE = 5.0
 _IDENTITY = f"loop-kit host {os.getpid()}"
+# Bytes of an identity that the wire has room for.
+_LONGEST = 256
 
 
 class Session:
@@ -87,7 +89,7 @@ class Routes:
         """
         for bound in self._bound:
             number = await session.link(bound.name, bound.grant, bound.config)
-            session.remote.take_over(bound.route, number, _IDENTITY)
+            session.remote.take_over(bound.route, number, _caller(bound.name))
         self._session = session
 
     async def bind(
@@ -102,7 +104,7 @@ class Routes:
         if session is None:
             raise LoadError(f"{name}: its provider does not run")
         number = await session.link(name, grant, config)
-        route = session.remote.route(number, _IDENTITY, budget)
+        route = session.remote.route(number, _caller(name), budget)
         self._bound.append(_Bound(route, name, grant, config))
         return route
 
@@ -116,6 +118,11 @@ class Routes:
         session, self._session = self._session, None
         if session is not None:
             await session.aclose()
+
+
+def _caller(name: str) -> str:
+    """Who the provider is told calls in the link of that name: the component."""
+    return name.partition("/")[0].encode()[:_LONGEST].decode(errors="ignore")
 
 
 async def connect(

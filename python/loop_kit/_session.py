@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import json
 import secrets
 from collections import deque
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loop_kit import _core
+from loop_kit._invocation import at_work
 from loop_kit.errors import LinkError, LinkProblem, NotGranted, PeerError
 from loop_kit.routes import attribute_of, is_async, members, unfit
 
@@ -26,9 +28,15 @@ def targets(contract: _core.Contract, provider: Any) -> list[Target]:
     Raises:
         LinkError: Members are missing or do not fit; every one is listed.
     """
+    return targets_of(contract, lambda _: provider)
+
+
+def targets_of(contract: _core.Contract, served: Callable[[str], Any]) -> list[Target]:
+    """The same where each interface may be served by an object of its own."""
     made: list[Target] = []
     problems: list[LinkProblem] = []
     for interface in contract.interfaces():
+        provider = served(interface.name)
         for function in interface.functions:
             owner, attribute = attribute_of(function.name)
             holder = provider if owner is None else getattr(provider, owner, None)
@@ -168,17 +176,20 @@ async def _answer(jobs: deque[_core.Job]) -> None:
     task = asyncio.current_task()
     assert task is not None
     clean = contextvars.copy_context()
-    while jobs:
-        job = jobs.popleft()
-        try:
-            result = await job.begin(task)
-        except BaseException as error:
-            job.fail(error)
-        else:
-            job.give(result)
-        # what one call has set, and that it was cancelled, is nothing to the next
-        if task.cancelling() or contextvars.copy_context() != clean:
-            return
+    try:
+        while jobs:
+            at_work[task] = job = jobs.popleft()
+            try:
+                result = await job.begin(task)
+            except BaseException as error:
+                job.fail(error)
+            else:
+                job.give(result)
+            # what one call has set, and that it was cancelled, is nothing to the next
+            if task.cancelling() or contextvars.copy_context() != clean:
+                return
+    finally:
+        at_work.pop(task, None)
 
 
 @dataclass
@@ -219,6 +230,7 @@ def instance_id() -> str:
     return secrets.token_hex(8)
 
 
+@functools.lru_cache(maxsize=64)
 def functions(contract: _core.Contract) -> Mapping[str, int]:
     """Numbers of functions by their paths, and by bare names where only one interface has them."""
     found: dict[str, int] = {}

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from loop_kit import _core
-from loop_kit._session import Events, functions, give_hub, instance_id, names, take_hub
+from loop_kit._session import Events, functions, give_hub, instance_id, names, take_hub, targets_of
 from loop_kit.errors import NoSuchExport, PeerError
 from loop_kit.manifest.model import Login, Tls
+from loop_kit.routes import match
 
 __all__ = ["Peer", "connect"]
 
@@ -104,6 +105,7 @@ async def connect(
     interfaces: str | Sequence[str] | None = None,
     *,
     wit: str | os.PathLike[str],
+    exports: Mapping[str, Any] | None = None,
     token: str | bytes | None = None,
     tls: Tls | None = None,
     login: Login | None = None,
@@ -117,6 +119,7 @@ async def connect(
             read and write, which are owned from here on.
         interfaces: What it must offer. None: all of the WIT.
         wit: The file or folder that defines them.
+        exports: What the provider may call here while the session lasts: objects by the interfaces that they serve.
         token: What the provider asks for.
         tls: How the connection is secured; None: not at all.
         login: Whom to be at a NATS server.
@@ -127,9 +130,14 @@ async def connect(
         NotOffered, VersionMismatch, Unauthenticated: The provider refuses, or offers something else.
         PeerError: There is no provider at the address.
         LoadError: The WIT is not sound.
+        LinkError: Members of what is exported are missing or do not fit.
     """
     loop = asyncio.get_running_loop()
     contract = _core.Contract(Path(wit), names(interfaces))
+    offered, served = None, []
+    if exports:
+        offered = _core.Contract(Path(wit), list(exports))
+        served = targets_of(offered, lambda interface: exports[str(match(interface, exports))])
     wire: _core.Wire | None = None
     hub = take_hub(loop)
     try:
@@ -141,7 +149,7 @@ async def connect(
                     _core.Socket.connect, hub, address, tls=tls, login=login, timeout=patience
                 )
                 read = write = dialled.detach()
-            events = Events()
+            events = Events(offered)
             wire = _core.Wire(
                 loop,
                 hub,
@@ -149,12 +157,16 @@ async def connect(
                 write,
                 initiator=True,
                 events=events,
+                exports=offered,
                 imports=contract,
                 identity=identity,
                 instance=instance_id(),
                 token=token.encode() if isinstance(token, str) else token,
                 shared=isinstance(address, str) and address.startswith("shm:"),
             )
+            events.wire = wire
+            if served:
+                wire.serve(0, served)
             wire.start()
             await asyncio.shield(events.opened)
     except BaseException as error:

@@ -52,13 +52,17 @@ class Declared:
     Attributes:
         interfaces: Names of WIT interfaces.
         wit: The file or folder that defines them.
+        imports: Interfaces of whoever calls, to be called back.
     """
 
     interfaces: tuple[str, ...]
     wit: Path
+    imports: tuple[str, ...] = ()
 
 
-def provider(*interfaces: str, wit: str | os.PathLike[str]) -> Callable[[_T], _T]:
+def provider(
+    *interfaces: str, wit: str | os.PathLike[str], imports: str | Sequence[str] | None = None
+) -> Callable[[_T], _T]:
     """Declares that a class provides WIT interfaces.
 
     The class's methods are named as `docs/values.md` says. Its constructor may take `grant` and `config`, which are
@@ -67,12 +71,14 @@ def provider(*interfaces: str, wit: str | os.PathLike[str]) -> Callable[[_T], _T
     Args:
         interfaces: Such as `acme:kv/store@0.1.0`; without any, all of the WIT.
         wit: The file or folder that defines them, relative to the file of the class.
+        imports: Interfaces that whoever connects must export, to be called back by `loop_kit.invocation().call`. Hosts
+            export none, and cannot use such a provider; peers may.
     """
 
     def declare(cls: _T) -> _T:
         file = inspect.getsourcefile(cls)
         folder = Path(file).resolve().parent if file else Path.cwd()
-        cls.__loop_provider__ = Declared(interfaces, folder / wit)  # type: ignore[attr-defined]
+        cls.__loop_provider__ = Declared(interfaces, folder / wit, tuple(names(imports)))  # type: ignore[attr-defined]
         return cls
 
     return declare
@@ -102,6 +108,7 @@ class Server:
         make: Callable[[str, Any, Any], Any],
         contract: _core.Contract,
         *,
+        imports: _core.Contract | None = None,
         open_to_all: list[tuple[Any, bool]] | None,
         token: bytes | None,
         generation: int,
@@ -111,6 +118,7 @@ class Server:
         self._hub = take_hub(self._loop)
         self._make = make
         self._contract = contract
+        self._imports = imports
         self._open = open_to_all
         self._token = token
         self._generation = generation
@@ -123,13 +131,26 @@ class Server:
         self._closed = False
         self.address = ""
 
-    async def listen(self, address: str, tls: Tls | None = None, login: Login | None = None) -> None:
+    async def listen(
+        self, address: str, tls: Tls | None = None, login: Login | None = None, plain: bool | None = None
+    ) -> None:
         """Begins to listen.
 
+        Args:
+            address: Where.
+            tls: As in `serve`.
+            login: As in `serve`.
+            plain: Whether calls in plain mode may return resources; None: there are none.
+
         Raises:
+            LoadError: Only links are served, which plain mode has none of.
             PeerError: The address is none, cannot be used, or could be reached by whoever likes.
         """
-        if address == "stdio:":
+        if plain is not None and self._open is None:
+            raise LoadError("plain mode can pass no grant and no config, which this provider takes")
+        if plain is not None and self._imports is not None:
+            raise LoadError("plain mode has no calls back, and this provider imports some")
+        if address == "stdio:" and plain is None:
             self.accept(*_stdio())
             self.address = address
             return
@@ -143,6 +164,7 @@ class Server:
             tls=tls,
             login=login or of_environment(address),
             contract=self._contract,
+            plain=plain,
         )
         self.address = self._listener.address
 
@@ -169,6 +191,7 @@ class Server:
             initiator=False,
             events=events,
             exports=self._contract,
+            imports=self._imports,
             instance=self._instance,
             generation=self._generation,
             token=self._token,
@@ -246,9 +269,12 @@ async def serve(
     on: str | None = None,
     interfaces: str | Sequence[str] | None = None,
     wit: str | os.PathLike[str] | None = None,
+    imports: str | Sequence[str] | None = None,
     token: str | bytes | None = None,
     tls: Tls | None = None,
     login: Login | None = None,
+    plain: bool = False,
+    plain_handles: bool = False,
     generation: int = 0,
     reload: Callable[[], Any] | None = None,
 ) -> Server:
@@ -262,17 +288,22 @@ async def serve(
             (port 0: any that is free). None: as the environment variable LOOP_PROVIDER_ADDRESS says, else stdio.
         interfaces: Instead of those declared.
         wit: Instead of the declared file or folder.
+        imports: Instead of those declared.
         token: What whoever connects must show.
         tls: The certificate and key to serve with; with `ca`, whoever connects must have a certificate of theirs.
             Other machines are served with it alone, and only with `ca` or a token.
         login: Whom to be at a NATS server; None: as NATS_USER and NATS_PASSWORD, NATS_TOKEN or NATS_CREDS say.
+        plain: Whether peers of plain wRPC are served too, over tcp, unix, quic (these alone there) and ws. They show no
+            token: where one is asked for, they need a certificate.
+        plain_handles: Whether functions that return resources are served to them, which they can never drop.
         generation: Goes up with every swap.
         reload: Called when the host asks for it (RELOAD, SIGHUP): reads code or configuration anew, and returns what
             to serve from then on, as `served`; None: the same. What it raises is told to the host, and all goes on as
             before.
 
     Raises:
-        LoadError: The WIT is not sound, or the class was not declared.
+        LoadError: The WIT is not sound, or the class was not declared; or it takes a grant or a config, and plain mode
+            has none.
         LinkError: Members are missing or do not fit.
         PeerError: The address cannot be used, or could be reached by whoever likes.
     """
@@ -281,16 +312,19 @@ async def serve(
     where = Path(wit) if wit is not None else said.wit if said else Path.cwd()
     wanted = names(interfaces) or (list(said.interfaces) if said else [])
     contract = _core.Contract(where, wanted)
+    back = names(imports) or (list(said.imports) if said else [])
     anyone = _open(served)
     server = Server(
         _maker(served),
         contract,
+        imports=_core.Contract(where, back) if back else None,
         open_to_all=None if anyone is None else targets(contract, anyone),
         token=token.encode() if isinstance(token, str) else token,
         generation=generation,
         reload=reload,
     )
-    return await _listening(server, on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:", tls, login)
+    address = on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:"
+    return await _listening(server, address, tls, login, plain_handles if plain or plain_handles else None)
 
 
 async def serve_component(
@@ -340,9 +374,11 @@ def _nothing_granted(name: str, _grant: Any, _config: Any) -> Any:
     raise NotGranted(f"{name}: a component is granted nothing by those who call it", name)
 
 
-async def _listening(server: Server, on: str, tls: Tls | None, login: Login | None) -> Server:
+async def _listening(
+    server: Server, on: str, tls: Tls | None, login: Login | None, plain: bool | None = None
+) -> Server:
     try:
-        await server.listen(on, tls, login)
+        await server.listen(on, tls, login, plain)
     except BaseException:
         await server.close()
         raise

@@ -64,6 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--interface", metavar="NAME", action="append", help="interface to serve, instead of those declared"
     )
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="serve peers of plain wRPC too, over tcp, unix, quic (these alone) or ws",
+    )
+    parser.add_argument(
+        "--plain-handles",
+        action="store_true",
+        help="the same, with functions that return resources, which such peers can never drop",
+    )
     add_tls(parser)
     given = parser.parse_args(arguments)
     tls = tls_of(parser, given)
@@ -83,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
             interfaces=given.interface,
             token=token,
             tls=tls,
+            plain=given.plain,
+            plain_handles=given.plain_handles,
             reload=lambda: _anew(module, name),
         )
         asyncio.run(run)

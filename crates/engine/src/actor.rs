@@ -236,5 +236,15 @@ pub(crate) async fn run_jobs(accessor: &Accessor<State>, mut queue: mpsc::Unboun
     while running.next().await.is_some() {}
 }
 
+/// What the caller of an export may attach to its call.
+pub trait Attached: Any + Send + Sync {
+    /// The W3C trace context that the call belongs to: trace id, span id, flags.
+    fn trace(&self) -> Option<[u8; 25]> {
+        None
+    }
+}
+
+impl Attached for () {}
+
 /// What the caller of an export attached to its call; imports made on its behalf find it.
-pub type CallContext = Arc<dyn Any + Send + Sync>;
+pub type CallContext = Arc<dyn Attached>;

@@ -82,7 +82,7 @@ fn import_of(provider: Arc<Program>, index: usize, notify: Option<Arc<dyn Notify
         };
         let provider = provider.clone();
         // what runs below runs for the same caller, and ends with its call
-        let context = scope::caller();
+        let context = scope::behalf().and_then(|call| call.context);
         let answer = beside(async move {
             let on = home_of(&args);
             let out = match provider.start::<Neutral>(index, args, context, &notify, on) {

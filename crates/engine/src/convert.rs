@@ -8,7 +8,7 @@ use crate::lower::{at, case_name, expect, field, known_bits, open_exact, paired}
 use crate::stream::{Converted, Feed, Settle, converted};
 use crate::types::{Kind, Ty};
 
-/// Converts a value that needs no instance: what a guest made of streams, futures and error-contexts stays in its own.
+/// Converts a value that needs no instance: what a guest made of streams and futures stays in its own.
 ///
 /// Errors with a [`crate::Mismatch`] when the value does not fit `ty`.
 pub fn convert<A: Domain, B: Domain>(to: B::Cx<'_>, ty: &Ty, v: &A::Item<'_, '_>) -> Result<B::Value> {
@@ -84,7 +84,8 @@ pub fn convert<A: Domain, B: Domain>(to: B::Cx<'_>, ty: &Ty, v: &A::Item<'_, '_>
             }
             Settle::Same(_) => elsewhere(ty),
         },
-        Kind::ErrorContext => elsewhere(ty),
+        // outside of an instance it is its message
+        Kind::ErrorContext => expect(ty, A::with_str(v, |s| B::string(to, s))),
     }
 }
 

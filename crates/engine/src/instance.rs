@@ -35,6 +35,7 @@ impl Drop for State {
 /// A call in flight in a concurrent instance.
 pub(crate) struct Ticket {
     pub context: CallContext,
+    pub deadline: Deadline,
     /// The tick at which its instance is stopped if the call still runs; `u64::MAX` while its caller waits for it.
     pub leave_by: Arc<AtomicU64>,
     /// No other call will use the instance meanwhile.
@@ -251,13 +252,7 @@ pub(crate) fn arm(
 ) -> Result<()> {
     let mut store = store.as_context_mut();
     let budget = &mut store.data_mut().budget;
-    let deadline = Deadline {
-        tick: program
-            .now()
-            .saturating_add(ticks(program.limits.deadline))
-            .saturating_add(1),
-        seconds: seconds(program.limits.deadline),
-    };
+    let deadline = program.deadline();
     let cpu = ticks(program.limits.cpu).saturating_add(1);
     if more {
         if deadline.tick > budget.deadline.tick {
@@ -309,6 +304,6 @@ fn tick(state: &mut State, asynchronous: bool) -> Result<UpdateDeadline> {
     Ok(UpdateDeadline::Continue(1))
 }
 
-fn seconds(d: Option<Duration>) -> f64 {
+pub(crate) fn seconds(d: Option<Duration>) -> f64 {
     d.map_or(f64::INFINITY, |d| d.as_secs_f64())
 }

@@ -43,7 +43,7 @@ mod wit_text;
 mod wit_types;
 mod world_types;
 
-pub use actor::{CallContext, Notify, Polled};
+pub use actor::{Attached, CallContext, Notify, Polled};
 pub use convert::{convert, each_number};
 pub use domain::{Domain, Handle, HostObject};
 pub use engine::Engine;
@@ -57,7 +57,7 @@ pub use program::{Caller, Export, OnDropped, Program, StoreKind};
 pub use reader::Reader;
 pub use ready::ready;
 pub use resource::GuestHandle;
-pub use scope::{caller, current_home, with_poller};
+pub use scope::{Behalf, Deadline, behalf, current_home, with_poller};
 pub use serve::{OnError, ServeOptions, Server, serve};
 pub use start::{Call, Started};
 pub use stream::{Block, Chunk, Feed, Settle, Settling, Source};

@@ -7,7 +7,6 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
 use wasmtime::{AsContextMut, Result, StoreContextMut, bail, format_err};
 
-use crate::actor::CallContext;
 use crate::domain::Domain;
 use crate::engine::{Engine, Flavour};
 use crate::error::Mismatch;
@@ -18,7 +17,7 @@ use crate::planner::Planner;
 use crate::plans::Plans;
 use crate::preview1;
 use crate::program::{Export, Program, StoreKind};
-use crate::scope::{self, lock};
+use crate::scope::{self, Behalf, lock};
 use crate::shim::{Dyn, MAX_FLAT, Origin, with_count};
 use crate::types::{FuncTy, Resource, TyRef};
 use crate::wasi::WasiConfig;
@@ -352,11 +351,11 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
     let f = f.clone();
     if f.async_ {
         return to.func_wrap_concurrent(&name, move |accessor, args: Dyn<D, P>| {
-            let (context, busy) = accessor.with(|mut access| {
+            let (behalf, busy) = accessor.with(|mut access| {
                 let mut store = access.as_context_mut();
-                (caller(&mut store), store.data().shared.busy())
+                (behalf(&mut store), store.data().shared.busy())
             });
-            let outcome = scope::with_caller(context, || (import.call)(args.vals));
+            let outcome = scope::on_behalf(&mut || behalf.clone(), || (import.call)(args.vals));
             let f = f.clone();
             let borrows = args.borrows;
             Box::pin(async move {
@@ -376,9 +375,8 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
         return to.func_wrap_async(
             &name,
             move |mut store: StoreContextMut<'_, State>, args: Dyn<D, P>| {
-                let context = caller(&mut store);
                 let busy = store.data().shared.busy();
-                let outcome = scope::with_caller(context, || (import.call)(args.vals));
+                let outcome = scope::on_behalf(&mut || behalf(&mut store), || (import.call)(args.vals));
                 let f = f.clone();
                 Box::new(async move {
                     let _busy = busy;
@@ -397,7 +395,8 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
     to.func_wrap(
         &name,
         move |mut store: StoreContextMut<'_, State>, args: Dyn<D, P>| {
-            let Outcome::Ready(result) = (import.call)(args.vals) else {
+            let outcome = scope::on_behalf(&mut || behalf(&mut store), || (import.call)(args.vals));
+            let Outcome::Ready(result) = outcome else {
                 bail!(
                     "{} answered later, though it was linked as one that never waits",
                     f.path()
@@ -411,18 +410,29 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
     )
 }
 
-/// What the caller of the call that makes an import attached to it.
-fn caller(store: &mut StoreContextMut<'_, State>) -> Option<CallContext> {
+/// The call that makes an import.
+fn behalf(store: &mut StoreContextMut<'_, State>) -> Behalf {
     let state = store.data();
-    if state.caller.is_some() {
-        return state.caller.clone();
-    }
-    let home = state.shared.home().upgrade()?;
-    home.actor.get()?;
-    let task = store.async_call_stack().ok()?.last()?;
+    let alone = Behalf {
+        context: state.caller.clone(),
+        deadline: state.budget.deadline,
+    };
+    let home = match alone.context {
+        Some(_) => None, // the Store runs one call at a time
+        None => state.shared.home().upgrade(),
+    };
+    let Some(home) = home.filter(|home| home.actor.get().is_some()) else {
+        return alone;
+    };
+    let Some(task) = store.async_call_stack().ok().and_then(Iterator::last) else {
+        return alone;
+    };
     let callers = lock(&home.callers);
-    let (_, ticket) = callers.iter().find(|(of, _)| *of == task)?;
-    Some(ticket.context.clone())
+    let found = callers.iter().find(|(of, _)| *of == task);
+    found.map_or(alone, |(_, ticket)| Behalf {
+        context: Some(ticket.context.clone()),
+        deadline: ticket.deadline,
+    })
 }
 
 /// The provider's answer as what the guest expects; whether the value fits shows when it is lowered.

@@ -3,18 +3,19 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Result, Store, format_err};
 
 use crate::domain::Domain;
-use crate::engine::Engine;
+use crate::engine::{Engine, TICK};
 use crate::error::Fault;
-use crate::instance::{Home, Live, State, arm};
+use crate::instance::{Home, Live, State, arm, seconds, ticks};
 use crate::limits::{Instances, Limits};
 use crate::lower::{self, Check};
 use crate::plans::Plans;
-use crate::scope::{self, Scoped, lock};
+use crate::scope::{self, Deadline, Scoped, lock};
 use crate::shim::{Dyn, Origin};
 use crate::stack;
 use crate::timed::Timed;
@@ -121,6 +122,24 @@ impl Program {
     /// The tick count of the host's clock.
     pub(crate) fn now(&self) -> u64 {
         self.engine.ticks()
+    }
+
+    /// When a call that begins now must have ended.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline {
+            tick: self
+                .now()
+                .saturating_add(ticks(self.limits.deadline))
+                .saturating_add(1),
+            seconds: seconds(self.limits.deadline),
+        }
+    }
+
+    /// Time until a deadline of one of its calls; none where that is never.
+    pub fn time_left(&self, deadline: Deadline) -> Option<Duration> {
+        let ticks = (deadline.tick != u64::MAX).then(|| deadline.tick.saturating_sub(self.now()))?;
+        // no clock need reach further than this
+        Some(TICK * ticks.min(u64::from(u32::MAX)) as u32)
     }
 
     pub(crate) fn wasi(&self) -> Result<Option<Box<Wasi>>> {

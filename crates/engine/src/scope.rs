@@ -4,12 +4,13 @@
 //! to its store's data. So whoever enters or polls a Store says so here first, and lifting finds the plans and the
 //! host-resource slots of the instance at work. Scopes nest: a provider may call into another Store.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use wasmtime::{Result, format_err};
 
@@ -158,45 +159,69 @@ pub fn current_home() -> Option<Arc<Home>> {
     current(|s| Ok(s.home.upgrade())).ok().flatten()
 }
 
-thread_local! {
-    /// What the caller attached to the call that makes an import now.
-    static CALLER: RefCell<Option<CallContext>> = const { RefCell::new(None) };
+/// The call that a host function runs for.
+#[derive(Clone)]
+pub struct Behalf {
+    /// What was passed to [`crate::Program::start`].
+    pub context: Option<CallContext>,
+    pub deadline: Deadline,
 }
 
-/// Runs `f` with the caller's context at hand for [`caller`].
-pub(crate) fn with_caller<R>(context: Option<CallContext>, f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<CallContext>);
+impl Behalf {
+    /// Time left of the call, for as long as the host function runs.
+    pub fn time_left(&self) -> Option<Duration> {
+        let program = current_home()?.program.clone();
+        program.time_left(self.deadline)
+    }
+}
+
+type Tell = dyn FnMut() -> Behalf;
+
+thread_local! {
+    /// Tells which call makes an import now.
+    static BEHALF: Cell<Option<NonNull<Tell>>> = const { Cell::new(None) };
+}
+
+/// Runs `f`, a host function, with `tell` at hand for [`behalf`]: most never ask, and so pay nothing.
+pub(crate) fn on_behalf<'a, R>(tell: &'a mut (dyn FnMut() -> Behalf + 'a), f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<NonNull<Tell>>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            CALLER.set(self.0.take());
+            BEHALF.set(self.0);
         }
     }
-    let _restore = Restore(CALLER.replace(context));
+    // SAFETY: the same pointer but for the lifetime; it is taken back before `tell` is used or dropped by others.
+    let tell =
+        unsafe { std::mem::transmute::<NonNull<dyn FnMut() -> Behalf + 'a>, NonNull<Tell>>(tell.into()) };
+    let _restore = Restore(BEHALF.replace(Some(tell)));
     f()
 }
 
-/// The context of the call on whose behalf a host function runs now: what was passed to [`crate::Program::start`].
-/// None within synchronous imports, whose caller is on the stack or polls in its own task.
-pub fn caller() -> Option<CallContext> {
-    CALLER.with_borrow(Clone::clone)
+/// The call on whose behalf a host function runs on this thread now; none outside of one.
+pub fn behalf() -> Option<Behalf> {
+    let mut tell = BEHALF.take()?;
+    // SAFETY: `on_behalf` borrows it for as long as the pointer is set, and nobody else calls it meanwhile.
+    let told = unsafe { tell.as_mut() }();
+    BEHALF.set(Some(tell));
+    Some(told)
 }
 
 /// When a call must have ended.
 #[derive(Clone, Copy)]
-pub(crate) struct Deadline {
+pub struct Deadline {
     /// The tick at which it passes.
-    pub tick: u64,
+    pub(crate) tick: u64,
     /// The limit that it comes from, for the error.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 impl Deadline {
-    pub const NEVER: Deadline = Deadline {
+    pub(crate) const NEVER: Deadline = Deadline {
         tick: u64::MAX,
         seconds: f64::INFINITY,
     };
 
-    pub fn sooner(self, other: Deadline) -> Deadline {
+    pub(crate) fn sooner(self, other: Deadline) -> Deadline {
         if other.tick < self.tick { other } else { self }
     }
 }

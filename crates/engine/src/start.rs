@@ -131,7 +131,7 @@ impl Home {
 }
 
 impl Program {
-    /// Starts a call. `context` is found by [`crate::caller`] in the imports made on its behalf that may wait.
+    /// Starts a call. `context` is found by [`crate::behalf`] in the imports made on its behalf.
     ///
     /// Errors when the call cannot even start: too many calls, wrong number of arguments.
     pub fn start<D: Domain>(
@@ -230,6 +230,7 @@ impl Program {
         let leave_by = Arc::new(AtomicU64::new(u64::MAX));
         let ticket = Ticket {
             context: context.unwrap_or_else(|| Arc::new(())),
+            deadline: self.deadline(),
             leave_by: leave_by.clone(),
             exclusive,
         };

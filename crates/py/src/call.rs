@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use crate::domain::Python_;
 use crate::hub::{HubInner, Started, key_of, polling, within_poll};
+use crate::invoked::{Carried, Invoked, traced};
 use crate::program::{Program, Shell};
 use crate::request::{Answer, Request, Slot, Work};
 use crate::wake::CallWake;
@@ -77,6 +78,8 @@ struct Guest {
     iterator: Py<PyAny>,
     reply: oneshot::Sender<Answer>,
     task: Slot,
+    /// The call that it is for.
+    invoked: Option<Invoked>,
     /// What it waits for, where the task waits for something of ours instead.
     waiting: Option<Py<PyAny>>,
 }
@@ -87,7 +90,7 @@ impl From<Guest> for Request {
             work: Work::Started(guest.iterator, guest.waiting),
             reply: guest.reply,
             inline: false,
-            context: None,
+            behalf: None,
             task: guest.task,
         }
     }
@@ -165,7 +168,11 @@ impl Call {
 
     fn begin(&mut self, py: Python<'_>, args: Vec<Py<PyAny>>) -> PyResult<()> {
         self.hub.check(py)?;
-        let context: CallContext = Arc::new(copy_context(py)?);
+        let context: CallContext = Arc::new(Carried {
+            python: copy_context(py)?,
+            shell: self.shell.clone(),
+            trace: traced(py),
+        });
         self.key = key_of(&context);
         let on = self.shell.home_of(py, self.index, &args);
         let notify: Arc<dyn loop_engine::Notify> = self.hub.clone();
@@ -243,7 +250,12 @@ impl Call {
     }
 
     fn step_guest(&mut self, py: Python<'_>, guest: Guest, resume: Resume) -> PyResult<bool> {
-        match step(py, &guest.iterator, resume) {
+        let stepped = || step(py, &guest.iterator, resume);
+        let stepped = match &guest.invoked {
+            Some(invoked) => invoked.during(stepped),
+            None => stepped(),
+        };
+        match stepped {
             Step::Done(answer) => {
                 let _ = guest.reply.send(answer);
                 Ok(false)
@@ -302,7 +314,11 @@ impl Call {
                     continue;
                 }
                 let Request {
-                    work, reply, task, ..
+                    work,
+                    reply,
+                    task,
+                    behalf,
+                    ..
                 } = request;
                 let (iterator, waiting, started) = match work {
                     Work::Started(iterator, waiting) => (iterator, waiting, true),
@@ -319,6 +335,7 @@ impl Call {
                     iterator,
                     reply,
                     task,
+                    invoked: behalf.map(Invoked::Component),
                     waiting,
                 };
                 yielded = if started {

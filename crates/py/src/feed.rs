@@ -14,6 +14,7 @@ use wasmtime::Result;
 use crate::domain::{PyFailure, Python_, failure};
 use crate::errors;
 use crate::hub::{HubInner, lock};
+use crate::pulled::Pulled;
 use crate::request::{Answer, Asked, Begun};
 use crate::streams::{Future, Stream, lifted};
 
@@ -62,7 +63,12 @@ pub fn feed(v: &Bound<'_, PyAny>, payload: Option<&TyRef>) -> Result<Feed<Python
     }
     let numeric = matches!(payload.map(|t| &t.kind), Some(Kind::Num(_)));
     let items = if let Some(aiter) = v.getattr_opt(intern!(py, "__aiter__")).map_err(failure)? {
-        Items::Async(aiter.call0().map_err(failure)?.unbind())
+        let iterator = aiter.call0().map_err(failure)?.unbind();
+        if home.is_none() {
+            let pulled = Pulled::new(py, iterator, payload, &hub)?;
+            return Ok(Feed::Source(Box::new(pulled)));
+        }
+        Items::Async(iterator)
     } else if numeric && is_block(v) {
         Items::Once(Some(v.clone().unbind()))
     } else {
@@ -86,49 +92,47 @@ fn is_block(v: &Bound<'_, PyAny>) -> bool {
     v.is_instance_of::<PyBytes>() || unsafe { pyo3::ffi::PyObject_CheckBuffer(v.as_ptr()) } == 1
 }
 
-impl Iterable {
-    /// One value of the iterable as a chunk.
-    fn chunk(&self, py: Python<'_>, v: &Bound<'_, PyAny>) -> Result<Chunk<Python_>> {
-        match self.payload.as_ref().map(|t| &t.kind) {
-            None => Ok(Chunk::Units(1)),
-            Some(Kind::Num(n)) => {
-                if *n == Num::U8
-                    && let Ok(b) = v.cast::<PyBytes>()
-                {
-                    return Ok(Chunk::Raw(Box::new(Held(b.clone().unbind()))));
-                }
-                if is_block(v) || v.is_instance_of::<PyList>() {
-                    return Python_::with_nums(v, *n, |raw| Ok(Chunk::Raw(Box::new(raw.to_vec()))));
-                }
-                let bits = Python_::to_num(v, *n)?;
-                Ok(Chunk::Raw(Box::new(bits.to_le_bytes()[..n.size()].to_vec())))
+/// One value of an iterable as a chunk.
+fn chunk(payload: Option<&TyRef>, v: &Bound<'_, PyAny>) -> Result<Chunk<Python_>> {
+    match payload.map(|t| &t.kind) {
+        None => Ok(Chunk::Units(1)),
+        Some(Kind::Num(n)) => {
+            if *n == Num::U8
+                && let Ok(b) = v.cast::<PyBytes>()
+            {
+                return Ok(Chunk::Raw(Box::new(Held(b.clone().unbind()))));
             }
-            Some(_) => {
-                let _ = py;
-                Ok(Chunk::Values(vec![v.clone().unbind()]))
+            if is_block(v) || v.is_instance_of::<PyList>() {
+                return Python_::with_nums(v, *n, |raw| Ok(Chunk::Raw(Box::new(raw.to_vec()))));
             }
+            let bits = Python_::to_num(v, *n)?;
+            Ok(Chunk::Raw(Box::new(bits.to_le_bytes()[..n.size()].to_vec())))
         }
+        Some(_) => Ok(Chunk::Values(vec![v.clone().unbind()])),
     }
+}
 
-    fn given(&self, answer: Answer) -> Result<Option<Chunk<Python_>>> {
-        Python::attach(|py| match answer {
-            Ok(v) => self.chunk(py, v.bind(py)).map(Some).map_err(|e| {
-                match e.downcast::<loop_engine::Mismatch>() {
+/// What an iterable gave, or how it ended.
+pub fn given(payload: Option<&TyRef>, answer: Answer) -> Result<Option<Chunk<Python_>>> {
+    Python::attach(|py| match answer {
+        Ok(v) => {
+            chunk(payload, v.bind(py))
+                .map(Some)
+                .map_err(|e| match e.downcast::<loop_engine::Mismatch>() {
                     Ok(mut m) => {
                         if m.expected.is_empty() {
-                            m.expected = self.payload.as_ref().map_or_else(String::new, |t| t.wit());
+                            m.expected = payload.map_or_else(String::new, |t| t.wit());
                         }
                         m.into()
                     }
                     Err(e) => e,
-                }
-            }),
-            Err(e) if e.is_instance_of::<PyStopAsyncIteration>(py) => Ok(None),
-            Err(e) => Err(wasmtime::Error::new(PyFailure(errors::provider(
-                py, "", "stream", e,
-            )))),
-        })
-    }
+                })
+        }
+        Err(e) if e.is_instance_of::<PyStopAsyncIteration>(py) => Ok(None),
+        Err(e) => Err(wasmtime::Error::new(PyFailure(errors::provider(
+            py, "", "stream", e,
+        )))),
+    })
 }
 
 /// Bytes that a Python object keeps.
@@ -149,7 +153,7 @@ impl Source<Python_> for Iterable {
         if let Some(asked) = &mut self.asked {
             let answer = std::task::ready!(Pin::new(asked).poll(cx));
             self.asked = None;
-            let given = self.given(answer);
+            let given = given(self.payload.as_ref(), answer);
             self.ended = !matches!(given, Ok(Some(_)));
             return Poll::Ready(given);
         }
@@ -177,8 +181,8 @@ impl Source<Python_> for Iterable {
         }
         let given = match next {
             Ok(None) => Ok(None),
-            Ok(Some(v)) => self.given(Ok(v)),
-            Err(e) => self.given(Err(e)),
+            Ok(Some(v)) => given(self.payload.as_ref(), Ok(v)),
+            Err(e) => given(self.payload.as_ref(), Err(e)),
         };
         self.ended = !matches!(given, Ok(Some(_)));
         Poll::Ready(given)

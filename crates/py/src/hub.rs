@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Wake, Waker};
 use std::thread::ThreadId;
 
-use loop_engine::{CallContext, Home, Notify, Polled};
+use loop_engine::{Behalf, CallContext, Home, Notify, Polled};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use crate::call::{Resume, Step, iterator, step};
 use crate::domain::Python_;
 use crate::engine::Engine;
+use crate::invoked::Carried;
 use crate::request::{Answer, Asked, Begun, Done, Request, Slot, Work};
 use crate::wake::CallWake;
 
@@ -121,16 +122,11 @@ impl HubInner {
 
     /// Lets a guest wait for what its import, or a stream's source, gave. In its caller's task the provider takes its
     /// first step at once, as a plain function would: most never have to wait.
-    pub fn begin(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        awaitable: Py<PyAny>,
-        context: Option<CallContext>,
-    ) -> Begun {
+    pub fn begin(self: &Arc<Self>, py: Python<'_>, awaitable: Py<PyAny>, behalf: Option<Behalf>) -> Begun {
         let at_once =
             MADE.with_borrow_mut(|made| made.as_mut().is_some_and(|m| std::mem::take(&mut m.inline)));
         if !at_once {
-            return Begun::Asked(self.ask_for(Work::Awaitable(awaitable), context, true));
+            return Begun::Asked(self.ask_for(Work::Awaitable(awaitable), behalf, true));
         }
         let iterator = match iterator(py, &awaitable) {
             Ok(iterator) => iterator,
@@ -147,7 +143,7 @@ impl HubInner {
             }
             Step::Yield(y) => {
                 let waiting = Some(y).filter(|y| !y.is_none(py));
-                Begun::Asked(self.ask_for(Work::Started(iterator, waiting), context, true))
+                Begun::Asked(self.ask_for(Work::Started(iterator, waiting), behalf, true))
             }
         }
     }
@@ -158,14 +154,14 @@ impl HubInner {
     }
 
     /// `inline`: it may run in its caller's task.
-    fn ask_for(self: &Arc<Self>, work: Work, context: Option<CallContext>, inline: bool) -> Asked {
+    fn ask_for(self: &Arc<Self>, work: Work, behalf: Option<Behalf>, inline: bool) -> Asked {
         let (reply, answer) = oneshot::channel();
         let task = Slot::default();
         let request = Request {
             work,
             reply,
             inline,
-            context,
+            behalf,
             task: task.clone(),
         };
         let left = MADE.with_borrow_mut(|made| match made {
@@ -232,12 +228,12 @@ impl HubInner {
         let Request {
             work,
             reply,
-            context,
+            behalf,
             task: slot,
             inline: _,
         } = request;
         // 0: for no call
-        let key = context.as_ref().map_or(0, key_of);
+        let key = behalf.as_ref().and_then(|b| b.context.as_ref()).map_or(0, key_of);
         let made = (|| {
             let helper = py.import(intern!(py, "loop_kit._loop"))?;
             let awaitable = match work {
@@ -255,8 +251,8 @@ impl HubInner {
                 }
             };
             let kwargs = PyDict::new(py);
-            if let Some(context) = context.as_ref().and_then(|c| c.downcast_ref::<Py<PyAny>>()) {
-                kwargs.set_item(intern!(py, "context"), context)?;
+            if let Some(context) = behalf.as_ref().and_then(Carried::of) {
+                kwargs.set_item(intern!(py, "context"), &context.python)?;
             }
             let coroutine = helper.call_method1(intern!(py, "coroutine"), (awaitable,))?;
             self.event_loop
@@ -275,6 +271,7 @@ impl HubInner {
                     reply: Mutex::new(Some(reply)),
                     hub: self.clone(),
                     key,
+                    behalf,
                 };
                 let added = Py::new(py, done).and_then(|done| {
                     lock(&self.tasks)
@@ -411,6 +408,19 @@ impl Notify for HubInner {
     }
 }
 
+/// The hubs that there are, for whoever asks what a task is for.
+static HUBS: Mutex<Vec<Weak<HubInner>>> = Mutex::new(vec![]);
+
+/// The call that a task of some hub's runs for.
+pub fn behalf_of(task: &Bound<'_, PyAny>) -> Option<Behalf> {
+    let hubs = lock(&HUBS).clone();
+    hubs.iter().filter_map(Weak::upgrade).find_map(|hub| {
+        let tasks = lock(&hub.tasks);
+        let (_, done) = tasks.values().flatten().find(|(t, _)| t.is(task))?;
+        done.get().behalf.clone()
+    })
+}
+
 /// One event loop's hub. Make it within the loop.
 #[pyclass(frozen, module = "loop_kit._core")]
 pub struct Hub {
@@ -443,6 +453,11 @@ impl Hub {
             silenced: Mutex::default(),
             waiting: Mutex::default(),
         });
+        {
+            let mut hubs = lock(&HUBS);
+            hubs.retain(|hub| hub.strong_count() > 0);
+            hubs.push(Arc::downgrade(&inner));
+        }
         let hub = Py::new(
             py,
             Hub {

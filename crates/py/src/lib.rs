@@ -14,11 +14,13 @@ mod errors;
 mod feed;
 mod hub;
 mod inspect;
+mod invoked;
 mod kept;
 mod launch;
 mod link;
 mod native;
 mod program;
+mod pulled;
 mod read;
 mod request;
 mod session;
@@ -59,5 +61,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<values::ErrorContext>()?;
     m.add_function(wrap_pyfunction!(native::capabilities, m)?)?;
     m.add_function(wrap_pyfunction!(inspect::inspect, m)?)?;
+    m.add_function(wrap_pyfunction!(invoked::invoked, m)?)?;
+    m.add_function(wrap_pyfunction!(invoked::trace_by, m)?)?;
     Ok(())
 }

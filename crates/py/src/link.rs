@@ -313,7 +313,7 @@ fn import(f: &Arc<FuncTy>, target: Target, waits: bool, hub: Option<Arc<HubInner
         .is_some_and(|t| matches!(t.kind, Kind::Result { .. }));
     let call = move |args: Vec<Py<PyAny>>| {
         Python::attach(|py| {
-            let context = waits.then(loop_engine::caller).flatten();
+            let behalf = waits.then(loop_engine::behalf).flatten();
             let out = match &target {
                 Target::Callable(c) => match c.get(py) {
                     Some(c) => PyTuple::new(py, args).and_then(|args| c.bind(py).call1(args)),
@@ -330,7 +330,7 @@ fn import(f: &Arc<FuncTy>, target: Target, waits: bool, hub: Option<Arc<HubInner
             };
             match (out, hub.as_ref()) {
                 (Ok(awaitable), Some(hub)) if waits => {
-                    let answer = match hub.begin(py, awaitable.unbind(), context) {
+                    let answer = match hub.begin(py, awaitable.unbind(), behalf) {
                         Begun::Done(out) => {
                             return Outcome::Ready(settle(py, &f, fallible, out.map(|v| v.into_bound(py))));
                         }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 
-use loop_engine::CallContext;
+use loop_engine::Behalf;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -21,8 +21,8 @@ pub struct Request {
     pub reply: oneshot::Sender<Answer>,
     /// It may run within its caller's own task.
     pub inline: bool,
-    /// That of the call on whose behalf it is, if any.
-    pub context: Option<CallContext>,
+    /// The call that it is for, if any.
+    pub behalf: Option<Behalf>,
     pub task: Slot,
 }
 
@@ -92,6 +92,7 @@ pub struct Done {
     pub reply: Mutex<Option<oneshot::Sender<Answer>>>,
     pub hub: Arc<HubInner>,
     pub key: usize,
+    pub behalf: Option<Behalf>,
 }
 
 #[pymethods]

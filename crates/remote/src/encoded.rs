@@ -41,6 +41,14 @@ impl Wire {
         }
     }
 
+    /// Bytes of what was written, without its handles.
+    pub(crate) fn size(&mut self) -> usize {
+        match self {
+            Wire::Out(made) => made.get_mut().unwrap_or_else(PoisonError::into_inner).len(),
+            _ => 0,
+        }
+    }
+
     /// The bytes to send, with what follows them.
     ///
     /// Errors where the peer cannot take a resource, and for what was received.
@@ -161,7 +169,7 @@ impl Domain for Encoded {
         cx.end(payload, End::Future(value))
     }
     fn error_context(_: &Buffer, _: Val) -> Result<Wire> {
-        bail!("an error-context cannot leave the component's instance")
+        bail!("an error-context cannot leave its component: a host is not told its message; pass a string")
     }
 
     fn to_bool(v: &&Wire) -> Result<bool> {
@@ -244,7 +252,7 @@ impl Domain for Encoded {
         v.incoming()?.future()
     }
     fn to_error_context(_: &&Wire) -> Result<Val> {
-        bail!("an error-context cannot be made for another component's instance")
+        bail!("an error-context cannot be made for a component by others; pass a string")
     }
 
     fn dropped(object: HostObject) -> Result<()> {

@@ -12,6 +12,7 @@ use wasmtime::{Error, Result};
 
 use crate::chunk::{read_chunk, read_settled, write_chunk};
 use crate::encoded::Encoded;
+use crate::gather::Gathered;
 use crate::import::streams;
 use crate::outgoing::{Message, Pending, Way};
 use crate::peer::Peer;
@@ -277,16 +278,14 @@ struct Flow {
 }
 
 impl Flow {
-    /// Waits until something may be written; false where nobody reads.
-    async fn room(&self) -> bool {
-        std::future::poll_fn(|cx| self.invocation.poll_write(&self.path, cx))
-            .await
-            .is_some()
+    /// Waits until something may be written, and says how much; none where nobody reads.
+    async fn room(&self) -> Option<usize> {
+        std::future::poll_fn(|cx| self.invocation.poll_write(&self.path, cx)).await
     }
 
     /// Sends a chunk or value, once what it announces has room; false where nothing more is to be sent.
     async fn send(&self, made: Message) -> bool {
-        if !self.room().await {
+        if self.room().await.is_none() {
             return false;
         }
         let paths = paths(&self.path, &made.pending);
@@ -306,12 +305,10 @@ impl Flow {
 
     async fn stream(self, mut source: Box<dyn Source<Encoded>>, payload: Option<TyRef>) {
         let mut first = 0u32;
-        loop {
-            // nothing is asked for before somebody wants it
-            if !self.room().await {
-                return;
-            }
-            let chunk = match std::future::poll_fn(|cx| source.poll_next(cx)).await {
+        let mut source = Gathered::of(&mut *source, payload.as_ref());
+        // nothing is asked for before somebody wants it
+        while let Some(room) = self.room().await {
+            let chunk = match std::future::poll_fn(|cx| source.poll_next(cx, room)).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return self.invocation.write(&self.path, Bytes::from_static(&[0])),
                 Err(e) => return self.lose(&e),

@@ -57,7 +57,7 @@ pub fn streams(ty: &Ty) -> bool {
 
 impl Link {
     /// `plain`: the functions of a session in plain mode. `number`: as it was bound at the peer. `identity`: who calls,
-    /// for the provider's log.
+    /// as the provider is told with each call.
     pub fn new(
         session: Session,
         plain: Option<Arc<Functions>>,
@@ -126,12 +126,17 @@ impl Link {
         found.map(|n| n as u32)
     }
 
-    async fn call(
+    pub(crate) fn is_alive(&self) -> bool {
+        self.session.over().is_none()
+    }
+
+    pub(crate) async fn call(
         self: Arc<Self>,
         f: &FuncTy,
         function: u32,
         streaming: bool,
         args: Wire,
+        meta: Meta,
         watch: &Watch,
     ) -> Result<Option<Wire>> {
         let timed = watch.is_on();
@@ -148,7 +153,7 @@ impl Link {
             meta: Meta {
                 identity: self.identity.clone(),
                 timed,
-                ..Meta::default()
+                ..meta
             },
             root: Bytes::from(message.bytes),
             streaming,
@@ -236,15 +241,16 @@ impl Route {
             let shared = shared.clone();
             // all parameters together are one value, made as the guest's memory was walked
             let made = args.pop().unwrap_or(Wire::Placed);
+            let meta = told();
             async move {
                 let (route, f, known) = &*shared;
                 let link = route.link();
                 let function = number(&link, f, known).map_err(|e| Error::new(Failed(e)))?;
                 let Some(budget) = route.budget else {
-                    return link.call(f, function, streaming, made, &route.watch).await;
+                    return link.call(f, function, streaming, made, meta, &route.watch).await;
                 };
                 let begun = Instant::now();
-                let answer = link.call(f, function, streaming, made, &route.watch).await;
+                let answer = link.call(f, function, streaming, made, meta, &route.watch).await;
                 route.calls.fetch_add(1, Relaxed);
                 if begun.elapsed() > budget {
                     route.over.fetch_add(1, Relaxed);
@@ -252,6 +258,18 @@ impl Route {
                 answer
             }
         })
+    }
+}
+
+/// What the peer is told of the call that makes an import now.
+fn told() -> Meta {
+    let Some(call) = loop_engine::behalf() else {
+        return Meta::default();
+    };
+    Meta {
+        deadline: call.time_left(),
+        trace: call.context.and_then(|context| context.trace()),
+        ..Meta::default()
     }
 }
 

@@ -147,6 +147,10 @@ impl Buffer {
 }
 
 impl Outgoing {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Gives resources their handles, and opens the guests' streams and futures.
     ///
     /// Errors where the peer cannot take a resource.

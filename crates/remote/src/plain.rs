@@ -1,4 +1,4 @@
-//! Calls to peers that speak plain wRPC, which say neither what they offer nor where a value ends.
+//! Calls to and of peers that speak plain wRPC, which say neither what they offer nor where a value ends.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -8,11 +8,17 @@ use loop_wire::plain::{Extent, Part, Roots};
 
 use crate::check::{BadBytes, Walk, is_empty};
 
-/// The functions that are called at a plain peer, in the order in which they were first asked for.
+/// The functions that are called at a plain peer, in the order in which they were first asked for; or those that it may
+/// call here.
 #[derive(Default)]
 pub struct Functions(RwLock<Vec<Arc<FuncTy>>>);
 
 impl Functions {
+    /// Those that are served, by their numbers.
+    pub fn of(served: Vec<Arc<FuncTy>>) -> Self {
+        Functions(RwLock::new(served))
+    }
+
     /// The number of a function, a new one where it has none yet.
     pub(crate) fn number(&self, f: &Arc<FuncTy>) -> u32 {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -59,6 +65,11 @@ impl Roots for Functions {
 
     fn is_silent(&self, function: u32) -> bool {
         self.get(function).is_some_and(|f| is_empty(&f.result_tuple))
+    }
+
+    fn owns(&self, function: u32) -> bool {
+        let f = self.get(function);
+        f.is_some_and(|f| f.result_tuple.any(&|t| matches!(t.kind, Kind::Own(_))))
     }
 }
 

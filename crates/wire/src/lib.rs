@@ -21,4 +21,5 @@ pub mod transport;
 pub use address::{Address, Place};
 pub use failure::{Code, Failure};
 pub use hello::{Hello, Interface, Limits, Link, PROTOCOL, serves};
+pub use replay::first_byte;
 pub use serve::{Bounds, Guarded, Others, Server, Service, admit, serve};

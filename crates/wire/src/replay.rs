@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::transport::BoxIo;
 
@@ -12,6 +12,13 @@ use crate::transport::BoxIo;
 pub(crate) struct Replay {
     pub first: Option<u8>,
     pub io: BoxIo,
+}
+
+/// Waits for the first byte, which is read again from what is given back; none: there is no more.
+pub async fn first_byte(mut io: BoxIo) -> io::Result<(Option<u8>, BoxIo)> {
+    let mut first = [0];
+    let first = (io.read(&mut first).await? > 0).then_some(first[0]);
+    Ok((first, Box::new(Replay { first, io })))
 }
 
 impl AsyncRead for Replay {

@@ -3,3 +3,8 @@
 pub mod official;
 pub mod ours;
 pub mod place;
+
+/// Bytes that are not all alike.
+pub fn some_bytes(n: usize) -> Vec<u8> {
+    (0..n).map(|i| (i * 7 + i / 251) as u8).collect()
+}

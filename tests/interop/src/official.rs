@@ -3,10 +3,11 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use futures::Stream;
-use wrpc_transport::{ResourceBorrow, ResourceOwn};
+use futures::{Stream, StreamExt as _, stream};
+use wrpc_transport::{Invoke, ResourceBorrow, ResourceOwn};
 
 use crate::place::Listener;
+use crate::some_bytes;
 
 pub mod client {
     wit_bindgen_wrpc::generate!({ path: "wit", world: "client", with: { "test:interop/kinds@0.1.0": generate } });
@@ -16,6 +17,7 @@ pub mod server {
     wit_bindgen_wrpc::generate!({ path: "wit", world: "server", with: { "test:interop/kinds@0.1.0": generate } });
 }
 
+use client::test::interop::kinds;
 use server::exports::test::interop::kinds::{Colour, Counter, Handler, HandlerCounter, Rights, Shape};
 
 /// Serves the interface; handles are numbers in text.
@@ -181,4 +183,112 @@ macro_rules! serve_at {
 /// Serves [`Kinds`], for ever.
 pub async fn serve(listener: Listener) -> anyhow::Result<()> {
     serve_at!(listener, server::serve, Kinds)
+}
+
+/// Calls all of the interface, wherever it is served, and checks what comes.
+pub async fn all_by_official<C: Invoke<Context = ()>>(client: &C) -> anyhow::Result<()> {
+    assert_eq!(kinds::small(client, (), 40, 2).await?, 42);
+    let numbers = kinds::numbers(
+        client,
+        (),
+        255,
+        -128,
+        65535,
+        -32768,
+        u32::MAX,
+        i32::MIN,
+        u64::MAX,
+        i64::MIN,
+        1.5,
+        -0.0,
+        true,
+        '☃',
+    )
+    .await?;
+    assert_eq!(
+        numbers,
+        (
+            255,
+            -128,
+            65535,
+            -32768,
+            u32::MAX,
+            i32::MIN,
+            u64::MAX,
+            i64::MIN,
+            1.5,
+            -0.0,
+            true,
+            '☃'
+        )
+    );
+    let polygon = kinds::Shape::Polygon(vec![kinds::Point {
+        x: -3,
+        label: "ünï".into(),
+    }]);
+    let (shape, colour, rights, some, bad, list) = kinds::compound(
+        client,
+        (),
+        &polygon,
+        kinds::Colour::Blue,
+        &(kinds::Rights::READ | kinds::Rights::GRANT),
+        Some("some"),
+        &Err("bad".into()),
+        &[("k", 1), ("", u64::MAX)],
+    )
+    .await?;
+    assert!(
+        matches!(&shape, kinds::Shape::Polygon(p) if p.len() == 1 && p[0].x == -3 && p[0].label == "ünï")
+    );
+    assert!(matches!(colour, kinds::Colour::Blue));
+    assert_eq!(rights, kinds::Rights::READ | kinds::Rights::GRANT);
+    assert_eq!((some, bad), (Some("some".into()), Err("bad".into())));
+    assert_eq!(list, [("k".into(), 1), (String::new(), u64::MAX)]);
+    let large = Bytes::from(some_bytes(1 << 20));
+    assert!(kinds::bytes(client, (), &large).await? == large);
+    kinds::nothing(client, ()).await?;
+    assert_eq!(kinds::fails(client, ()).await?, Err("it failed".into()));
+    let counter = kinds::Counter::new(client, (), 7).await?;
+    let borrowed = ResourceBorrow::from(Bytes::from(counter));
+    assert_eq!(kinds::Counter::add(client, (), &borrowed, 5).await?, 12);
+    let opened = kinds::Counter::open(client, (), "seven77").await?;
+    let borrowed = ResourceBorrow::from(Bytes::from(opened));
+    assert_eq!(kinds::Counter::add(client, (), &borrowed, 6).await?, 13);
+    let chunks = [1, 100_000, 3].map(|n| Bytes::from(some_bytes(n)));
+    let numbers = [vec![1, u64::MAX], vec![300]];
+    for late in [false, true] {
+        // what is there at once is sent with the root, what is not on paths of its own
+        let wait = move || async move {
+            if late {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (bytes, numbers_sent) = (chunks.clone(), numbers.clone());
+        let (wait_bytes, wait_numbers) = (stream::once(wait()), stream::once(wait()));
+        let bytes = wait_bytes.flat_map(move |()| stream::iter(bytes.clone()));
+        let numbers_sent = wait_numbers.flat_map(move |()| stream::iter(numbers_sent.clone()));
+        let called = kinds::streams(client, (), Box::pin(bytes), Box::pin(numbers_sent)).await?;
+        let ((bytes, got), io) = called;
+        let io = async {
+            match io {
+                Some(io) => io.await,
+                None => Ok(()),
+            }
+        };
+        let (bytes, got, io) = futures::join!(bytes.collect::<Vec<_>>(), got.collect::<Vec<_>>(), io);
+        io?;
+        assert!(bytes.concat() == chunks.concat());
+        assert_eq!(got.concat(), numbers.concat());
+    }
+    let (value, io) = kinds::later(client, (), Box::pin(async { "hello".to_owned() })).await?;
+    let io = async {
+        match io {
+            Some(io) => io.await,
+            None => Ok(()),
+        }
+    };
+    let (value, io) = futures::join!(value, io);
+    io?;
+    assert_eq!(value, "hello, world");
+    Ok(())
 }

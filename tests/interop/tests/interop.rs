@@ -5,17 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
-use loop_interop::official::client::test::interop::kinds;
 use loop_interop::ours::{self, Shape, Types, call, read, write};
 use loop_interop::place::{Place, connect_quic, listen};
-use loop_interop::{official, place};
+use loop_interop::official::{self, all_by_official};
+use loop_interop::{place, some_bytes};
 use loop_wire::codec;
 use loop_wire::plain::{Connector, PlainServer, streams_of};
 use loop_wire::session::{Request, Session};
 use loop_wire::transport::{self, Connection, Options, Pem, Tls};
 use loop_wire::{Failure, Hello, Limits, Server, Service, serve};
-use wrpc_transport::{Invoke, ResourceBorrow};
 
 const MIB: usize = 1 << 20;
 
@@ -62,10 +60,6 @@ async fn connector(place: &Place) -> Connector {
 
 fn polygon() -> Shape {
     Shape::Polygon(vec![(-3, "a".into()), (i32::MAX, "ünï".into())])
-}
-
-fn some_bytes(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i * 7 + i / 251) as u8).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -254,110 +248,4 @@ async fn official_at(
             all_by_official(&wrpc_quic::Client::from(connection)).await
         }
     }
-}
-
-async fn all_by_official<C: Invoke<Context = ()>>(client: &C) -> anyhow::Result<()> {
-    assert_eq!(kinds::small(client, (), 40, 2).await?, 42);
-    let numbers = kinds::numbers(
-        client,
-        (),
-        255,
-        -128,
-        65535,
-        -32768,
-        u32::MAX,
-        i32::MIN,
-        u64::MAX,
-        i64::MIN,
-        1.5,
-        -0.0,
-        true,
-        '☃',
-    )
-    .await?;
-    assert_eq!(
-        numbers,
-        (
-            255,
-            -128,
-            65535,
-            -32768,
-            u32::MAX,
-            i32::MIN,
-            u64::MAX,
-            i64::MIN,
-            1.5,
-            -0.0,
-            true,
-            '☃'
-        )
-    );
-    let polygon = kinds::Shape::Polygon(vec![kinds::Point {
-        x: -3,
-        label: "ünï".into(),
-    }]);
-    let (shape, colour, rights, some, bad, list) = kinds::compound(
-        client,
-        (),
-        &polygon,
-        kinds::Colour::Blue,
-        &(kinds::Rights::READ | kinds::Rights::GRANT),
-        Some("some"),
-        &Err("bad".into()),
-        &[("k", 1), ("", u64::MAX)],
-    )
-    .await?;
-    assert!(
-        matches!(&shape, kinds::Shape::Polygon(p) if p.len() == 1 && p[0].x == -3 && p[0].label == "ünï")
-    );
-    assert!(matches!(colour, kinds::Colour::Blue));
-    assert_eq!(rights, kinds::Rights::READ | kinds::Rights::GRANT);
-    assert_eq!((some, bad), (Some("some".into()), Err("bad".into())));
-    assert_eq!(list, [("k".into(), 1), (String::new(), u64::MAX)]);
-    let large = Bytes::from(some_bytes(MIB));
-    assert!(kinds::bytes(client, (), &large).await? == large);
-    kinds::nothing(client, ()).await?;
-    assert_eq!(kinds::fails(client, ()).await?, Err("it failed".into()));
-    let counter = kinds::Counter::new(client, (), 7).await?;
-    let borrowed = ResourceBorrow::from(Bytes::from(counter));
-    assert_eq!(kinds::Counter::add(client, (), &borrowed, 5).await?, 12);
-    let opened = kinds::Counter::open(client, (), "seven77").await?;
-    assert_eq!(Bytes::from(opened), "7");
-    let chunks = [1, 100_000, 3].map(|n| Bytes::from(some_bytes(n)));
-    let numbers = [vec![1, u64::MAX], vec![300]];
-    for late in [false, true] {
-        // what is there at once is sent with the root, what is not on paths of its own
-        let wait = move || async move {
-            if late {
-                tokio::task::yield_now().await;
-            }
-        };
-        let (bytes, numbers_sent) = (chunks.clone(), numbers.clone());
-        let (wait_bytes, wait_numbers) = (stream::once(wait()), stream::once(wait()));
-        let bytes = wait_bytes.flat_map(move |()| stream::iter(bytes.clone()));
-        let numbers_sent = wait_numbers.flat_map(move |()| stream::iter(numbers_sent.clone()));
-        let called = kinds::streams(client, (), Box::pin(bytes), Box::pin(numbers_sent)).await?;
-        let ((bytes, got), io) = called;
-        let io = async {
-            match io {
-                Some(io) => io.await,
-                None => Ok(()),
-            }
-        };
-        let (bytes, got, io) = futures::join!(bytes.collect::<Vec<_>>(), got.collect::<Vec<_>>(), io);
-        io?;
-        assert!(bytes.concat() == chunks.concat());
-        assert_eq!(got.concat(), numbers.concat());
-    }
-    let (value, io) = kinds::later(client, (), Box::pin(async { "hello".to_owned() })).await?;
-    let io = async {
-        match io {
-            Some(io) => io.await,
-            None => Ok(()),
-        }
-    };
-    let (value, io) = futures::join!(value, io);
-    io?;
-    assert_eq!(value, "hello, world");
-    Ok(())
 }

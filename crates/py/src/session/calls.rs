@@ -13,11 +13,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::conn::{Waiter, Wire};
+use super::contract::Contract;
 use super::failures;
 use super::links::{self, Bound as Bindings};
 use super::pending::WireCall;
 use super::values;
 use crate::hub::lock;
+use crate::invoked::traced;
 
 #[pymethods]
 impl Wire {
@@ -68,7 +70,7 @@ impl Wire {
             link,
             meta: Meta {
                 deadline: deadline.map(|s| Duration::from_secs_f64(s.clamp(0.0, 1e9))),
-                trace,
+                trace: trace.or_else(|| traced(py)),
                 identity: identity.map(Into::into),
                 ..Meta::default()
             },
@@ -133,7 +135,7 @@ impl Wire {
     /// from the next call on. Resources of the link that the peer holds stay.
     fn serve(&self, number: u32, targets: &Bound<'_, PyAny>) -> PyResult<()> {
         self.links
-            .replace(number, Bindings::of(super::serve::targets_of(targets)?));
+            .replace(number, Bindings::of(super::serve::targets_of(targets)?, None));
         Ok(())
     }
 
@@ -170,6 +172,12 @@ impl Wire {
     /// Ends the session now.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::end(slf, Failure::gone("the session was closed", true))
+    }
+
+    /// What of the peer is called.
+    #[getter]
+    fn imports(&self, py: Python<'_>) -> Option<Py<Contract>> {
+        self.imports.as_ref().map(|contract| contract.clone_ref(py))
     }
 
     /// Calls of either side that are not over.

@@ -301,6 +301,12 @@ impl Wire {
             .map(|n| n as u32)
     }
 
+    /// Who the peer says it is.
+    pub fn their_identity(&self) -> Option<String> {
+        let theirs = self.theirs.get()?;
+        (!theirs.identity.is_empty()).then(|| theirs.identity.clone())
+    }
+
     pub fn let_go_later(&self, link: u32, resource: u32, handle: Vec<u8>) {
         self.queue.push(Later::LetGo(link, resource, handle));
     }

@@ -9,20 +9,28 @@ use pyo3::types::PyList;
 use super::conn::Wire;
 use super::serve::{Answer, leaves};
 use crate::hub::lock;
+use crate::invoked::{Invoked, Told};
 
 /// A call, and the coroutine that answers it.
 #[pyclass(frozen, module = "loop_kit._core")]
 pub struct Job {
     wire: Py<Wire>,
+    invoked: Invoked,
     coroutine: Py<PyAny>,
     /// None once it is answered.
     answer: Mutex<Option<Answer>>,
 }
 
 impl Job {
-    pub fn new(wire: &Bound<'_, Wire>, coroutine: Bound<'_, PyAny>, answer: Answer) -> Self {
+    pub fn new(
+        wire: &Bound<'_, Wire>,
+        invoked: Invoked,
+        coroutine: Bound<'_, PyAny>,
+        answer: Answer,
+    ) -> Self {
         Job {
             wire: wire.clone().unbind(),
+            invoked,
             coroutine: coroutine.unbind(),
             answer: Mutex::new(Some(answer)),
         }
@@ -52,6 +60,11 @@ impl Job {
             self.wire.get().links.at_work(answer.stream, task);
         }
         self.coroutine.clone_ref(py)
+    }
+
+    /// What is known of the call, as `invoked` tells it.
+    fn told(&self, py: Python<'_>) -> Told {
+        self.invoked.told(py)
     }
 
     /// Answers with what the coroutine returned.

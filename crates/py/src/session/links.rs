@@ -37,6 +37,8 @@ type Held = (u64, HashMap<u64, Py<PyAny>>);
 pub struct Bound {
     /// By number of the function: what answers, and whether it gives a coroutine.
     pub targets: Vec<Option<(Target, bool)>>,
+    /// As whoever bound it calls it; none for calls without a link.
+    pub name: Option<Arc<str>>,
     handles: Arc<Mutex<Held>>,
 }
 
@@ -63,6 +65,7 @@ impl Links {
     pub fn replace(&self, link: u32, mut bound: Bound) {
         if let Some(old) = self.get(link) {
             bound.handles = old.handles.clone();
+            bound.name = old.name.clone();
         }
         self.bind(link, bound);
     }
@@ -132,9 +135,10 @@ impl Links {
 }
 
 impl Bound {
-    pub fn of(targets: Vec<Option<(Target, bool)>>) -> Self {
+    pub fn of(targets: Vec<Option<(Target, bool)>>, name: Option<Arc<str>>) -> Self {
         Bound {
             targets,
+            name,
             handles: Arc::default(),
         }
     }

@@ -9,6 +9,7 @@ mod jobs;
 mod links;
 mod net;
 mod pending;
+mod plain;
 mod pumps;
 mod remote;
 mod serve;

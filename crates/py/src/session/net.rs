@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::contract::Contract;
 use super::failures;
+use super::plain::{GiveSession, Plain};
 use crate::errors;
 use crate::hub::{Hub, lock};
 
@@ -173,34 +174,50 @@ pub struct Listener {
 impl Listener {
     /// Begins to listen; blocks until it does. On the event loop `accept` is then given, for each connection, a
     /// descriptor, which it owns, and the names in the peer's certificate, or None. `contract`: what people are told
-    /// who ask an HTTP/2 listener.
+    /// who ask an HTTP/2 listener. `plain`: serves plain mode too, which gets one such descriptor for all; its value
+    /// says whether functions may return resources there.
     ///
     /// Raises Unauthenticated where other machines could connect and nothing would tell who they are; PeerError where the
     /// address cannot be used.
     #[staticmethod]
-    #[pyo3(signature = (hub, where_, accept, *, token = None, tls = None, login = None, contract = None))]
+    #[pyo3(signature = (hub, where_, accept, *, contract, token = None, tls = None, login = None, plain = None))]
     #[allow(clippy::too_many_arguments)]
     fn bind(
         py: Python<'_>,
         hub: &Hub,
         where_: &str,
         accept: Py<PyAny>,
+        contract: &Contract,
         token: Option<&str>,
         tls: Option<TlsFiles>,
         login: Option<LoginWords>,
-        contract: Option<&Contract>,
+        plain: Option<bool>,
     ) -> PyResult<Listener> {
         let event_loop = hub.inner.event_loop(py);
         let given = Arc::new((event_loop, accept));
+        let plain = plain.map(|handles| {
+            let given = given.clone();
+            let give: GiveSession = Arc::new(move |fd| hand_over(&given, fd, None).is_ok());
+            let token = token.map(|token| Token(token.into()));
+            Arc::new(Plain::new(contract, token, handles, give, hub.runtime.clone()))
+        });
         Self::begin(
             py,
             hub.runtime.clone(),
             where_,
-            options(tls, token, login, true),
-            contract,
+            Options {
+                plain: plain.is_some(),
+                ..options(tls, token, login, true)
+            },
+            Some(contract),
             move |connection| {
-                let given = given.clone();
+                let (given, plain) = (given.clone(), plain.clone());
                 async move {
+                    let connection = match &plain {
+                        Some(plain) => plain.serve(connection).await,
+                        None => Some(connection),
+                    };
+                    let Some(connection) = connection else { return };
                     let Ok((fd, rest)) = descriptor(&connection) else {
                         return;
                     };
@@ -284,7 +301,11 @@ impl Listener {
             })
         });
         let listener = wait(py, &runtime, async {
-            transport::listen(&address(where_, secured)?, &options).await
+            let address = address(where_, secured)?;
+            if options.plain {
+                Plain::check(&address)?;
+            }
+            transport::listen(&address, &options).await
         })?;
         let address = listener
             .addresses()

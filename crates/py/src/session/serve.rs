@@ -18,6 +18,7 @@ use super::jobs::Job;
 use super::links::{Bound as Bindings, Served, Target};
 use super::values;
 use crate::hub::lock;
+use crate::invoked::{Invoked, PeerCall};
 use crate::link;
 
 /// Answers a call: at once, or later where its provider gives a coroutine.
@@ -74,7 +75,13 @@ pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
         let failure = Failure::new(Code::NoSuchFunction, format!("{path} is not implemented here"));
         return refuse(wire, stream, failure.with("function", path));
     };
-    let out = match target {
+    let invoked = Invoked::Peer(PeerCall {
+        wire: wire.clone().unbind(),
+        meta,
+        at,
+        link: bound.name.clone(),
+    });
+    let out = invoked.during(|| match target {
         Target::Callable(c) => PyTuple::new(py, args).and_then(|args| c.bind(py).call1(args)),
         Target::Method(name) => {
             let mut args = args.into_iter();
@@ -87,9 +94,11 @@ pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
                 )),
             }
         }
-    };
+    });
     match out {
-        Ok(coroutine) if *waits => me.links.later(Py::new(py, Job::new(wire, coroutine, answer))?),
+        Ok(coroutine) if *waits => me
+            .links
+            .later(Py::new(py, Job::new(wire, invoked, coroutine, answer))?),
         // it wants the process to end, and whoever called learns it by that
         Err(e) if leaves(py, &e) => Err(e),
         out => answer.give(wire, out),
@@ -178,7 +187,8 @@ pub fn bind(wire: &Bound<'_, Wire>, link: &Link) -> PyResult<()> {
     let bound = me.ask(py, "bind", (link.number, &link.name, &link.grant, &link.config));
     let failure = match bound.and_then(|targets| targets_of(&targets)) {
         Ok(targets) => {
-            me.links.bind(link.number, Bindings::of(targets));
+            let name = Some(link.name.as_str().into());
+            me.links.bind(link.number, Bindings::of(targets, name));
             None
         }
         Err(e) => Some(failures::told(py, &e, "", "")),

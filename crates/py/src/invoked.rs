@@ -1,0 +1,166 @@
+//! What a provider may ask of the call that it answers. Nothing is made for it before somebody asks.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use loop_engine::{Attached, Behalf};
+use loop_wire::session::Meta;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::hub;
+use crate::program::Shell;
+use crate::session::Wire;
+
+/// W3C trace context: trace id, span id, flags.
+type Trace = [u8; 25];
+
+/// What Python attaches to its calls of components.
+pub struct Carried {
+    /// That of `contextvars`.
+    pub python: Py<PyAny>,
+    pub shell: Arc<Shell>,
+    pub trace: Option<Trace>,
+}
+
+impl Attached for Carried {
+    fn trace(&self) -> Option<Trace> {
+        self.trace
+    }
+}
+
+impl Carried {
+    pub fn of(behalf: &Behalf) -> Option<&Carried> {
+        let context = behalf.context.as_deref()?;
+        (context as &dyn Any).downcast_ref()
+    }
+}
+
+/// A call that Python answers.
+pub enum Invoked {
+    /// That of a component in this process, between two steps of its provider's coroutine.
+    Component(Behalf),
+    Peer(PeerCall),
+}
+
+/// A call of a peer's.
+pub struct PeerCall {
+    pub wire: Py<Wire>,
+    pub meta: Meta,
+    /// When it was read.
+    pub at: Instant,
+    /// As whoever bound the link calls it.
+    pub link: Option<Arc<str>>,
+}
+
+thread_local! {
+    static NOW: Cell<Option<NonNull<Invoked>>> = const { Cell::new(None) };
+}
+
+impl Invoked {
+    /// Runs `f`, which is Python's doing for this call.
+    pub fn during<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Restore(Option<NonNull<Invoked>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                NOW.set(self.0);
+            }
+        }
+        let _restore = Restore(NOW.replace(Some(NonNull::from(self))));
+        f()
+    }
+
+    pub fn told(&self, py: Python<'_>) -> Told {
+        match self {
+            Invoked::Component(behalf) => Told::of_component(behalf),
+            Invoked::Peer(call) => call.told(py),
+        }
+    }
+}
+
+/// Seconds left, `traceparent`, who calls, the link, and the session.
+#[derive(IntoPyObject)]
+pub struct Told(
+    Option<f64>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<Py<Wire>>,
+);
+
+impl Told {
+    pub fn of_component(behalf: &Behalf) -> Told {
+        let context = Carried::of(behalf);
+        let left = context.and_then(|c| c.shell.inner.time_left(behalf.deadline));
+        Told::within(left, context.and_then(|c| c.trace))
+    }
+
+    /// Of a call within this process, which has neither an identity nor a link.
+    fn within(left: Option<Duration>, trace: Option<Trace>) -> Told {
+        Told(
+            left.map(|d| d.as_secs_f64()),
+            trace.map(traceparent),
+            None,
+            None,
+            None,
+        )
+    }
+}
+
+impl PeerCall {
+    fn told(&self, py: Python<'_>) -> Told {
+        let left = self.meta.deadline.map(|d| d.saturating_sub(self.at.elapsed()));
+        let said = self.meta.identity.as_deref().map(str::to_owned);
+        Told(
+            left.map(|d| d.as_secs_f64()),
+            self.meta.trace.map(traceparent),
+            said.or_else(|| self.wire.get().their_identity()),
+            self.link.as_deref().map(str::to_owned),
+            Some(self.wire.clone_ref(py)),
+        )
+    }
+}
+
+fn traceparent(trace: Trace) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let (id, span, flags) = (&trace[..16], &trace[16..24], &trace[24..]);
+    format!("00-{}-{}-{}", hex(id), hex(span), hex(flags))
+}
+
+/// The call that Python answers on this thread now, or in `task`; None: it answers none.
+#[pyfunction]
+pub fn invoked(py: Python<'_>, task: Option<Bound<'_, PyAny>>) -> Option<Told> {
+    // a component's import is the innermost of all that may be on this stack
+    if let Some(behalf) = loop_engine::behalf() {
+        let trace = match &behalf.context {
+            Some(context) => context.trace(),
+            None => traced(py), // its caller is on the stack
+        };
+        return Some(Told::within(behalf.time_left(), trace));
+    }
+    if let Some(now) = NOW.get() {
+        // SAFETY: `during` borrows it for as long as the pointer is set, and the pointer never leaves its thread.
+        return Some(unsafe { now.as_ref() }.told(py));
+    }
+    task.and_then(|task| hub::behalf_of(&task))
+        .map(|b| Told::of_component(&b))
+}
+
+static TRACE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Has calls from now on carry the trace context, 25 bytes, that the context variable has.
+#[pyfunction]
+pub fn trace_by(py: Python<'_>, variable: Py<PyAny>) {
+    let _ = TRACE.set(py, variable);
+}
+
+/// The trace context that the running code belongs to. Costs nothing until there is one.
+pub fn traced(py: Python<'_>) -> Option<Trace> {
+    let variable = TRACE.get(py)?;
+    let value = variable.call_method1(py, intern!(py, "get"), (py.None(),)).ok()?;
+    value.extract::<&[u8]>(py).ok()?.try_into().ok()
+}
