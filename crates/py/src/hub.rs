@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use crate::call::{Resume, Step, iterator, step};
 use crate::domain::Python_;
 use crate::engine::Engine;
-use crate::invoked::Carried;
+use crate::invoked::{self, Carried};
 use crate::request::{Answer, Asked, Begun, Done, Request, Slot, Work};
 use crate::wake::CallWake;
 
@@ -288,6 +288,13 @@ impl HubInner {
         }
     }
 
+    /// The call that a task runs for.
+    pub fn behalf_of(&self, task: &Bound<'_, PyAny>) -> Option<Behalf> {
+        let tasks = lock(&self.tasks);
+        let (_, done) = tasks.values().flatten().find(|(t, _)| t.is(task))?;
+        done.get().behalf.clone()
+    }
+
     /// Cancels what runs for a call that was abandoned. Its guest, if it goes on, gets no answer.
     pub fn cancel_tasks(&self, py: Python<'_>, key: usize) {
         let tasks = lock(&self.tasks).remove(&key).unwrap_or_default();
@@ -408,19 +415,6 @@ impl Notify for HubInner {
     }
 }
 
-/// The hubs that there are, for whoever asks what a task is for.
-static HUBS: Mutex<Vec<Weak<HubInner>>> = Mutex::new(vec![]);
-
-/// The call that a task of some hub's runs for.
-pub fn behalf_of(task: &Bound<'_, PyAny>) -> Option<Behalf> {
-    let hubs = lock(&HUBS).clone();
-    hubs.iter().filter_map(Weak::upgrade).find_map(|hub| {
-        let tasks = lock(&hub.tasks);
-        let (_, done) = tasks.values().flatten().find(|(t, _)| t.is(task))?;
-        done.get().behalf.clone()
-    })
-}
-
 /// One event loop's hub. Make it within the loop.
 #[pyclass(frozen, module = "loop_kit._core")]
 pub struct Hub {
@@ -453,11 +447,7 @@ impl Hub {
             silenced: Mutex::default(),
             waiting: Mutex::default(),
         });
-        {
-            let mut hubs = lock(&HUBS);
-            hubs.retain(|hub| hub.strong_count() > 0);
-            hubs.push(Arc::downgrade(&inner));
-        }
+        invoked::note(&inner);
         let hub = Py::new(
             py,
             Hub {

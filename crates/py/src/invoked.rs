@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use loop_engine::{Attached, Behalf};
@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::hub;
+use crate::hub::{HubInner, lock};
 use crate::program::Shell;
 use crate::session::Wire;
 
@@ -131,6 +131,16 @@ fn traceparent(trace: Trace) -> String {
     format!("00-{}-{}-{}", hex(id), hex(span), hex(flags))
 }
 
+/// The hubs that there are, whose tasks run for calls.
+static HUBS: Mutex<Vec<Weak<HubInner>>> = Mutex::new(vec![]);
+
+/// Takes note of a hub.
+pub fn note(hub: &Arc<HubInner>) {
+    let mut hubs = lock(&HUBS);
+    hubs.retain(|hub| hub.strong_count() > 0);
+    hubs.push(Arc::downgrade(hub));
+}
+
 /// The call that Python answers on this thread now, or in `task`; None: it answers none.
 #[pyfunction]
 pub fn invoked(py: Python<'_>, task: Option<Bound<'_, PyAny>>) -> Option<Told> {
@@ -146,8 +156,10 @@ pub fn invoked(py: Python<'_>, task: Option<Bound<'_, PyAny>>) -> Option<Told> {
         // SAFETY: `during` borrows it for as long as the pointer is set, and the pointer never leaves its thread.
         return Some(unsafe { now.as_ref() }.told(py));
     }
-    task.and_then(|task| hub::behalf_of(&task))
-        .map(|b| Told::of_component(&b))
+    let (task, hubs) = (task?, lock(&HUBS).clone());
+    let mut hubs = hubs.iter().filter_map(Weak::upgrade);
+    hubs.find_map(|hub| hub.behalf_of(&task))
+        .map(|behalf| Told::of_component(&behalf))
 }
 
 static TRACE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
