@@ -26,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="run only the tests that repeat things, at full length, and write what came of it to FILE",
     )
+    parser.addoption(
+        "--soak-seconds",
+        type=float,
+        default=1800,
+        help="of each test that goes on for a time in a soak (default: 1800)",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,8 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def soak(request: pytest.FixtureRequest) -> Soak:
-    return Soak(request.node, request.config.getoption("--soak") is not None)
+    config = request.config
+    return Soak(request.node, config.getoption("--soak") is not None, config.getoption("--soak-seconds"))
 
 
 def pytest_configure() -> None:

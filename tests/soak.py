@@ -43,13 +43,19 @@ def random_input(seconds: int) -> tuple[Any, bool]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=1800, help="of each oracle, twice (default: 1800)")
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        default=1800,
+        help="of each oracle, twice, and of each test with rounds (default: 1800)",
+    )
     parser.add_argument("pytest", nargs="*", metavar="ARG", help="handed on to pytest")
     options = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     start = time.monotonic()
     fuzzed, tests = FOLDER / "fuzz.json", FOLDER / "tests.json"
     pytest = ["-m", "pytest", "-n", "2", f"--soak={tests}", "--hypothesis-profile=soak"]
+    pytest.append(f"--soak-seconds={options.seconds}")
     # hours are not a hang here
     pytest += ["--timeout=7200", "--override-ini=faulthandler_timeout=14400", *options.pytest]
     fuzz = ["tools/fuzz.py", f"--seconds={options.seconds}", f"--json={fuzzed}"]

@@ -1,5 +1,7 @@
 """How long tests repeat things, and what they found out doing it."""
 
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,9 +12,10 @@ PROPERTY = "soak"
 class Soak:
     """`soak(usual, full)` is how often to do something: `full` in a soak, `usual` otherwise."""
 
-    def __init__(self, item: pytest.Item, on: bool) -> None:
+    def __init__(self, item: pytest.Item, on: bool, seconds: float) -> None:
         self._item = item
         self._on = on
+        self._seconds = seconds
 
     @property
     def timeout(self) -> float:
@@ -21,6 +24,15 @@ class Soak:
 
     def __call__(self, usual: int, full: int) -> int:
         return full if self._on else usual
+
+    def rounds(self, usual: int) -> Iterator[int]:
+        """Numbers from 0, each for a round that is told by it alone: so many, or for the whole time of a soak."""
+        end = time.monotonic() + self._seconds
+        done = 0
+        while time.monotonic() < end if self._on else done < usual:
+            yield done
+            done += 1
+        self.note(rounds=done)
 
     def note(self, **facts: Any) -> None:
         """Adds facts to the results of the soak."""

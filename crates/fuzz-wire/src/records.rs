@@ -108,7 +108,7 @@ fn interfaces(u: &mut Unstructured<'_>) -> Result<Vec<Interface>> {
     (0..u.int_in_range(0..=3)?).map(|_| interface(u)).collect()
 }
 
-fn hello(u: &mut Unstructured<'_>) -> Result<Hello> {
+pub(crate) fn hello(u: &mut Unstructured<'_>) -> Result<Hello> {
     Ok(Hello {
         protocol: u.int_in_range(1..=2)?,
         identity: text(u, &["", "app"])?,

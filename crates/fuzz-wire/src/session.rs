@@ -128,13 +128,24 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
     if shares && let Ok((_, descriptor)) = Arena::new(ARENA) {
         side.inbox.passed(descriptor);
     }
-    if u.ratio(3, 4)? {
-        let opening = match initiator {
-            true => frame(kind::WELCOME, 0, &encode(&hello)),
-            false => [&PREFACE[..], &frame(kind::HELLO, 0, &encode(&hello))].concat(),
-        };
-        if side.hear(u, &opening)?.is_err() {
-            panic!("a proper greeting is refused");
+    let opening = |greeting: &[u8]| match initiator {
+        true => frame(kind::WELCOME, 0, greeting),
+        false => [&PREFACE[..], &frame(kind::HELLO, 0, greeting)].concat(),
+    };
+    let opens = u.int_in_range(0..=7)?;
+    if opens < 5 {
+        let greeted = side.hear(u, &opening(&encode(&hello)))?;
+        assert!(greeted.is_ok(), "a proper greeting is refused");
+    } else if opens < 7 {
+        // one that is of somebody else, and not whole
+        let mut greeting = encode(&crate::records::hello(u)?);
+        for _ in 0..u.int_in_range(0..=3)? {
+            let at = u.choose_index(greeting.len())?;
+            greeting[at] = u.arbitrary()?;
+        }
+        greeting.truncate(greeting.len() - u.int_in_range(0..=3)?);
+        if side.hear(u, &opening(&greeting))?.is_err() {
+            return Ok(());
         }
     }
     while !u.is_empty() {
@@ -240,10 +251,10 @@ impl Side {
             true => 1,
             false => *u.choose(&self.streams)?,
         };
-        let path = [u.int_in_range(0..=3)?];
+        let path = &[u.int_in_range(0..=3)?, u.int_in_range(0..=2)?][..u.int_in_range(1..=2)?];
         let mut cx = Context::from_waker(Waker::noop());
         self.own += 256;
-        match u.int_in_range(0..=9)? {
+        match u.int_in_range(0..=13)? {
             0 | 1 => {
                 let root = Bytes::from(vec![2; u.int_in_range(0..=200_000)?]);
                 self.own += root.len() + 1024;
@@ -262,17 +273,24 @@ impl Side {
             }
             2 => drop(self.core.cancel(stream)),
             3 => self.core.close(stream),
-            4 => drop(self.core.poll_read(stream, &path, &mut cx)),
-            5 => self.core.stop(stream, &path),
+            4 => drop(self.core.poll_read(stream, path, &mut cx)),
+            5 => self.core.stop(stream, path),
             6 => {
-                if let std::task::Poll::Ready(Some(n)) = self.core.poll_write(stream, &path, &mut cx) {
+                if let std::task::Poll::Ready(Some(n)) = self.core.poll_write(stream, path, &mut cx) {
                     assert!((1..=FRAME).contains(&n));
                     self.own += n + 64;
-                    self.core.write(stream, &path, vec![3; n].into());
+                    self.core.write(stream, path, vec![3; n].into());
                 }
             }
-            7 => self.core.lose(stream, &path, &Failure::protocol("lost")),
+            7 => self.core.lose(stream, path, &Failure::protocol("lost")),
             8 => self.answer(stream, Ok(Bytes::new()), false),
+            9 => self.core.expect(stream, path),
+            10 => self.core.taken(stream, path),
+            11 => {
+                let nested = [path, &[u.int_in_range(0..=2)?]].concat().into();
+                drop(self.core.poll_open(stream, path, &[nested], &mut cx));
+            }
+            12 => self.core.done(stream, path),
             _ if !self.core.is_open() => {}
             _ => {
                 let link = Link {
