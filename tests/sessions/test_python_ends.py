@@ -10,6 +10,7 @@ import secrets
 import socket
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,31 @@ async def test_an_idle_session_leaves_the_processor_alone(way: str, tmp_path: Pa
         # whoever looks for more before it sleeps may not look for ever
         assert time.process_time() - worked < (time.monotonic() - begun) / 2
         assert await kv.call("add", 1, 2) == 3
+
+
+async def test_a_call_that_failed_keeps_no_session(tmp_path: Path) -> None:
+    async def fails(kv: peer.Peer) -> None:
+        call = kv.call("wait", "a")  # a local of a frame that the error knows
+        await kv.close()
+        await call
+
+    async def failed() -> weakref.ref[Any]:
+        async with session("unix", tmp_path) as kv:
+            with pytest.raises(errors.ProviderGone):
+                await fails(kv)
+            return weakref.ref(kv._wire)
+
+    async def never_awaited() -> weakref.ref[Any]:
+        async with session("unix", tmp_path) as kv:
+            call: Any = kv.call("wait", "a")
+            cycle = [call]
+            cycle.append(cycle)
+            return weakref.ref(kv._wire)
+
+    for once in (failed, never_awaited):
+        wire = await once()
+        gc.collect()
+        assert wire() is None, once.__name__
 
 
 async def test_a_thousand_calls_in_flight(way: str, tmp_path: Path) -> None:

@@ -3,14 +3,20 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::conn::Wire;
 
 /// Awaits the answer of a peer; cancelling whoever awaits cancels the call there.
 #[pyclass(module = "loop_kit._core")]
 pub struct WireCall {
-    wire: Py<Wire>,
     stream: u32,
+    /// None once it is over: an error that whoever awaited keeps knows the frame that may keep this.
+    open: Option<Open>,
+}
+
+struct Open {
+    wire: Py<Wire>,
     future: Py<PyAny>,
     /// The iterator of the future, once it is awaited.
     waiting: Option<Py<PyAny>>,
@@ -18,11 +24,14 @@ pub struct WireCall {
 
 impl WireCall {
     pub fn new(wire: Py<Wire>, stream: u32, future: Py<PyAny>) -> Self {
-        WireCall {
+        let open = Open {
             wire,
-            stream,
             future,
             waiting: None,
+        };
+        WireCall {
+            stream,
+            open: Some(open),
         }
     }
 }
@@ -38,14 +47,21 @@ impl WireCall {
     }
 
     fn __next__(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let waiting = match &self.waiting {
+        let Some(open) = &mut self.open else {
+            return Err(PyRuntimeError::new_err("cannot reuse already awaited call"));
+        };
+        let waiting = match &open.waiting {
             Some(waiting) => waiting,
             None => {
-                let iterator = self.future.call_method0(py, intern!(py, "__await__"))?;
-                self.waiting.insert(iterator)
+                let iterator = open.future.call_method0(py, intern!(py, "__await__"))?;
+                open.waiting.insert(iterator)
             }
         };
-        waiting.call_method0(py, intern!(py, "__next__"))
+        let next = waiting.call_method0(py, intern!(py, "__next__"));
+        if next.is_err() {
+            self.open = None;
+        }
+        next
     }
 
     fn send(&mut self, py: Python<'_>, _value: Py<PyAny>) -> PyResult<Py<PyAny>> {
@@ -79,8 +95,24 @@ impl WireCall {
 
     /// Gives the call up.
     fn close(&mut self, py: Python<'_>) -> PyResult<()> {
-        self.future.call_method0(py, intern!(py, "cancel"))?;
-        Wire::cancel(self.wire.bind(py), self.stream);
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        open.future.call_method0(py, intern!(py, "cancel"))?;
+        Wire::cancel(open.wire.bind(py), self.stream);
         Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
+        visit.call(&open.wire)?;
+        visit.call(&open.future)?;
+        visit.call(&open.waiting)
+    }
+
+    fn __clear__(&mut self) {
+        self.open = None;
     }
 }
