@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import loop_kit as loop
+from loop_kit import _loop
 from loop_kit.errors import CallError, DeadlineExceeded, LimitExceeded, ProviderGone
 from tests.async_guests import asking, keeping, plain
 from tests.guests import HOST
@@ -453,3 +454,22 @@ async def test_nothing_is_left_of_many_cancelled_calls(host: loop.Host, kind: st
             assert task.cancelled() or (instances == "shared" and isinstance(task.exception(), ProviderGone))
     provider.free.set()
     assert await app.call("ask", 1) == 1
+
+
+async def test_a_started_provider_is_told_when_its_task_never_begins() -> None:
+    told = asyncio.Event()
+
+    async def provider() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            told.set()
+
+    started = provider()
+    waiting = started.send(None)
+    waiting._asyncio_future_blocking = False
+    task = asyncio.create_task(_loop.coroutine(_loop.resume(started, waiting)))
+    await cancelled(task)
+    assert waiting.cancelled()
+    assert told.is_set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
@@ -14,7 +13,7 @@ _ending: set[asyncio.Task[None]] = set()
 
 def coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
     """The awaitable as a coroutine, which is what a task takes."""
-    if inspect.iscoroutine(awaitable):
+    if isinstance(awaitable, Coroutine):
         return awaitable
 
     async def wait() -> Any:
@@ -43,16 +42,9 @@ def abandon(loop: asyncio.AbstractEventLoop, iterator: Any, waiting: asyncio.Fut
     _run(loop, end())
 
 
-async def resume(iterator: Any, waiting: asyncio.Future[Any] | None) -> Any:
+def resume(iterator: Any, waiting: asyncio.Future[Any] | None) -> Coroutine[Any, Any, Any]:
     """Goes on with a started coroutine that waits for `waiting`, or for its next turn."""
-
-    def resumed() -> Generator[Any, Any, Any]:
-        if waiting is not None:
-            # what `Future.__await__` set before it yielded the future, and whoever drove the coroutine took back
-            waiting._asyncio_future_blocking = True
-        return (yield from _drive(iterator, waiting))
-
-    return await _Driven(resumed)
+    return _Resumed(iterator, waiting)
 
 
 def discard(awaitable: Any) -> None:
@@ -128,3 +120,41 @@ class _Driven:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._drive()
+
+
+class _Resumed(Coroutine[Any, Any, Any]):
+    """A started coroutine, as a task takes it.
+
+    No coroutine of its own: a task that is cancelled before its first step never begins one, and what had been started
+    would not be told.
+    """
+
+    def __init__(self, iterator: Any, waiting: asyncio.Future[Any] | None) -> None:
+        self._iterator = iterator
+        self._waiting = waiting
+        self._fresh = True
+
+    def send(self, value: Any) -> Any:
+        if not self._fresh:
+            return self._iterator.send(value)
+        self._fresh = False
+        if self._waiting is not None:
+            # what `Future.__await__` set before it yielded the future, and whoever drove the coroutine took back
+            self._waiting._asyncio_future_blocking = True
+        return self._waiting
+
+    def throw(self, *error: Any) -> Any:
+        if self._fresh and self._waiting is not None:
+            self._waiting.cancel()
+        self._fresh = False
+        return self._iterator.throw(*error)
+
+    def close(self) -> None:
+        self._iterator.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        try:
+            wanted = self.send(None)
+        except StopIteration as end:
+            return end.value
+        return (yield from _drive(self, wanted))
