@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any
+from collections.abc import Awaitable, Coroutine
+from typing import Any, NoReturn
 
 __all__ = ["abandon", "coroutine", "discard", "finish", "pull", "resume"]
 
-_ending: set[asyncio.Task[None]] = set()
+_ending: set[asyncio.Task[Any]] = set()
 
 
 def coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
@@ -26,20 +26,8 @@ def abandon(loop: asyncio.AbstractEventLoop, iterator: Any, waiting: asyncio.Fut
     """Ends a started coroutine that nobody resumes any more: by CancelledError, in a task that lets it clean up."""
     if waiting is not None:
         waiting.cancel()
-    if loop.is_closed():
-        return
-
-    def cancelled() -> Generator[Any, Any, Any]:
-        try:
-            wanted = iterator.throw(asyncio.CancelledError())
-        except StopIteration:
-            return
-        yield from _drive(iterator, wanted)
-
-    async def end() -> None:
-        await _Driven(cancelled)
-
-    _run(loop, end())
+    if not loop.is_closed():
+        _run(loop, resume(iterator, None)).cancel()
 
 
 def resume(iterator: Any, waiting: asyncio.Future[Any] | None) -> Coroutine[Any, Any, Any]:
@@ -87,39 +75,17 @@ async def pull(iterator: Any, sink: Any) -> None:
             await close()
 
 
-def _run(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
+def _run(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     task = loop.create_task(coroutine)
     _ending.add(task)
     task.add_done_callback(_ended)
+    return task
 
 
-def _ended(task: asyncio.Task[None]) -> None:
+def _ended(task: asyncio.Task[Any]) -> None:
     _ending.discard(task)
     if not task.cancelled():
         task.exception()  # its provider's, whom nobody asks any more
-
-
-def _drive(iterator: Any, wanted: Any) -> Generator[Any, Any, Any]:
-    """A started coroutine that has just yielded `wanted`, to its end."""
-    while True:
-        try:
-            given = yield wanted
-        except BaseException as error:
-            step, given = iterator.throw, error
-        else:
-            step = iterator.send
-        try:
-            wanted = step(given)
-        except StopIteration as end:
-            return end.value
-
-
-class _Driven:
-    def __init__(self, drive: Callable[[], Generator[Any, Any, Any]]) -> None:
-        self._drive = drive
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._drive()
 
 
 class _Resumed(Coroutine[Any, Any, Any]):
@@ -152,9 +118,5 @@ class _Resumed(Coroutine[Any, Any, Any]):
     def close(self) -> None:
         self._iterator.close()
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        try:
-            wanted = self.send(None)
-        except StopIteration as end:
-            return end.value
-        return (yield from _drive(self, wanted))
+    def __await__(self) -> NoReturn:
+        raise TypeError("a task drives it, and nothing awaits it")
