@@ -17,8 +17,7 @@ from loop_kit import Err, errors, peer, provider
 from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
 from tests.guests import Guest
-from tests.sessions.test_python_ends import CALLING, SERVING
-from tests.sessions.test_python_ends import way as way
+from tests.sessions.ways import CALLING, SERVING
 from tests.wit_types import U32
 
 STORE, WATCH = "acme:kv/store@0.1.0", "acme:kv/watch@0.1.0"
