@@ -26,7 +26,7 @@ from loop_kit.manifest._shape import (
 )
 from loop_kit.manifest._text import ENV_NAME, FILE, TEXT, absolute
 from loop_kit.manifest._toml import string
-from loop_kit.manifest._use import USE, has_login
+from loop_kit.manifest._use import USE, anchored, has_login
 
 __all__ = ["PROVIDER"]
 
@@ -167,11 +167,6 @@ def _provider(name: str, use: tuple[str, str, str, Path | None], **values: Any) 
     return model.Provider(name, text, placement, target, path, **given)  # type: ignore[arg-type]
 
 
-def _listen(text: str, at: Cursor) -> str:
-    scheme, _, path = text.partition(":")
-    return f"{scheme}:{absolute(path, at)}" if scheme in ("unix", "shm") else text
-
-
 PROVIDER = Table(
     "provider",
     "Whatever exports a capability.",
@@ -206,7 +201,7 @@ PROVIDER = Table(
             default="unix",
         ),
         "address": Field(
-            _Listen("an address to listen on", f"^({LISTEN_PATTERN})$", _listen, EXAMPLES),
+            _Listen("an address to listen on", f"^({LISTEN_PATTERN})$", anchored, EXAMPLES),
             "Where a sidecar listens, if not at a private socket or any free port of 127.0.0.1.",
         ),
         "handshake": Field(

@@ -10,7 +10,7 @@ from loop_kit.manifest._shape import Cursor, JsonSchema, Shape, did_you_mean
 from loop_kit.manifest._text import absolute
 from loop_kit.manifest._toml import string
 
-__all__ = ["BUILTINS", "USE", "has_login", "is_file"]
+__all__ = ["BUILTINS", "USE", "anchored", "has_login", "is_file"]
 
 BUILTINS = ("core", "fsx")
 
@@ -53,9 +53,8 @@ class _Use(Shape):
             at.problem(
                 f"expected an address such as {string(EXAMPLES[1])}, got {string(target)}", _remote(target)
             )
-        elif placement == "remote" and target.startswith(("unix:", "shm:")):
-            scheme, _, file = target.partition(":")
-            target = f"{scheme}:{absolute(file, at)}"
+        elif placement == "remote":
+            target = anchored(target, at)
         return value, placement, target, path
 
     def schema(self, defs: JsonSchema) -> JsonSchema:
@@ -80,6 +79,12 @@ USE = _Use()
 def is_file(target: str) -> bool:
     """Whether a `component:` target is a file; else it is a component of the workspace."""
     return "/" in target or "\\" in target or target.endswith((".wasm", ".wat"))
+
+
+def anchored(address: str, at: Cursor) -> str:
+    """The address, that of a socket's file from the manifest's folder."""
+    scheme, _, path = address.partition(":")
+    return f"{scheme}:{absolute(path, at)}" if scheme in ("unix", "shm") else address
 
 
 def has_login(address: str, at: Cursor) -> bool:
