@@ -1,0 +1,15 @@
+"""The grants of the capabilities that ship with loop-kit, checked with the rest of the manifest.
+
+A grant belongs to a capability, whichever provider serves it, so it is found by the import's package. Grants
+of other packages are free: their providers check them. One module a capability: its `GRANT`, and `sentences`, which
+says in words what a grant allows.
+"""
+
+from __future__ import annotations
+
+from loop_kit.manifest._grants import core, fsx
+from loop_kit.manifest._shape import Table
+
+__all__ = ["GRANTS"]
+
+GRANTS: dict[str, Table] = {"loop:core": core.GRANT, "loop:fsx": fsx.GRANT}
