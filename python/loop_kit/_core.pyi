@@ -17,6 +17,8 @@ __all__ = [
     "Link",
     "Listener",
     "Native",
+    "NativeFunction",
+    "NativeHandle",
     "Ok",
     "Program",
     "Remote",
@@ -76,6 +78,7 @@ class Contract:
     def parse_args(self, index: int, text: str) -> list[Any]: ...
     def format_result(self, index: int, value: Any, error: bool = False) -> str: ...
     def interfaces(self) -> list[Interface]: ...
+    def set_resource_class(self, interface: str, name: str, class_: type) -> None: ...
 
 @final
 class Socket:
@@ -277,6 +280,13 @@ class Native:
         log: Callable[[int, str, str, list[tuple[str, str]]], None],
         payload: int,
     ) -> Native: ...
+    def functions(self, contract: Contract, hub: Hub) -> list[NativeFunction | None]: ...
+
+@final
+class NativeFunction:
+    @property
+    def waits(self) -> bool: ...
+    def __call__(self, *args: Any) -> Any: ...
 
 @final
 class Program:
@@ -352,6 +362,10 @@ class Handle:
     def live(self) -> bool: ...
     @property
     def name(self) -> str: ...
+    def drop(self) -> None: ...
+
+@final
+class NativeHandle:
     def drop(self) -> None: ...
 
 @final

@@ -28,7 +28,8 @@ def targets(contract: _core.Contract, provider: Any) -> list[Target]:
     Raises:
         LinkError: Members are missing or do not fit; every one is listed.
     """
-    return targets_of(contract, lambda _: provider)
+    own = getattr(provider, "_loop_targets", None)
+    return targets_of(contract, lambda _: provider) if own is None else own(contract)
 
 
 def targets_of(contract: _core.Contract, served: Callable[[str], Any]) -> list[Target]:
@@ -210,6 +211,12 @@ def take_hub(loop: asyncio.AbstractEventLoop) -> _core.Hub:
         shared = _hubs[loop] = _Shared(_core.Hub.create(loop, engine), engine)
     shared.users += 1
     return shared.hub
+
+
+def hub_and_engine(loop: asyncio.AbstractEventLoop) -> tuple[_core.Hub, _core.Engine]:
+    """The loop's hub, which somebody has taken and not yet given back, and its engine."""
+    shared = _hubs[loop]
+    return shared.hub, shared.engine
 
 
 def give_hub(loop: asyncio.AbstractEventLoop) -> None:

@@ -35,7 +35,7 @@ class App:
     ) -> None:
         self._program = program
         self.functions = tuple(program.exports)
-        self.exports = Exports(program, call_index)
+        self.exports = Exports.of_program(program, call_index)
         self.call = call
 
 

@@ -34,7 +34,7 @@ class App:
     def __init__(self, program: _core.Program) -> None:
         self._program = program
         self.functions = tuple(program.exports)
-        self.exports = Exports(program, program.start_index)
+        self.exports = Exports.of_program(program, program.start_index)
         # the core's own method, so that a call passes through no Python frame
         self.call = program.start
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 from loop_kit import _core
 from loop_kit._session import Events, functions, give_hub, instance_id, names, take_hub, targets_of
 from loop_kit.errors import NoSuchExport, PeerError
+from loop_kit.exports import Exports
 from loop_kit.manifest.model import Login, Tls
 from loop_kit.routes import match
 
@@ -27,6 +28,8 @@ class Peer:
 
     def __init__(self, contract: _core.Contract, wire: _core.Wire, events: Events, address: str) -> None:
         self._wire = wire
+        self._contract = contract
+        self._exports: tuple[int, Exports] | None = None
         self._events = events
         self._numbers = functions(contract)
         self._closed = False
@@ -53,6 +56,26 @@ class Peer:
         except KeyError:
             raise NoSuchExport(path, self._numbers) from None
         return self._wire.call(number, args, deadline=deadline, link=link)
+
+    def exports(self, link: int = 0) -> Exports:
+        """What is served as objects: `peer.exports().store.get("colour")`, and classes for resources.
+
+        Args:
+            link: The link that calls are made in. One session has the objects of one link.
+
+        Raises:
+            ValueError: They were taken for another link.
+        """
+        if self._exports is None:
+            made = Exports.of_contract(
+                self._contract, lambda number, *args: self._wire.call(number, args, deadline=None, link=link)
+            )
+            self._exports = link, made
+        elif self._exports[0] != link:
+            raise ValueError(
+                f"this session's objects are those of link {self._exports[0]}; connect again for others"
+            )
+        return self._exports[1]
 
     async def link(self, number: int, name: str, grant: str = "", config: str = "") -> None:
         """Binds a link at the peer: `number` (1 and up) is good for calls from then on.

@@ -31,11 +31,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loop_kit import _core
 from loop_kit._login import of_environment
-from loop_kit._session import Events, give_hub, instance_id, names, take_hub, targets
+from loop_kit._session import Events, give_hub, hub_and_engine, instance_id, names, take_hub, targets
 from loop_kit.errors import LoadError, NotGranted, PeerError
 from loop_kit.manifest.model import Login, Tls
+from loop_kit.placements.builtin import Builtin, Opened, contract_of
 
-__all__ = ["Declared", "Server", "announce", "declared", "provider", "serve", "serve_component"]
+__all__ = ["Declared", "Server", "announce", "declared", "provider", "serve", "serve_component", "server_of"]
 
 if TYPE_CHECKING:
     from loop_kit.host import App
@@ -109,17 +110,16 @@ class Server:
         contract: _core.Contract,
         *,
         imports: _core.Contract | None = None,
-        open_to_all: list[tuple[Any, bool]] | None,
         token: bytes | None,
-        generation: int,
-        reload: Callable[[], Any] | None,
+        generation: int = 0,
+        reload: Callable[[], Any] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._hub = take_hub(self._loop)
         self._make = make
         self._contract = contract
         self._imports = imports
-        self._open = open_to_all
+        self._open: list[tuple[Any, bool]] | None = None
         self._token = token
         self._generation = generation
         self._reload = reload
@@ -130,6 +130,10 @@ class Server:
         self._idle.set()
         self._closed = False
         self.address = ""
+
+    def open_to_all(self, functions: list[tuple[Any, bool]]) -> None:
+        """Has these answer the calls that are made in no link; without, there are none."""
+        self._open = functions
 
     async def listen(
         self, address: str, tls: Tls | None = None, login: Login | None = None, plain: bool | None = None
@@ -283,7 +287,8 @@ async def serve(
     Args:
         served: A class decorated by `provider`, of which each link gets an instance under its grant; or an object,
             which serves every link, and calls without one. A class that takes neither `grant` nor `config` serves
-            those too.
+            those too. Or `loop_kit.builtin(NAME)`, of which each link gets one of its own in the same way;
+            where it says itself what it may touch, that goes for all, and links can ask for nothing else.
         on: Where: `unix:PATH`, `stdio:`, `nats://SERVER/SUBJECT`, or `tcp:`, `quic:`, `http2:` or `ws://HOST:PORT`
             (port 0: any that is free). None: as the environment variable LOOP_PROVIDER_ADDRESS says, else stdio.
         interfaces: Instead of those declared.
@@ -307,6 +312,40 @@ async def serve(
         LinkError: Members are missing or do not fit.
         PeerError: The address cannot be used, or could be reached by whoever likes.
     """
+    server = server_of(
+        served,
+        interfaces=interfaces,
+        wit=wit,
+        imports=imports,
+        token=token,
+        generation=generation,
+        reload=reload,
+    )
+    address = on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:"
+    return await _listening(server, address, tls, login, plain_handles if plain or plain_handles else None)
+
+
+def server_of(
+    served: Any,
+    *,
+    interfaces: str | Sequence[str] | None = None,
+    wit: str | os.PathLike[str] | None = None,
+    imports: str | Sequence[str] | None = None,
+    token: str | bytes | None = None,
+    generation: int = 0,
+    reload: Callable[[], Any] | None = None,
+) -> Server:
+    """A server that listens nowhere yet: `Server.listen` and `Server.accept` are for whoever asks.
+
+    The arguments, and what it raises, are those of `serve`.
+    """
+    shown = token.encode() if isinstance(token, str) else token
+    if isinstance(served, Builtin):
+        contract = contract_of(served.name)
+        server = Server(_maker_of(served), contract, token=shown, generation=generation)
+        if served.grant or served.config:
+            server.open_to_all(targets(contract, _native(served)))
+        return server
     cls = served if isinstance(served, type) else type(served)
     said = None if interfaces and wit else declared(cls)
     where = Path(wit) if wit is not None else said.wit if said else Path.cwd()
@@ -314,17 +353,14 @@ async def serve(
     contract = _core.Contract(where, wanted)
     back = names(imports) or (list(said.imports) if said else [])
     anyone = _open(served)
+    found = None if anyone is None else targets(contract, anyone)
+    called_back = _core.Contract(where, back) if back else None
     server = Server(
-        _maker(served),
-        contract,
-        imports=_core.Contract(where, back) if back else None,
-        open_to_all=None if anyone is None else targets(contract, anyone),
-        token=token.encode() if isinstance(token, str) else token,
-        generation=generation,
-        reload=reload,
+        _maker(served), contract, imports=called_back, token=shown, generation=generation, reload=reload
     )
-    address = on or os.environ.get("LOOP_PROVIDER_ADDRESS") or "stdio:"
-    return await _listening(server, address, tls, login, plain_handles if plain or plain_handles else None)
+    if found is not None:
+        server.open_to_all(found)
+    return server
 
 
 async def serve_component(
@@ -359,14 +395,8 @@ async def serve_component(
         for interface in contract.interfaces()
         for function in interface.functions
     ]
-    server = Server(
-        _nothing_granted,
-        contract,
-        open_to_all=found,
-        token=token.encode() if isinstance(token, str) else token,
-        generation=0,
-        reload=None,
-    )
+    server = Server(_nothing_granted, contract, token=token.encode() if isinstance(token, str) else token)
+    server.open_to_all(found)
     return await _listening(server, on, tls, login)
 
 
@@ -413,6 +443,29 @@ def _maker(served: Any) -> Callable[[str, Any, Any], Any]:
         if unwanted:
             raise LoadError(f"{name}: {served.__qualname__} takes no {' and no '.join(unwanted)}")
         return served(**given)
+
+    return make
+
+
+def _native(served: Builtin) -> Opened:
+    hub, engine = hub_and_engine(asyncio.get_running_loop())
+    return Opened(served, engine, hub)
+
+
+def _maker_of(served: Builtin) -> Callable[[str, Any, Any], Any]:
+    """What makes a native provider for each link.
+
+    Where whoever serves it has said what it may touch, that goes for all, and no link can ask for more.
+    """
+
+    def make(name: str, grant: Any, config: Any) -> Any:
+        if not served.grant and not served.config:
+            return _native(Builtin(served.name, config or {}, grant or {}))
+        if grant or config:
+            raise NotGranted(
+                f"{name}: what builtin:{served.name} may touch here is set where it is served", name
+            )
+        return _native(served)
 
     return make
 

@@ -15,6 +15,7 @@ from loop_kit import errors, provider
 from loop_kit._login import WORDS
 from loop_kit._records import to_host
 from loop_kit.manifest.model import Tls
+from loop_kit.placements.builtin import Builtin
 
 __all__ = ["add_tls", "main", "tls_of"]
 
@@ -52,7 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
         "modules of this folder read again; calls that have begun end in the old code. A NATS server is logged in to "
         f"as the environment says: {WORDS}.",
     )
-    parser.add_argument("target", metavar="MODULE:CLASS", help="the class, or an object, that provides")
+    parser.add_argument(
+        "target",
+        metavar="MODULE:CLASS",
+        help="the class, or an object, that provides; or builtin:NAME, a native provider that ships with loop-kit",
+    )
     parser.add_argument(
         "--on",
         metavar="ADDRESS",
@@ -79,13 +84,13 @@ def main(arguments: list[str] | None = None) -> int:
     tls = tls_of(parser, given)
     module, colon, name = given.target.partition(":")
     if not colon or not name:
-        parser.error(f"expected MODULE:CLASS, got {given.target!r}")
+        parser.error(f"expected MODULE:CLASS or builtin:NAME, got {given.target!r}")
     token = os.environ.get("LOOP_PROVIDER_TOKEN")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     to_host()
     try:
-        served = _found(module, name)
+        served = Builtin(name) if module == "builtin" else _found(module, name)
         run = provider.run(
             served,
             on=given.on,
@@ -95,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
             tls=tls,
             plain=given.plain,
             plain_handles=given.plain_handles,
-            reload=lambda: _anew(module, name),
+            reload=None if module == "builtin" else lambda: _anew(module, name),
         )
         asyncio.run(run)
     except KeyboardInterrupt:  # before it served: from then on it is an orderly end

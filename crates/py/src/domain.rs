@@ -22,14 +22,14 @@ use pyo3::prelude::*;
 use pyo3::types::*;
 use pyo3::{ffi, intern};
 use wasmtime::component::{FutureAny, StreamAny, Val};
-use wasmtime::{Error, Result, format_err};
+use wasmtime::{Error, Result};
 
 use crate::classes;
 use crate::feed;
 use crate::kept::Anchor;
-use crate::read::{block, enum_case, handle_of, iterate, numbers, variant_case};
+use crate::read::{block, enum_case, iterate, numbers, unwrapped, variant_case};
 use crate::streams;
-use crate::values::{ErrorContext, Handle, Ok as OkValue};
+use crate::values::{ErrorContext, Handle, NativeHandle, Ok as OkValue};
 
 /// The domain of Python objects.
 pub struct Python_;
@@ -103,6 +103,14 @@ where
 /// The class of a resource's objects, if it has one.
 fn class_of(py: Python<'_>, ty: &Resource) -> Option<Py<PyAny>> {
     ty.ext.get()?.downcast_ref::<Anchor>()?.get(py)
+}
+
+/// A handle as an object of its resource's class, if that has one.
+pub fn wrapped(py: Python<'_>, ty: &Resource, handle: Py<PyAny>) -> Result<Py<PyAny>> {
+    match class_of(py, ty) {
+        Some(class) => class.call1(py, (handle,)).map_err(failure),
+        None => Ok(handle),
+    }
 }
 
 fn nested(ty: &Ty) -> bool {
@@ -244,18 +252,9 @@ impl Domain for Python_ {
         match handle {
             Crossing::Host(object) => match object.downcast_ref::<PyObjectHandle>() {
                 Some(o) => Ok(o.0.clone_ref(py)),
-                None => Err(format_err!(
-                    "the resource {} belongs to a provider outside Python",
-                    ty.name
-                )),
+                None => wrapped(py, ty, crate::domain::object(py, NativeHandle::new(ty.name.clone(), object))?),
             },
-            Crossing::Guest(guest) => {
-                let handle = object(py, Handle { guest })?;
-                match class_of(py, ty) {
-                    Some(class) => class.call1(py, (handle,)).map_err(failure),
-                    None => Ok(handle),
-                }
-            }
+            Crossing::Guest(guest) => wrapped(py, ty, object(py, Handle { guest })?),
         }
     }
     fn stream(py: Python<'_>, payload: Option<&TyRef>, stream: StreamAny) -> Result<Py<PyAny>> {
@@ -457,13 +456,20 @@ impl Domain for Python_ {
             Err(_) => mismatch(v),
         }
     }
-    fn to_handle(v: &Bound<'_, PyAny>, ty: &Arc<Resource>, _own: bool) -> Result<Crossing> {
+    fn to_handle(v: &Bound<'_, PyAny>, ty: &Arc<Resource>, own: bool) -> Result<Crossing> {
         let py = v.py();
-        match handle_of(v)? {
-            Some(h) if ty.host.is_none() => return Ok(Crossing::Guest(h.get().guest.clone())),
-            Some(h) => return Ok(Crossing::Host(h.get().guest.clone())),
-            None if ty.host.is_none() => return mismatch(v),
-            None => {}
+        let inner = unwrapped(v)?;
+        if let Ok(native) = inner.cast::<NativeHandle>() {
+            return match native.get().object(own) {
+                Some(object) => Ok(Crossing::Host(object)),
+                None => Err(Mismatch::new("", "a resource that was given away or dropped").into()),
+            };
+        }
+        match inner.cast::<Handle>() {
+            Ok(h) if ty.host.is_none() => return Ok(Crossing::Guest(h.get().guest.clone())),
+            Ok(h) => return Ok(Crossing::Host(h.get().guest.clone())),
+            Err(_) if ty.host.is_none() => return mismatch(v),
+            Err(_) => {}
         }
         match class_of(py, ty) {
             Some(class)

@@ -41,6 +41,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<link::Interface>()?;
     m.add_class::<link::Function>()?;
     m.add_class::<native::Native>()?;
+    m.add_class::<native::NativeFunction>()?;
     m.add_class::<program::Program>()?;
     m.add_class::<wasi::Server>()?;
     m.add_class::<call::Call>()?;
@@ -58,6 +59,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<session::Route>()?;
     m.add_class::<values::Ok>()?;
     m.add_class::<values::Handle>()?;
+    m.add_class::<values::NativeHandle>()?;
     m.add_class::<values::ErrorContext>()?;
     m.add_function(wrap_pyfunction!(native::capabilities, m)?)?;
     m.add_function(wrap_pyfunction!(inspect::inspect, m)?)?;

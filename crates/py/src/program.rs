@@ -17,8 +17,8 @@ use crate::errors;
 use crate::hub::Hub;
 use crate::kept::Kept;
 use crate::link::Function;
-use crate::read::handle_of;
-use crate::values::Ok as OkValue;
+use crate::read::unwrapped;
+use crate::values::{Handle, Ok as OkValue};
 use crate::wave;
 
 /// What calls need of their program.
@@ -268,7 +268,8 @@ impl Shell {
         if !self.inner.exports[index].ty.name.starts_with("[method]") {
             return None;
         }
-        let handle = handle_of(args.first()?.bind(py)).ok().flatten()?;
+        let inner = unwrapped(args.first()?.bind(py)).ok()?;
+        let handle = inner.cast::<Handle>().ok()?;
         Some(handle.get().guest.home())
     }
 

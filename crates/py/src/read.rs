@@ -9,7 +9,6 @@ use wasmtime::Result;
 
 use crate::classes;
 use crate::domain::{failure, got, mismatch};
-use crate::values::Handle;
 
 /// The `array` and `struct` code of a number type.
 pub fn code(kind: Num) -> char {
@@ -163,11 +162,8 @@ pub fn variant_case<'c>(v: &Bound<'c, PyAny>, ty: &Ty) -> Result<(usize, Option<
     }
 }
 
-/// The guest handle that `v` is or wraps.
-pub fn handle_of<'py>(v: &Bound<'py, PyAny>) -> Result<Option<Bound<'py, Handle>>> {
-    if let Ok(h) = v.cast::<Handle>() {
-        return Ok(Some(h.clone()));
-    }
+/// The handle that `v` wraps, or itself.
+pub fn unwrapped<'py>(v: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
     let inner = v.getattr_opt(intern!(v.py(), "_loop_handle")).map_err(failure)?;
-    Ok(inner.and_then(|h| h.cast_into::<Handle>().ok()))
+    Ok(inner.unwrap_or_else(|| v.clone()))
 }

@@ -1,13 +1,14 @@
 //! Python objects that stand for WIT values without a Python type of their own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use loop_engine::GuestHandle;
+use loop_engine::{GuestHandle, HostObject};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use wasmtime::component::Val;
 
 use crate::errors;
+use crate::hub::lock;
 use crate::program::CALLER;
 
 /// The ok case of a `result` inside another value; its error case is `loop_kit.Err`.
@@ -92,6 +93,40 @@ impl Handle {
     fn __repr__(&self) -> String {
         let state = if self.live() { "" } else { ", gone" };
         format!("<{} resource of a guest{state}>", self.name())
+    }
+}
+
+/// A resource of a native provider. `loop_kit` wraps it in a class with the resource's methods.
+#[pyclass(frozen, module = "loop_kit._core")]
+pub struct NativeHandle {
+    name: Arc<str>,
+    object: Mutex<Option<HostObject>>,
+}
+
+impl NativeHandle {
+    pub fn new(name: Arc<str>, object: HostObject) -> Self {
+        let object = Mutex::new(Some(object));
+        NativeHandle { name, object }
+    }
+
+    /// The provider's object; with `own` it is gone from here. None where it was given away or dropped.
+    pub fn object(&self, own: bool) -> Option<HostObject> {
+        let mut object = lock(&self.object);
+        if own { object.take() } else { object.clone() }
+    }
+}
+
+#[pymethods]
+impl NativeHandle {
+    /// Drops the resource. Again is harmless.
+    fn drop(&self) {
+        let object = lock(&self.object).take();
+        drop(object); // with the lock let go: dropping may run any code
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if lock(&self.object).is_some() { "" } else { ", gone" };
+        format!("<{} resource of a native provider{state}>", self.name)
     }
 }
 

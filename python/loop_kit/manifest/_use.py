@@ -18,10 +18,10 @@ _FORMS = '"builtin:NAME", "python:module:Class", "component:NAME", "sidecar:PROG
 _PLACEMENTS = ("builtin", "python", "component", "sidecar", "remote")
 _DOTTED = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 _PYTHON = rf"{_DOTTED}:{_DOTTED}"
-_KINDS = ("python", "node")
+_KINDS = ("builtin", "python", "node")
 # A colon would be a kind that is not known; what has one in its name is given as `command`.
 _PROGRAM = r"[^\u0000:]+"
-_SIDECAR = rf"python:{_PYTHON}|node:[^\u0000]+|{_PROGRAM}"
+_SIDECAR = rf"builtin:({'|'.join(BUILTINS)})|python:{_PYTHON}|node:[^\u0000]+|{_PROGRAM}"
 
 
 class _Use(Shape):
@@ -67,8 +67,8 @@ class _Use(Shape):
         )
         examples = [
             "builtin:fsx", "python:my_module:MyProvider", "component:cache", "component:cache.wasm",
-            "sidecar:python:my_module:MyProvider", "sidecar:node:provider.js", "sidecar:bin/provider",
-            f"remote:{EXAMPLES[1]}",
+            "sidecar:builtin:fsx", "sidecar:python:my_module:MyProvider", "sidecar:node:provider.js",
+            "sidecar:bin/provider", f"remote:{EXAMPLES[1]}",
         ]  # fmt: skip
         return {"type": "string", "pattern": f"^({'|'.join(forms)})$", "examples": examples}
 
@@ -113,7 +113,10 @@ def _sidecar(target: str, at: Cursor) -> Path | None:
         if colon:
             return absolute(rest, at) if kind == "node" else None
         return absolute(target, at) if "/" in target else None
-    if kind == "python" and colon:
+    if kind == "builtin" and colon:
+        hint = did_you_mean(rest, BUILTINS) or f"there are {', '.join(BUILTINS)}"
+        at.problem(f"there is no builtin {string(rest)}", hint)
+    elif kind == "python" and colon:
         at.problem(f'expected "sidecar:python:module:Class", got {string(f"sidecar:{target}")}')
     else:
         hint = did_you_mean(kind, _KINDS) or 'use = "sidecar" with command = ["PROGRAM"] takes any name'

@@ -233,8 +233,9 @@ class Provider:
         kind, colon, rest = self.target.partition(":")
         if not self.target:
             program = self.command
-        elif colon and kind == "python":
-            program = (sys.executable, "-m", "loop_kit.serve", rest)
+        elif colon and kind in ("builtin", "python"):
+            served = self.target if kind == "builtin" else rest
+            program = (sys.executable, "-m", "loop_kit.serve", served)
         elif colon:
             program = (kind, str(self.path))
         else:

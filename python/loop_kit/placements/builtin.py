@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from loop_kit import _core
 from loop_kit._records import emit
-from loop_kit.errors import LoadError
+from loop_kit.errors import LinkError, LinkProblem, LoadError
+from loop_kit.limits import Limits
 
-__all__ = ["Builtin", "builtin"]
+__all__ = ["Builtin", "Opened", "builtin", "contract_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,52 @@ class Builtin:
             return _core.Native(engine, self.name, config, grant, emit, payload)
         except (ValueError, TypeError) as e:
             raise LoadError(f"builtin:{self.name}: {e}") from None
+
+
+class Opened:
+    """A native provider that is called without a component: by a session, or by Python itself."""
+
+    def __init__(self, made: Builtin, engine: _core.Engine, hub: _core.Hub) -> None:
+        """`hub`: of the running event loop.
+
+        Raises:
+            LoadError: The config or grant does not do.
+        """
+        self._name = made.name
+        self._native = made.native(engine, Limits().core()["payload"])
+        self._hub = hub
+
+    def functions(self, contract: _core.Contract) -> list[_core.NativeFunction]:
+        """What answers each function of `contract`, in its order.
+
+        Raises:
+            LinkError: It has functions that this provider lacks; every one is listed.
+        """
+        asked = [function for interface in contract.interfaces() for function in interface.functions]
+        found = self._native.functions(contract, self._hub)
+        problems = [
+            LinkProblem(function.interface, function.name, f"is not served by builtin:{self._name}")
+            for function, native in zip(asked, found, strict=True)
+            if native is None
+        ]
+        if problems:
+            raise LinkError(problems)
+        return [native for native in found if native is not None]
+
+    def _loop_targets(self, contract: _core.Contract) -> list[tuple[Any, bool]]:
+        return [(native, native.waits) for native in self.functions(contract)]
+
+
+def contract_of(name: str) -> _core.Contract:
+    """All interfaces of a native provider, by their WIT.
+
+    Raises:
+        LoadError: There is no such provider.
+    """
+    served = dict(_core.capabilities())
+    if name not in served:
+        raise LoadError(f"there is no native provider {name!r}; there are {', '.join(served)}")
+    return _core.Contract(Path(__file__).parents[1] / "capabilities" / name / "wit", served[name])
 
 
 def builtin(name: str, *, config: Mapping[str, Any] | None = None, **grant: Any) -> Builtin:

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use loop_engine::{FuncTy, Kind, Resource, Ty, Wit};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors;
+use crate::kept::Kept;
 use crate::link::Interface;
 use crate::program::Program;
 use crate::wave;
@@ -27,6 +29,8 @@ pub struct Member {
 pub struct Contract {
     interfaces: Vec<loop_engine::Interface>,
     pub members: Vec<Arc<Member>>,
+    /// The classes of its resources.
+    kept: Arc<Kept>,
 }
 
 impl Contract {
@@ -39,7 +43,11 @@ impl Contract {
             })
         });
         let members = members.collect();
-        Contract { interfaces, members }
+        Contract {
+            interfaces,
+            members,
+            kept: Arc::default(),
+        }
     }
 
     /// As a handshake says it.
@@ -166,6 +174,22 @@ impl Contract {
     fn format_result(&self, py: Python<'_>, index: usize, value: Py<PyAny>, error: bool) -> PyResult<String> {
         let member = self.member(index)?;
         wave::format(py, &member.ty, value, member.fallible && !error)
+    }
+
+    /// Has `class_` wrap the handles of a resource from now on, for whoever uses this contract.
+    fn set_resource_class(&self, interface: &str, name: &str, class_: Py<PyAny>) {
+        let mut all = self.interfaces.iter().flat_map(|i| &i.resources);
+        if let Some(r) = all.find(|r| &*r.interface == interface && &*r.name == name) {
+            let _ = r.ext.set(Box::new(self.kept.keep(class_)));
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.kept.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.kept.clear();
     }
 
     /// The interfaces, with functions in the order of their numbers.

@@ -15,9 +15,10 @@ use wasmtime::{Error, Result};
 
 use super::conn::Wire;
 use super::jobs::Job;
-use crate::domain::PyObjectHandle;
+use crate::domain::{PyObjectHandle, wrapped};
 use crate::hub::lock;
-use crate::values::Handle as GuestObject;
+use crate::read::unwrapped;
+use crate::values::{Handle as GuestObject, NativeHandle};
 
 /// Resources that one link may hold.
 const MOST: usize = 1 << 16;
@@ -169,7 +170,10 @@ impl Handles for Served {
             },
             Handle::Host(object) => match object.downcast_ref::<PyObjectHandle>() {
                 Some(object) => Ok(object.0.clone_ref(py)),
-                None => Err(Mismatch::new(&*resource.name, "a resource of another provider").into()),
+                None => match Py::new(py, NativeHandle::new(resource.name.clone(), object.clone())) {
+                    Ok(native) => Ok(native.into_any()),
+                    Err(e) => Err(crate::domain::failure(e)),
+                },
             },
         })?;
         let mut handles = lock(&self.0.handles);
@@ -192,9 +196,12 @@ impl Handles for Served {
         let found = Python::attach(|py| {
             let mut handles = lock(&self.0.handles);
             let object = handles.1.get(&id)?.clone_ref(py);
-            let handle = match object.cast_bound::<GuestObject>(py) {
-                Ok(guest) => Handle::Guest(guest.get().guest.clone()),
-                Err(_) => Handle::Host(Arc::new(PyObjectHandle(object))),
+            let handle = if let Ok(guest) = object.cast_bound::<GuestObject>(py) {
+                Handle::Guest(guest.get().guest.clone())
+            } else if let Ok(native) = object.cast_bound::<NativeHandle>(py) {
+                Handle::Host(native.get().object(own)?)
+            } else {
+                Handle::Host(Arc::new(PyObjectHandle(object)))
             };
             // a component's are told apart by their types; a provider's class says itself what it takes
             if matches!(&handle, Handle::Guest(g) if !Arc::ptr_eq(&g.resource, resource)) {
@@ -257,7 +264,8 @@ impl Handles for Called {
                 Handle::Host(object) => object.downcast_ref::<PyObjectHandle>(),
                 Handle::Guest(_) => None,
             };
-            let proxy = object.and_then(|o| o.0.bind(py).cast::<RemoteHandle>().ok());
+            let proxy = object.map(|o| unwrapped(o.0.bind(py))).transpose()?;
+            let proxy = proxy.as_ref().and_then(|o| o.cast::<RemoteHandle>().ok());
             let proxy = proxy.filter(|p| p.get().wire.is(&self.wire) && p.get().link == self.link);
             let Some(proxy) = proxy else {
                 let wanted = format!("a {} of this session", resource.name);
@@ -280,6 +288,7 @@ impl Handles for Called {
                 bytes: Mutex::new(Some(bytes.to_vec())),
             };
             let object = Py::new(py, proxy).map_err(crate::domain::failure)?.into_any();
+            let object = wrapped(py, resource, object)?;
             Ok(Handle::Host(Arc::new(PyObjectHandle(object))))
         })
     }

@@ -13,10 +13,10 @@ mod plain;
 mod pumps;
 mod remote;
 mod serve;
-mod values;
+pub mod values;
 
 pub use conn::Wire;
-pub use contract::Contract;
+pub use contract::{Contract, Member};
 pub use jobs::Job;
 pub use links::RemoteHandle;
 pub use net::{Listener, Socket};

@@ -25,6 +25,22 @@ use crate::values::Ok as OkValue;
 /// Raises ArgumentError where they do not fit.
 pub fn arguments(wire: &Wire, f: &FuncTy, args: &Bound<'_, PyTuple>, ends: &Ends) -> PyResult<Message> {
     let py = args.py();
+    counted(f, args)?;
+    hub::within(&wire.hub, || {
+        let made = Encoded::enter(|cx| {
+            Encoded::all(cx, f.params.len(), |i| {
+                let item = args.get_borrowed_item(i).map_err(crate::domain::failure)?;
+                convert::<Python_, Encoded>(cx, &f.params[i].1, &item.to_owned()).map_err(|e| named(e, i))
+            })
+        });
+        made.and_then(|mut v| v.pop().map_or_else(|| Ok(Message::default()), |v| v.finish(ends)))
+    })
+    .map_err(|e| bad_argument(py, f, &e))
+}
+
+/// Raises ArgumentError where a call has more or fewer arguments than `f` takes.
+pub fn counted(f: &FuncTy, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+    let py = args.py();
     if args.len() != f.params.len() {
         let text = format!(
             "{} takes {} arguments, got {}",
@@ -47,20 +63,11 @@ pub fn arguments(wire: &Wire, f: &FuncTy, args: &Bound<'_, PyTuple>, ends: &Ends
             ),
         ));
     }
-    hub::within(&wire.hub, || {
-        let made = Encoded::enter(|cx| {
-            Encoded::all(cx, f.params.len(), |i| {
-                let item = args.get_borrowed_item(i).map_err(crate::domain::failure)?;
-                convert::<Python_, Encoded>(cx, &f.params[i].1, &item.to_owned()).map_err(|e| named(e, i))
-            })
-        });
-        made.and_then(|mut v| v.pop().map_or_else(|| Ok(Message::default()), |v| v.finish(ends)))
-    })
-    .map_err(|e| bad_argument(py, f, &e))
+    Ok(())
 }
 
 /// Puts the number of a parameter before the path of a mismatch.
-fn named(e: Error, i: usize) -> Error {
+pub fn named(e: Error, i: usize) -> Error {
     match e.downcast::<Mismatch>() {
         Ok(mut m) => {
             m.path.insert_str(0, &format!("{i}"));
@@ -70,7 +77,8 @@ fn named(e: Error, i: usize) -> Error {
     }
 }
 
-fn bad_argument(py: Python<'_>, f: &FuncTy, e: &Error) -> PyErr {
+/// What arguments that do not fit raise.
+pub fn bad_argument(py: Python<'_>, f: &FuncTy, e: &Error) -> PyErr {
     let Some(m) = e.downcast_ref::<Mismatch>() else {
         return raised(py, f, e);
     };
@@ -147,13 +155,18 @@ pub fn answered(wire: &Bound<'_, Wire>, waiter: Waiter, root: &Bytes) -> PyResul
     let outcome = match read {
         Err(e) => Err(raised(py, f, &e)),
         Ok(None) => Ok(py.None()),
-        Ok(Some(v)) if !waiter.member.fallible => Ok(v),
-        Ok(Some(v)) => match v.cast_bound::<OkValue>(py) {
-            Ok(ok) => Ok(ok.get().value.clone_ref(py)),
-            Err(_) => Err(PyErr::from_value(v.into_bound(py))),
-        },
+        Ok(Some(v)) => unfolded(py, waiter.member.fallible, v),
     };
     settle(py, &waiter.future, outcome)
+}
+
+/// The value of a WIT `result`, whose error is raised; any other value as it is.
+pub fn unfolded(py: Python<'_>, fallible: bool, v: Py<PyAny>) -> PyResult<Py<PyAny>> {
+    match v.cast_bound::<OkValue>(py) {
+        _ if !fallible => Ok(v),
+        Ok(ok) => Ok(ok.get().value.clone_ref(py)),
+        Err(_) => Err(PyErr::from_value(v.into_bound(py))),
+    }
 }
 
 /// An engine error of values as an exception.
