@@ -1,0 +1,95 @@
+"""What every provider of `loop:fsx` must do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loop_kit import Err
+from loop_kit.conform import Provided, Scene, Suite, expect, fails
+
+__all__ = ["SUITE"]
+
+SUITE = Suite("loop:fsx", (Provided("builtin:fsx"), Provided("python:loop_kit.capabilities.fsx:Files")))
+
+
+def _root(scene: Scene, **grant: Any) -> dict[str, Any]:
+    """A grant with the case's folder as the root `r`."""
+    return {"roots": {"r": {"path": str(scene.folder)}}, **grant}
+
+
+async def _code(made: Any, what: str) -> str:
+    """The error-code that a call fails with."""
+    error = await fails(made, Err, what)
+    assert isinstance(error, Err)
+    value: Any = error.value
+    return str(value.case)
+
+
+@SUITE.case("files", "roots are known by their names")
+async def _(scene: Scene) -> None:
+    for name in ("b", "a"):
+        (scene.folder / name).mkdir()
+        (scene.folder / name / "f").write_text(name)
+    grant = {"roots": {name: {"path": str(scene.folder / name)} for name in ("b", "a")}}
+    async with scene.client(grant) as fsx:
+        roots = await fsx.files.roots()
+        expect([name for name, _ in roots], ["a", "b"], "the names, sorted")
+        expect([bytes(await root.read("f")) for _, root in roots], [b"a", b"b"], "what is in them")
+        expect(await _code(fsx.files.root("c"), "a root that was not granted"), "not-permitted", "its error")
+
+
+@SUITE.case("files", "nothing leads out of a root")
+async def _(scene: Scene) -> None:
+    (scene.folder / "in").mkdir()
+    (scene.folder / "secret").write_text("SECRET")
+    (scene.folder / "in/link").symlink_to("../secret")
+    (scene.folder / "in/absolute").symlink_to(scene.folder / "secret")
+    async with scene.client({"roots": {"r": {"path": str(scene.folder / "in")}}}) as fsx:
+        root = await fsx.files.root("r")
+        for path in (
+            "../secret",
+            "/etc/passwd",
+            "link",
+            "absolute",
+            "x/../../secret",
+            str(scene.folder / "secret"),
+        ):
+            code = await _code(root.read(path), path)
+            expect(code in ("not-permitted", "no-entry"), True, f"{path} is refused, and it says {code}")
+
+
+@SUITE.case("files", "whole files, ranges, and what is not there")
+async def _(scene: Scene) -> None:
+    data = bytes(range(256)) * 1000
+    (scene.folder / "f").write_bytes(data)
+    async with scene.client(_root(scene)) as fsx:
+        root = await fsx.files.root("r")
+        expect(bytes(await root.read("f")), data, "the whole file")
+        expect(bytes(await root.read_range("f", 1000, 500)), data[1000:1500], "a range")
+        expect(bytes(await root.read_range("f", len(data) - 3, 500)), data[-3:], "a range over the end")
+        expect(bytes(await root.read_range("f", len(data), 5)), b"", "a range behind the end")
+        expect(await _code(root.read("g"), "g"), "no-entry", "a file that is not there")
+        expect(await _code(root.read("."), "."), "is-directory", "a directory read as a file")
+        expect(await _code(root.list("f"), "f"), "not-directory", "a file listed as a directory")
+
+
+@SUITE.case("files", "a read is bounded by the grant")
+async def _(scene: Scene) -> None:
+    (scene.folder / "f").write_bytes(b"x" * 101)
+    async with scene.client(_root(scene, **{"max-read": 100})) as fsx:
+        root = await fsx.files.root("r")
+        expect(await _code(root.read("f"), "f"), "file-too-large", "101 bytes where 100 may be read")
+        expect(len(await root.read_range("f", 0, 100)), 100, "100 of them")
+
+
+@SUITE.case("streaming", "a file as a stream, from any byte on")
+async def _(scene: Scene) -> None:
+    data = bytes(range(251)) * 5000
+    (scene.folder / "f").write_bytes(data)
+    async with scene.client(_root(scene)) as fsx:
+        root = await fsx.files.root("r")
+        for offset in (0, 1, 700_000, len(data), len(data) + 9):
+            stream, end = await fsx.streaming.read_stream(root, "f", offset)
+            got = b"".join([bytes(chunk) async for chunk in stream])
+            expect(got == data[offset:], True, f"the bytes from {offset} on")
+            await end
