@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -214,7 +213,7 @@ class Suite:
         with tempfile.TemporaryDirectory(prefix="loop-conform-") as folder:
             try:
                 async with asyncio.timeout(patience):
-                    await case.run(Scene(self, way, Path(os.path.realpath(folder)), shared))
+                    await case.run(Scene(self, way, Path(folder), shared))
             except TimeoutError:
                 problem = f"not through within {patience:g} s"
             except Unmet as error:
