@@ -252,7 +252,11 @@ impl Domain for Python_ {
         match handle {
             Crossing::Host(object) => match object.downcast_ref::<PyObjectHandle>() {
                 Some(o) => Ok(o.0.clone_ref(py)),
-                None => wrapped(py, ty, crate::domain::object(py, NativeHandle::new(ty.name.clone(), object))?),
+                None => wrapped(
+                    py,
+                    ty,
+                    crate::domain::object(py, NativeHandle::new(ty.name.clone(), object))?,
+                ),
             },
             Crossing::Guest(guest) => wrapped(py, ty, object(py, Handle { guest })?),
         }

@@ -104,8 +104,9 @@ impl NativeFunction {
         values::counted(f, args)?;
         let given = hub::within(&self.hub, || {
             let given = args.iter().zip(&f.params).enumerate();
-            let given =
-                given.map(|(i, (v, (_, t)))| convert::<Python_, Neutral>((), t, &v).map_err(|e| values::named(e, i)));
+            let given = given.map(|(i, (v, (_, t)))| {
+                convert::<Python_, Neutral>((), t, &v).map_err(|e| values::named(e, i))
+            });
             given.collect::<Result<Vec<_>, _>>()
         });
         let given = given.map_err(|e| values::bad_argument(py, f, &e))?;
@@ -157,7 +158,9 @@ impl Future for Answer {
         let entered = self.runtime.clone();
         let _entered = entered.enter(); // timers and sockets are the runtime's
         let out = ready!(self.later.as_mut().poll(cx));
-        Poll::Ready(Python::attach(|py| answer(py, &self.member, out).map_err(crate::domain::failure)))
+        Poll::Ready(Python::attach(|py| {
+            answer(py, &self.member, out).map_err(crate::domain::failure)
+        }))
     }
 }
 

@@ -125,7 +125,11 @@ impl NativeHandle {
     }
 
     fn __repr__(&self) -> String {
-        let state = if lock(&self.object).is_some() { "" } else { ", gone" };
+        let state = if lock(&self.object).is_some() {
+            ""
+        } else {
+            ", gone"
+        };
         format!("<{} resource of a native provider{state}>", self.name)
     }
 }

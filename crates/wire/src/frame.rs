@@ -29,6 +29,7 @@ pub mod kind {
     pub const CREDIT: u8 = 0x15;
     pub const STOP: u8 = 0x16;
     pub const LOST: u8 = 0x17;
+    pub const DONE: u8 = 0x18;
     pub const PING: u8 = 0x20;
     pub const PONG: u8 = 0x21;
     pub const GOAWAY: u8 = 0x22;

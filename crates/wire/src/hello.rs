@@ -7,6 +7,8 @@ use crate::failure::{Code, Failure};
 pub const PROTOCOL: u32 = 1;
 /// Among the transports of a HELLO: arenas are taken, and passed, over this connection.
 pub(crate) const SHM: &str = "shm:";
+/// The same: a relay to native streams is between, and is to be told by DONE that a call is over.
+const RELAYED: &str = "done:";
 
 /// A struct that is a WIT record with the same fields.
 macro_rules! record {
@@ -207,6 +209,18 @@ impl Hello {
     pub fn share(&mut self) {
         if !self.shares() {
             self.transports.push(SHM.into());
+        }
+    }
+
+    /// Whether a relay asks to be told when calls are over.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.transports.iter().any(|t| t == RELAYED)
+    }
+
+    /// Asks for that.
+    pub(crate) fn relayed(&mut self) {
+        if !self.is_relayed() {
+            self.transports.push(RELAYED.into());
         }
     }
 

@@ -278,10 +278,13 @@ impl Shared {
                     header.kind, header.stream
                 )));
             }
-            if let Some(hello) = hello(&frame)? {
-                let _ = self.window.set(hello.limits.connection);
-            }
-            self.write(&frame.0).await?;
+            let Some(mut hello) = hello(&frame)? else {
+                self.write(&frame.0).await?;
+                continue;
+            };
+            let _ = self.window.set(hello.limits.connection);
+            hello.relayed();
+            self.write(&written(header.kind, 0, |b| hello.encode(b))).await?;
         }
         Ok(())
     }
@@ -310,6 +313,11 @@ impl Shared {
             let what = k & !kind::MORE;
             if stream == 0 && what == kind::CREDIT {
                 self.credited(&frame)?;
+                continue;
+            }
+            if what == kind::DONE {
+                // nothing more is said there: with the last of it, this side's direction ends
+                self.lanes().remove(&stream);
                 continue;
             }
             if let Some(hello) = hello(&frame)? {

@@ -232,6 +232,7 @@ export class Calls {
   #over(stream: number, failure?: Failure): void {
     const call = this.#out.get(stream);
     this.#out.delete(stream);
+    if (this.#session.relayed) this.#session.output.frame(Kind.DONE, stream);
     if (failure) call?.end(failure);
     this.#startWaiting();
     this.#session.checkDrained();

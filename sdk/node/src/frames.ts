@@ -13,6 +13,7 @@ export const Kind = {
   CREDIT: 0x15,
   STOP: 0x16,
   LOST: 0x17,
+  DONE: 0x18,
   PING: 0x20,
   PONG: 0x21,
   GOAWAY: 0x22,

@@ -61,6 +61,8 @@ export class Session {
   readonly ready: Promise<Hello>;
   /** Settles once the session is over; never fails. */
   readonly closed: Promise<Failure>;
+  /** A relay is between that is to be told by DONE when a call from here is over. */
+  relayed = false;
   /** Why nothing new is begun, once it is so. */
   leaving: Failure | undefined;
   readonly #wire: Wire;
@@ -167,6 +169,7 @@ export class Session {
     if (this.#options.authenticate?.(theirs) === false) {
       throw new Failure('unauthenticated', 'the peer did not prove who it is; give it the token that is asked for here');
     }
+    this.relayed = theirs.transports.includes('done:');
     this.#offered = new Offered(theirs.exports, this.#options.wants);
     const { window, connection, channels, calls, message } = theirs.limits;
     Object.assign(this.output, { window, credit: connection, connection });

@@ -130,6 +130,8 @@ pub struct Core<U> {
     /// Someone waits with a chunk until what is ready to be written has been taken.
     pub(super) crowded: bool,
     carries: Carries,
+    /// A relay waits to hear that calls of ours are over.
+    relayed: bool,
     sharing: Sharing,
 }
 
@@ -172,6 +174,7 @@ impl<U> Core<U> {
     fn new(initiator: bool, limits: Limits) -> Self {
         Core {
             carries: Carries::All,
+            relayed: false,
             initiator,
             phase: if initiator {
                 Phase::Offered
@@ -220,6 +223,7 @@ impl<U> Core<U> {
         self.theirs = theirs.limits.clone();
         self.credit = self.theirs.connection.into();
         self.sharing.begin(theirs);
+        self.relayed = theirs.is_relayed();
         self.flush_waiting();
         self.wake_channels();
     }
@@ -505,6 +509,9 @@ impl<U> Core<U> {
         if !open.ours {
             self.serving -= 1;
         } else if open.sent {
+            if self.relayed {
+                self.out.frame(kind::DONE, stream, |_| {});
+            }
             self.calling -= 1;
             if !self.waiting.is_empty() {
                 self.flush_waiting();

@@ -25,7 +25,7 @@ macro_rules! over {
             use crate::rig::{Native, Way};
             use crate::suite;
 
-            over!(@ $way, small_calls, one_mebibyte, sixty_four_mebibytes, a_thousand_calls_in_flight,
+            over!(@ $way, small_calls, one_mebibyte, thousands_of_calls_in_a_row, sixty_four_mebibytes, a_thousand_calls_in_flight,
                 streams_both_ways, many_small_chunks, unread_streams_hold_their_writer,
                 thousands_of_futures_in_a_stream, cancelling, deadlines, failures_keep_their_fields,
                 pings_keep_it_alive, going_away, links_and_handles, cut_within_a_call, cut_within_a_stream);

@@ -50,6 +50,23 @@ pub async fn sixty_four_mebibytes(way: Way) {
     echo(&rig(way).await, bytes(64 * MIB)).await;
 }
 
+/// More than a transport has streams for: each is given back.
+pub async fn thousands_of_calls_in_a_row(way: Way) {
+    let rig = rig(way).await;
+    patient(async {
+        for i in 0..3000_u32 {
+            let root = i.to_le_bytes().to_vec();
+            let answer = rig
+                .session
+                .call(request(ECHO, root.clone()))
+                .await
+                .expect("an answer");
+            assert_eq!(answer.root, root);
+        }
+    })
+    .await;
+}
+
 pub async fn a_thousand_calls_in_flight(way: Way) {
     let rig = rig(way).await;
     // nobody is answered before all are there
