@@ -19,7 +19,7 @@ export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
 	-type f -not -path '*/tests/*' -not -path 'crates/fuzz*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
 
-.PHONY: help setup run test lint format bench conformance interop fuzz soak wheel wit lock clean own-target FORCE
+.PHONY: help setup run test lint format bench conformance interop fuzz soak wheel wit components lock clean own-target FORCE
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -44,8 +44,10 @@ lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of 
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest loop_kit._core
 	tools/vendor_wit.py --check
+	tools/build_components.py --check
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo fmt --check --manifest-path components/Cargo.toml
 	cargo metadata --quiet --locked --format-version=1 --manifest-path fuzz/Cargo.toml > /dev/null
 	cargo clippy --all-targets --locked -- -D warnings
 	tools/check_targets
@@ -55,6 +57,7 @@ format: setup ## Format the code of both languages and mend what ruff can
 	$(BIN)/ruff format
 	cargo fmt
 	cargo fmt --manifest-path fuzz/Cargo.toml
+	cargo fmt --manifest-path components/Cargo.toml
 
 # -P keeps bench/http.py from standing in for the standard library's http.
 bench: setup .venv/.peers ## Measure hosting, HTTP and the wire against the peers, in one run
@@ -80,6 +83,9 @@ wheel: dist/.built ## Build the wheel into dist/
 
 wit: ## Vendor WASI's WIT packages into wit/deps again
 	tools/vendor_wit.py
+
+components: ## Build the components that ship with loop-kit, for which it takes the target wasm32-unknown-unknown
+	tools/build_components.py $(ARGS)
 
 lock: .venv/.requirements ## Pin Python and JavaScript requirements anew
 	$(PIP) install uv==0.13.9

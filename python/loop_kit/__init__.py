@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from loop_kit import blocking, errors, testing, wire
     from loop_kit._core import __version__
     from loop_kit._invocation import Invocation, invocation, traced
+    from loop_kit._shipped import shipped
     from loop_kit._types import Err, Numbers, Ok, Some
     from loop_kit.errors import LoopError
     from loop_kit.host import App, Host
     from loop_kit.limits import Limits
     from loop_kit.placements.builtin import builtin
+    from loop_kit.placements.component import Settings
     from loop_kit.wasi import Wasi
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "LoopError",
     "Numbers",
     "Ok",
+    "Settings",
     "Some",
     "Wasi",
     "__version__",
@@ -41,6 +44,7 @@ __all__ = [
     "builtin",
     "errors",
     "invocation",
+    "shipped",
     "testing",
     "traced",
     "wire",
@@ -56,11 +60,13 @@ _HOMES = {
     "LoopError": "errors",
     "Numbers": "_types",
     "Ok": "_types",
+    "Settings": "placements.component",
     "Some": "_types",
     "Wasi": "wasi",
     "__version__": "_core",
     "builtin": "placements.builtin",
     "invocation": "_invocation",
+    "shipped": "_shipped",
     "traced": "_invocation",
 }
 _MODULES = {"blocking", "errors", "testing", "wire"}

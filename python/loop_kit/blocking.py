@@ -10,6 +10,7 @@ from typing import Any
 
 from loop_kit import _core, host
 from loop_kit._host import DEFAULT, Base, read
+from loop_kit._shipped import limits_of
 from loop_kit.exports import Exports
 from loop_kit.limits import Limits
 from loop_kit.wasi import Wasi
@@ -77,8 +78,8 @@ class Host(Base):
             HostClosed: The host is closed.
             OSError: The file cannot be read.
         """
-        wasm = read(component)
-        program = self._link(wasm, imports or {}, limits or Limits(), wasi)
+        wasm, limits = read(component), limits_of(component, limits)
+        program = self._link(wasm, imports or {}, limits, wasi)
         if program.is_sync:
             # the core's own methods, so that a call passes through no Python frame
             return App(program, program.call, program.call_index)

@@ -10,6 +10,7 @@ from typing import Any
 
 from loop_kit import _core
 from loop_kit._host import DEFAULT, Base, read
+from loop_kit._shipped import limits_of
 from loop_kit.errors import HostClosed
 from loop_kit.exports import Exports
 from loop_kit.limits import Limits
@@ -100,7 +101,7 @@ class Host(Base):
         hub = self._attach()
         wasm = await asyncio.to_thread(read, component)
         program = await asyncio.to_thread(
-            self._link, wasm, dict(imports or {}), limits or Limits(), wasi, hub
+            self._link, wasm, dict(imports or {}), limits_of(component, limits), wasi, hub
         )
         return App(program)
 

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shlex
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
 from loop_kit import _core, inspect
 from loop_kit import manifest as manifests
+from loop_kit._shipped import Shipped, shipped
 from loop_kit.errors import LoadError
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
 from loop_kit.manifest import Component, Link, Manifest, Provider
+from loop_kit.manifest._use import is_shipped
 from loop_kit.placements import remote, sidecar
 from loop_kit.placements._lifecycle import State
 from loop_kit.placements._supervisor import Supervisor
-from loop_kit.placements.builtin import Builtin
+from loop_kit.placements.builtin import Builtin, plain
+from loop_kit.placements.component import SETTINGS, Settings, wants_settings
 from loop_kit.placements.python import python
 from loop_kit.wasi import Dir, Wasi
 
 __all__ = ["Workspace"]
+
+_WITHIN: ContextVar[frozenset[str]] = ContextVar("loop_kit.loading", default=frozenset())
+"""The providers that are loaded so that one of them can be."""
 
 
 class Workspace:
@@ -40,7 +48,7 @@ class Workspace:
         self.host = host
         self.manifest = manifest
         self._stdio = stdio
-        self._apps: dict[str | Path, App] = {}
+        self._apps: dict[str, App] = {}
         self._python: dict[str, Any] = {}
         self._sidecars: dict[str, Supervisor[sidecar.Sidecar]] = {}
         self._remotes: dict[str, Any] = {}
@@ -127,17 +135,29 @@ class Workspace:
             self._apps[name] = await self._load(name, component.path, limits, wasi)
         return self._apps[name]
 
-    async def _load(self, name: str | None, path: Path, limits: Limits, wasi: Wasi) -> App:
+    async def _load(
+        self,
+        name: str | None,
+        path: Path | Shipped,
+        limits: Limits,
+        wasi: Wasi,
+        settings: Settings | None = None,
+    ) -> App:
         try:
             names = await asyncio.to_thread(inspect.imports, path)
         except OSError as e:
             raise LoadError(f"cannot read {path}: {e.strerror}") from None
         imports: dict[str, Any] = {}
+        told = wants_settings(names)
+        if told is not None:
+            imports[told] = settings or Settings()
         for wanted in names:
+            if wanted == told:
+                continue
             link = self.manifest.link_for(name, wanted)
             if link is not None:
                 provider = self.manifest.providers[link.provider]
-                imports[wanted] = await self._provide(provider, link, name or path.name, wanted)
+                imports[wanted] = await self._provide(provider, link, name or Path(path).name, wanted)
         return await self.host.load(path, imports, limits=limits, wasi=wasi)
 
     async def _provide(self, provider: Provider, link: Link, importer: str, wanted: str) -> Any:
@@ -153,14 +173,8 @@ class Workspace:
                     folder = None if provider.shipped else self.manifest.folder
                     self._python[key] = python(provider.target, config=config, grant=grant, folder=folder)
                 return self._python[key]
-            case "component" if provider.path is None:
-                return await self.load(provider.target)
             case "component":
-                assert provider.path is not None
-                if provider.path not in self._apps:
-                    limits = Limits(**self.manifest.limits.given())
-                    self._apps[provider.path] = await self._load(None, provider.path, limits, Wasi())
-                return self._apps[provider.path]
+                return await self._component(provider, config, grant)
             case "sidecar":
                 key = f"{provider.name} {importer}/{link.name}" if provider.isolate else provider.name
                 if key not in self._sidecars:
@@ -174,6 +188,43 @@ class Workspace:
                     self._remotes[provider.name] = await remote.connect(self.host._engine, provider)
                 session = self._remotes[provider.name]
                 return await remote.bind(session, called, grant=grant, config=config, budget=link.budget)
+
+    async def _component(self, provider: Provider, config: Any, grant: Any) -> App:
+        """A component that serves others: one for all, or one a grant where it asks what it is."""
+        shipped_ = shipped(provider.target) if is_shipped(provider.target) else None
+        own = self.manifest.components.get(provider.target) if provider.path is None else None
+        if own is not None:
+            await self.build(own.name)
+        path = own.path if own is not None else shipped_ or provider.path
+        assert path is not None
+        if wants_settings(await asyncio.to_thread(inspect.imports, path)) is None:
+            for what, given in (("config", config), ("grant", grant)):
+                if given:
+                    raise LoadError(
+                        f"providers.{provider.name}: a component that does not import {SETTINGS} takes no {what}; "
+                        "limit what it is linked to itself"
+                    )
+            if own is not None:
+                return await self.load(own.name)
+        # what ships with loop-kit keeps what it knows under the name of its provider
+        key = str(path) if shipped_ is None else provider.name
+        key = f"{key} {json.dumps([plain(config), plain(grant)], sort_keys=True)}"
+        within = _WITHIN.get()
+        if key in within:
+            message = f"{provider.name} would be linked to itself"
+            hint = "link it in [components.NAME.imports], and what it needs itself in [links]"
+            raise self.manifest.error(("providers", provider.name), message, hint)
+        if key not in self._apps:
+            limits = Limits(**(own or self.manifest).limits.given())
+            wasi = self._wasi(own) if own is not None else Wasi()
+            token = _WITHIN.set(within | {key})
+            try:
+                name = None if own is None else own.name
+                settings = Settings(config, grant)
+                self._apps[key] = await self._load(name, path, limits, wasi, settings)
+            finally:
+                _WITHIN.reset(token)
+        return self._apps[key]
 
     def _wasi(self, component: Component) -> Wasi:
         granted = component.wasi

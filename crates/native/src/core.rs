@@ -1,8 +1,10 @@
-//! `loop:core`: log, clock, random, cancel.
+//! `loop:core`: log, clock, timers, random, cancel.
 //!
-//! Config: none. Grant: `{ log: { level, targets, max-record } }`, see [`log::Grant`].
+//! Config: none. Grant: `{ log: { level, targets, max-record }, timers: { max } }`, see [`log::Grant`] and
+//! [`timers::Grant`].
 
 mod log;
+mod timers;
 
 use std::time::{Instant, SystemTime};
 
@@ -12,6 +14,7 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 pub use self::log::{Level, Record};
+use self::timers::Timers;
 use crate::error::{NoConfig, Table, settings};
 use crate::value::{args, instant};
 use crate::{Capability, HostServices, Provider, ProviderError};
@@ -21,6 +24,7 @@ pub(crate) const CAPABILITY: Capability = Capability {
     interfaces: &[
         "loop:core/log@0.1.0-dev",
         "loop:core/clock@0.1.0-dev",
+        "loop:core/timers@0.1.0-dev",
         "loop:core/random@0.1.0-dev",
         "loop:core/cancel@0.1.0-dev",
     ],
@@ -34,15 +38,19 @@ const RESOLUTION: u64 = if cfg!(windows) { 100 } else { 1 };
 #[serde(deny_unknown_fields, default)]
 struct Grant {
     log: Table<log::Grant>,
+    timers: Table<timers::Grant>,
 }
 
 fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, ProviderError> {
     let NoConfig {} = settings("config", config)?;
     let grant: Grant = settings("grant", grant)?;
     let HostServices {
-        log: sink, payload, ..
+        log: sink,
+        io,
+        payload,
     } = host;
     let started = Instant::now();
+    let timers = Timers::new(&grant.timers.0, started, io);
     let functions = [
         ("log#log", log::import(grant.log.0, sink)),
         ("clock#now", Import::now(|_| Ok(Some(instant(SystemTime::now()))))),
@@ -54,6 +62,9 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
             "clock#resolution",
             Import::now(|_| Ok(Some(Value::u64(RESOLUTION)))),
         ),
+        ("timers#sleep", timers.sleep()),
+        ("timers#sleep-until", timers.sleep_until()),
+        ("timers#every", timers.every()),
         (
             "random#bytes",
             Import::now(move |a| {

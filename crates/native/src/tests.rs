@@ -30,6 +30,7 @@ impl Bench {
     fn try_new(name: &str, grant: Json) -> Result<Self, ProviderError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
+            .enable_time()
             .build()
             .unwrap();
         let logged = Arc::new(Mutex::new(vec![]));

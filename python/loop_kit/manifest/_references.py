@@ -12,7 +12,7 @@ from typing import Any
 from loop_kit.manifest._scan import Keys
 from loop_kit.manifest._shape import Cursor, did_you_mean
 from loop_kit.manifest._toml import string
-from loop_kit.manifest._use import BUILTINS, is_file
+from loop_kit.manifest._use import BUILTINS, is_file, is_shipped
 
 __all__ = ["check_references"]
 
@@ -84,7 +84,7 @@ def _component_of(provider: Raw) -> str | None:
     if not isinstance(use, str) or not use.startswith("component:"):
         return None
     target = use.removeprefix("component:")
-    return None if not target or is_file(target) else target
+    return None if not target or is_file(target) or is_shipped(target) else target
 
 
 def _missing_provider(name: str, providers: Mapping[str, Raw]) -> str:

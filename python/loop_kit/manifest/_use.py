@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 from loop_kit._address import CONNECT_PATTERN, EXAMPLES
+from loop_kit._shipped import shipped, shipped_names
 from loop_kit.manifest._shape import Cursor, JsonSchema, Shape, did_you_mean
 from loop_kit.manifest._text import absolute
 from loop_kit.manifest._toml import string
 
-__all__ = ["BUILTINS", "USE", "anchored", "has_login", "is_file"]
+__all__ = ["BUILTINS", "USE", "anchored", "has_login", "is_file", "is_shipped"]
 
 BUILTINS = ("core", "fsx")
 
@@ -43,6 +44,8 @@ class _Use(Shape):
             at.problem(f'expected "python:module:Class", got {string(value)}')
         elif placement == "component" and (not target or "\0" in target):
             at.problem(f'expected "component:" and a name or a path, got {string(value)}')
+        elif placement == "component" and is_shipped(target):
+            path = _shipped(target, at)
         elif placement == "component" and is_file(target):
             path = absolute(target, at)
         elif placement == "sidecar" and colon:
@@ -67,7 +70,8 @@ class _Use(Shape):
         )
         examples = [
             "builtin:fsx", "python:my_module:MyProvider", "component:cache", "component:cache.wasm",
-            "sidecar:builtin:fsx", "sidecar:python:my_module:MyProvider", "sidecar:node:provider.js",
+            "component:loop:core/virtual-clock", "sidecar:builtin:fsx", "sidecar:python:my_module:MyProvider",
+            "sidecar:node:provider.js",
             "sidecar:bin/provider", f"remote:{EXAMPLES[1]}",
         ]  # fmt: skip
         return {"type": "string", "pattern": f"^({'|'.join(forms)})$", "examples": examples}
@@ -77,8 +81,13 @@ USE = _Use()
 
 
 def is_file(target: str) -> bool:
-    """Whether a `component:` target is a file; else it is a component of the workspace."""
-    return "/" in target or "\\" in target or target.endswith((".wasm", ".wat"))
+    """Whether a `component:` target is a file; else it is a component of the workspace, or ships with loop-kit."""
+    return not is_shipped(target) and ("/" in target or "\\" in target or target.endswith((".wasm", ".wat")))
+
+
+def is_shipped(target: str) -> bool:
+    """Whether a `component:` target is one that ships with loop-kit: `loop:PACKAGE/WHAT`."""
+    return target.startswith("loop:")
 
 
 def anchored(address: str, at: Cursor) -> str:
@@ -104,6 +113,16 @@ def _guess(value: str) -> str | None:
     placement, colon, target = value.partition(":")
     near = did_you_mean(placement, _PLACEMENTS)
     return near if colon and target else None
+
+
+def _shipped(target: str, at: Cursor) -> Path | None:
+    """The file of a component that ships with loop-kit."""
+    known = {f"loop:{name}": name for name in shipped_names()}
+    if target not in known:
+        hint = did_you_mean(target, known) or f"there are {', '.join(known)}"
+        at.problem(f"no component {string(target)} ships with loop-kit", hint)
+        return None
+    return shipped(known[target]).path
 
 
 def _sidecar(target: str, at: Cursor) -> Path | None:

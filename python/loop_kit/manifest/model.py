@@ -180,8 +180,8 @@ class Provider:
         placement: Where it runs: `builtin`, `python`, `component`, `sidecar` or `remote`.
         target: `use` after the placement: a builtin's name, `module:Class`, a component's name, a program, an
             address.
-        path: The file that it names, if it does: a `.wasm` file that is not a component of this workspace, a
-            sidecar's script or program.
+        path: The file that it names, if it does: a `.wasm` file that is not a component of this workspace (its own, or
+            one that ships with loop-kit), a sidecar's script or program.
         config: Passed to the provider when it starts; secrets in it are `Secret`s, see `reveal`.
         trusted: The manifest's own statement that this code may run inside the host.
         command: Program and arguments of a sidecar whose `use` names none.

@@ -14,7 +14,7 @@ from loop_kit._records import emit
 from loop_kit.errors import LinkError, LinkProblem, LoadError
 from loop_kit.limits import Limits
 
-__all__ = ["Builtin", "Opened", "builtin", "contract_of"]
+__all__ = ["Builtin", "Opened", "builtin", "contract_of", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Builtin:
             LoadError: There is no such provider, or its config or grant does not do.
         """
         try:
-            config, grant = (json.dumps(_plain(value)) for value in (self.config, self.grant))
+            config, grant = (json.dumps(plain(value)) for value in (self.config, self.grant))
             return _core.Native(engine, self.name, config, grant, emit, payload)
         except (ValueError, TypeError) as e:
             raise LoadError(f"builtin:{self.name}: {e}") from None
@@ -100,10 +100,10 @@ def builtin(name: str, *, config: Mapping[str, Any] | None = None, **grant: Any)
     return Builtin(name, dict(config or {}), {key.replace("_", "-"): value for key, value in grant.items()})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Paths as text, mappings as dicts: what JSON takes."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -1,4 +1,4 @@
-use loop_engine::Value;
+use loop_engine::{Chunk, Feed, Value};
 use serde_json::json;
 
 use super::{Bench, PAYLOAD, s};
@@ -112,6 +112,73 @@ fn nanoseconds_before_1970_count_forwards() {
             .collect();
         assert_eq!(parts, [seconds as i64 as u64, nanoseconds]);
     }
+}
+
+#[test]
+fn timers_end_when_they_are_due_and_never_earlier() {
+    let bench = Bench::new("core", json!({}));
+    let ticks = || bench.get("clock#monotonic-now", vec![]).as_u64().unwrap();
+    for how_long in [0, 1, 2_000_000] {
+        let before = ticks();
+        assert!(
+            bench
+                .call("timers#sleep", vec![Value::u64(how_long)])
+                .unwrap()
+                .is_none()
+        );
+        assert!(ticks() - before >= how_long);
+    }
+    let when = ticks() + 3_000_000;
+    bench.call("timers#sleep-until", vec![Value::u64(when)]).unwrap();
+    assert!(ticks() >= when);
+    bench.call("timers#sleep-until", vec![Value::u64(0)]).unwrap();
+}
+
+#[test]
+fn a_tick_that_nobody_read_is_not_kept() {
+    let bench = Bench::new("core", json!({}));
+    let ticks = || bench.get("clock#monotonic-now", vec![]).as_u64().unwrap();
+    let period = 1_000_000;
+    let before = ticks();
+    let Value::Stream(stream) = bench.get("timers#every", vec![Value::u64(period)]) else {
+        panic!()
+    };
+    let Some(Feed::Source(mut source)) = stream.into_inner().unwrap() else {
+        panic!()
+    };
+    let mut next = || {
+        let chunk = bench
+            .runtime
+            .block_on(std::future::poll_fn(|cx| source.poll_next(cx)));
+        match chunk.unwrap().unwrap() {
+            Chunk::Raw(raw) => u64::from_le_bytes((*raw).as_ref().try_into().unwrap()),
+            _ => panic!(),
+        }
+    };
+    let mut last = next();
+    assert!(last >= before + period);
+    for _ in 0..3 {
+        let tick = next();
+        assert!(tick > last && (tick - last) % period == 0);
+        last = tick;
+    }
+    bench.call("timers#sleep", vec![Value::u64(10 * period)]).unwrap();
+    let late = next();
+    assert!(late >= last + 9 * period && (late - last) % period == 0);
+}
+
+#[test]
+fn timers_are_bounded_by_the_grant() {
+    let bench = Bench::new("core", json!({"timers": {"max": 2}}));
+    let every = |period| bench.call("timers#every", vec![Value::u64(period)]);
+    let (first, _second) = (every(1).unwrap(), every(1).unwrap());
+    let many = every(1).err().unwrap().to_string();
+    assert!(many.contains("`timers.max` of the grant is 2"), "{many}");
+    assert!(bench.call("timers#sleep", vec![Value::u64(1)]).is_err());
+    drop(first);
+    bench.call("timers#sleep", vec![Value::u64(1)]).unwrap();
+    let zero = every(0).err().unwrap().to_string();
+    assert!(zero.contains("above zero"), "{zero}");
 }
 
 #[test]

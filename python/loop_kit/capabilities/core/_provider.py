@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 from loop_kit._records import emit
 from loop_kit.capabilities import _settings
 from loop_kit.capabilities.core._log import LogGrant
+from loop_kit.capabilities.core._timers import Timers
 from loop_kit.limits import Limits
 from loop_kit.provider import provider
 
@@ -73,7 +75,7 @@ class Token:
 
 @provider(wit="wit")
 class Core:
-    """Serves the whole package `loop:core`: log, clock, random and cancel.
+    """Serves the whole package `loop:core`: log, clock, timers, random and cancel.
 
         app = await host.load("app.wasm", imports={"loop:core": Core(grant={"log": {"level": "info"}})})
 
@@ -82,7 +84,7 @@ class Core:
     Args:
         config: There is nothing to configure.
         grant: `log`: the lowest `level` (trace), the `targets` that may log (all), and `max-record`, the bytes of one
-            record (65536).
+            record (65536). `timers`: `max`, the timers at once (1024).
 
     Raises:
         ValueError: A key of the grant is not known, or its value does not do.
@@ -94,9 +96,11 @@ class Core:
         self, *, config: Mapping[str, Any] | None = None, grant: Mapping[str, Any] | None = None
     ) -> None:
         _settings.no_config(config)
-        self._log = LogGrant(_settings.table("grant", grant, ("log",)).get("log"))
+        given = _settings.table("grant", grant, ("log", "timers"))
+        self._log = LogGrant(given.get("log"))
         self._payload: int = Limits().core()["payload"]
         self._started = time.monotonic_ns()
+        self._timers = Timers(given.get("timers"), lambda: self.monotonic_now())
 
     def _loop_within(self, payload: int) -> Core:
         """This provider for a component whose values may have `payload` bytes."""
@@ -121,6 +125,25 @@ class Core:
     def resolution(self) -> int:
         """The smallest step of `monotonic_now`, in nanoseconds."""
         return max(1, round(time.get_clock_info("monotonic").resolution * _SECOND))
+
+    async def sleep(self, how_long: int) -> None:
+        """Waits so many nanoseconds; zero lets others have their turn."""
+        if how_long == 0:
+            await asyncio.sleep(0)
+        else:
+            await self._timers.until(self.monotonic_now() + how_long)
+
+    async def sleep_until(self, when: int) -> None:
+        """Waits until the monotonic clock has reached `when`."""
+        await self._timers.until(when)
+
+    async def every(self, period: int) -> AsyncIterator[int]:
+        """A tick each `period` nanoseconds.
+
+        Raises:
+            ValueError: The period is zero.
+        """
+        return self._timers.every(period)
 
     def bytes(self, length: int) -> Sequence[int]:
         """So many random bytes.
