@@ -57,7 +57,8 @@ fn call_says(function: u32, link: u32, root: &[u8]) -> Says {
     ]
 }
 
-fn begin() -> Scene {
+/// `through`: what hands the provider's WELCOME on adds to its transports.
+fn begin(through: Option<&str>) -> Scene {
     let mut theirs = hello();
     theirs.identity = "app.example.com".into();
     theirs.token = b"secret".to_vec();
@@ -67,6 +68,7 @@ fn begin() -> Scene {
     ours.exports.push(interface());
     ours.config_schema = "{}".into();
     ours.transports.push("tcp://127.0.0.1:7000".into());
+    ours.transports.extend(through.map(String::from));
     theirs.share();
     ours.share();
     let mut s = Scene {
@@ -402,8 +404,25 @@ fn refused() -> Value {
     })
 }
 
+/// A call is over where a relay waits to hear of it.
+fn done() -> Value {
+    let mut s = begin(Some("done:"));
+    let request = Request {
+        root: encode("name").into(),
+        ..Request::default()
+    };
+    assert_eq!(s.caller.core.call(Instant::now(), request, 7), 1);
+    s.frame(From::Caller, "CALL", call_says(0, 0, b"\x04name"));
+    s.provider.core.respond(1, Ok(Bytes::from_static(b"\x00")), None, false);
+    let mut all = says("flags", "u8", json!(0));
+    all.extend(says("root", "bytes", json!("00")));
+    s.frame(From::Provider, "RESULT", all);
+    assert!(s.frame(From::Caller, "DONE", vec![]).is_none());
+    s.frames.pop().unwrap()
+}
+
 fn golden() -> Vec<Value> {
-    let mut s = begin();
+    let mut s = begin(None);
     links(&mut s);
     full_call(&mut s);
     failing_call(&mut s);
@@ -413,6 +432,7 @@ fn golden() -> Vec<Value> {
     shared_call(&mut s);
     others(&mut s);
     s.frames.insert(2, refused());
+    s.frames.push(done());
     s.frames
 }
 
