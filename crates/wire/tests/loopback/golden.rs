@@ -379,7 +379,7 @@ fn others(s: &mut Scene) {
 
 /// A session that is refused.
 fn refused() -> Value {
-    let mut s = begin();
+    let mut s = begin(None);
     let hello = hello();
     s.caller.core = Core::initiator(&hello);
     s.caller.say();
