@@ -45,6 +45,10 @@ impl Wit {
         Ok(Wit(resolve))
     }
 
+    pub(crate) fn resolve(&self) -> &Resolve {
+        &self.0
+    }
+
     /// The names of all interfaces, dependencies first.
     pub fn interfaces(&self) -> Vec<String> {
         let named = self.0.interfaces.iter().filter_map(|(id, _)| self.0.id_of(id));

@@ -67,6 +67,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(native::capabilities, m)?)?;
     m.add_function(wrap_pyfunction!(native::confinement, m)?)?;
     m.add_function(wrap_pyfunction!(inspect::inspect, m)?)?;
+    m.add_function(wrap_pyfunction!(inspect::wit_changes, m)?)?;
     m.add_function(wrap_pyfunction!(invoked::invoked, m)?)?;
     m.add_function(wrap_pyfunction!(invoked::trace_by, m)?)?;
     Ok(())

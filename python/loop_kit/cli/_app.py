@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "Show what a component imports and exports.",
     "explain": "Show who provides each import of a component, and why.",
     "conform": "Check that a provider keeps the rules of the wire.",
+    "wit": "Check that WIT still links what was built for it.",
     "wire": "Turn values into the bytes of the wire, and back.",
     "bench": "Measure what calls cost in each placement, over each transport.",
     "doctor": "Check what this machine has for building and running components.",

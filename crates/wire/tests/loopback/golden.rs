@@ -413,7 +413,9 @@ fn done() -> Value {
     };
     assert_eq!(s.caller.core.call(Instant::now(), request, 7), 1);
     s.frame(From::Caller, "CALL", call_says(0, 0, b"\x04name"));
-    s.provider.core.respond(1, Ok(Bytes::from_static(b"\x00")), None, false);
+    s.provider
+        .core
+        .respond(1, Ok(Bytes::from_static(b"\x00")), None, false);
     let mut all = says("flags", "u8", json!(0));
     all.extend(says("root", "bytes", json!("00")));
     s.frame(From::Provider, "RESULT", all);
