@@ -2,6 +2,7 @@
 
 mod core;
 mod fsx;
+mod fsx_walk;
 mod fsx_write;
 #[cfg(target_os = "linux")]
 mod process;

@@ -16,6 +16,9 @@ use super::glob::{self, Pattern};
 use super::quota::Quota;
 use super::temp::TempDir;
 
+/// As Linux has it: bytes of a path, without its end. What is deeper cannot be named.
+pub(super) const MAX_PATH: usize = 4095;
+
 /// What one call may return.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {

@@ -17,7 +17,7 @@ use super::code::ErrorCode;
 use super::glob;
 use super::ignores::Ignores;
 use super::listing::Listing;
-use super::root::{Kind, Root, open_dir};
+use super::root::{Kind, MAX_PATH, Root, open_dir};
 
 /// Batches of folders that are found ahead.
 const AHEAD: usize = 8;
@@ -26,9 +26,6 @@ const AHEAD: usize = 8;
 const BATCH: usize = 2048;
 
 const MAX_THREADS: usize = 8;
-
-/// As Linux has it: what is deeper cannot be named.
-const MAX_PATH: usize = 4095;
 
 /// Directories that may wait; a walk of wider trees ends with `message-size`.
 const MAX_WAITING: usize = 1 << 20;

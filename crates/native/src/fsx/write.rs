@@ -9,7 +9,7 @@ use cap_std::fs::{Metadata, OpenOptions};
 
 use super::code::ErrorCode;
 use super::quota::Count;
-use super::root::{Links, Root, checked, regular};
+use super::root::{Links, MAX_PATH, Root, checked, regular};
 use super::tree;
 #[cfg(unix)]
 use crate::value::since_epoch;
@@ -159,6 +159,10 @@ impl Root {
     pub fn create_directories(&self, path: &str) -> Result<(), ErrorCode> {
         self.writable()?;
         checked(path)?;
+        // nothing is made of what would come to its end on the way
+        if path.len() > MAX_PATH {
+            return Err(ErrorCode::NameTooLong);
+        }
         let mut made = 0;
         loop {
             // the longest part that is there, from the whole downwards
