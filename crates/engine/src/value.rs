@@ -121,6 +121,21 @@ impl Value {
         }
     }
 
+    /// What feeds a stream that was handed to a host function. The instance that it came from has to be polled meanwhile.
+    pub fn into_source(self) -> Result<Box<dyn Source<Neutral>>> {
+        match self {
+            Value::Stream(m) => match taken(&m)? {
+                Feed::Source(source) => Ok(source),
+                Feed::Same(_) => bail!("a stream that belongs to no instance"),
+            },
+            Value::GuestStream(m, payload, home) => {
+                let reader = home.read_stream(payload, taken(&m)?);
+                Ok(Box::new(Relay { reader, _home: home }))
+            }
+            other => Err(Mismatch::new("a stream", other.kind()).into()),
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Value::Bool(_) => "bool",

@@ -2,6 +2,8 @@
 
 mod core;
 mod fsx;
+mod fsx_walk;
+mod fsx_write;
 #[cfg(target_os = "linux")]
 mod process;
 mod wit;
@@ -118,9 +120,27 @@ fn what_a_grant_may_not_say_is_named() {
         ),
         (
             "fsx",
-            json!({"roots": {"a": {"path": "/", "mode": "rw"}}}),
+            json!({"roots": {"a": {"path": "/", "mode": "w"}}}),
             "grant.roots.a.mode",
-            "expected `ro`",
+            "expected `ro` or `rw`",
+        ),
+        (
+            "fsx",
+            json!({"roots": {"a": {"path": "/", "max-bytes": 1}}}),
+            "grant.roots.a",
+            "add `mode = \"rw\"`",
+        ),
+        (
+            "fsx",
+            json!({"roots": {"a": {"path": "/", "links": "create"}}}),
+            "grant.roots.a.links",
+            "`follow` or `refuse`",
+        ),
+        (
+            "fsx",
+            json!({"temp": {"path": "/no/such"}}),
+            "grant.temp.path",
+            "that exists",
         ),
         (
             "fsx",

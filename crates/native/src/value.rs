@@ -32,15 +32,20 @@ pub(crate) fn option(v: Option<Value>) -> Value {
     v.map_or_else(Value::none, Value::some)
 }
 
-/// The record `instant`: seconds since 1970 rounded down, and nanoseconds forwards from there.
-pub(crate) fn instant(t: SystemTime) -> Value {
-    let (seconds, nanoseconds) = match t.duration_since(UNIX_EPOCH) {
+/// Seconds since 1970 rounded down, and nanoseconds forwards from there.
+pub(crate) fn since_epoch(t: SystemTime) -> (i64, u32) {
+    match t.duration_since(UNIX_EPOCH) {
         Ok(since) => (since.as_secs() as i64, since.subsec_nanos()),
         Err(e) => match (e.duration().as_secs() as i64, e.duration().subsec_nanos()) {
             (s, 0) => (-s, 0),
             (s, ns) => (-s - 1, 1_000_000_000 - ns),
         },
-    };
+    }
+}
+
+/// The record `instant`.
+pub(crate) fn instant(t: SystemTime) -> Value {
+    let (seconds, nanoseconds) = since_epoch(t);
     Value::Fields(vec![
         Value::Num(Num::S64, seconds as u64),
         Value::u32(nanoseconds),

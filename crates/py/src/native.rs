@@ -113,6 +113,11 @@ impl NativeFunction {
         let entered = self.runtime.enter();
         let outcome = (self.import.call)(given);
         drop(entered);
+        let outcome = match outcome {
+            // whoever awaits what may wait does so where it did not have to, too
+            Outcome::Ready(out) if self.import.waits => Outcome::Later(Box::pin(async { out })),
+            other => other,
+        };
         hub::within(&self.hub, || match outcome {
             Outcome::Ready(out) => answer(py, &self.member, out),
             Outcome::Later(later) => {

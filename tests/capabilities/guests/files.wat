@@ -10,7 +10,9 @@
     (type $code0 (variant
       (case "access") (case "file-too-large") (case "invalid") (case "io") (case "is-directory") (case "loop")
       (case "message-size") (case "name-too-long") (case "no-entry") (case "not-directory")
-      (case "not-permitted") (case "unsupported") (case "other" (option string))))
+      (case "not-permitted") (case "unsupported") (case "other" (option string)) (case "busy")
+      (case "cross-device") (case "exist") (case "insufficient-space") (case "not-empty") (case "quota")
+      (case "read-only")))
     (export "error-code" (type $code (eq $code0)))
     (export "dir" (type $dir (sub resource)))
     (export "[method]dir.list" (func (param "self" (borrow $dir)) (param "path" string)

@@ -20,6 +20,13 @@ pub(crate) enum ErrorCode {
     NotPermitted,
     Unsupported,
     Other(String),
+    Busy,
+    CrossDevice,
+    Exist,
+    InsufficientSpace,
+    NotEmpty,
+    Quota,
+    ReadOnly,
 }
 
 impl From<io::Error> for ErrorCode {
@@ -30,6 +37,7 @@ impl From<io::Error> for ErrorCode {
                 io::ErrorKind::PermissionDenied => ErrorCode::NotPermitted,
                 io::ErrorKind::NotFound => ErrorCode::NoEntry,
                 io::ErrorKind::InvalidInput => ErrorCode::Invalid,
+                io::ErrorKind::AlreadyExists => ErrorCode::Exist,
                 // the kind only: a message might name a path of the host
                 kind => ErrorCode::Other(kind.to_string()),
             };
@@ -45,6 +53,13 @@ impl From<io::Error> for ErrorCode {
             Errno::NOENT => ErrorCode::NoEntry,
             Errno::NOTDIR => ErrorCode::NotDirectory,
             Errno::NXIO | Errno::NODEV | Errno::OPNOTSUPP => ErrorCode::Unsupported,
+            Errno::BUSY | Errno::TXTBSY => ErrorCode::Busy,
+            Errno::XDEV => ErrorCode::CrossDevice,
+            Errno::EXIST => ErrorCode::Exist,
+            Errno::NOSPC => ErrorCode::InsufficientSpace,
+            Errno::NOTEMPTY => ErrorCode::NotEmpty,
+            Errno::DQUOT => ErrorCode::Quota,
+            Errno::ROFS => ErrorCode::ReadOnly,
             errno => ErrorCode::Other(io::Error::from(errno).to_string()),
         }
     }
@@ -68,6 +83,13 @@ impl From<ErrorCode> for Value {
             ErrorCode::Other(words) => {
                 return Value::Case(12, Some(Box::new(Value::some(Value::String(words)))));
             }
+            ErrorCode::Busy => 13,
+            ErrorCode::CrossDevice => 14,
+            ErrorCode::Exist => 15,
+            ErrorCode::InsufficientSpace => 16,
+            ErrorCode::NotEmpty => 17,
+            ErrorCode::Quota => 18,
+            ErrorCode::ReadOnly => 19,
         };
         Value::Case(case, None)
     }

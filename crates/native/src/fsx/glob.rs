@@ -50,6 +50,34 @@ impl Pattern {
     }
 }
 
+/// Patterns of which one must match; those with a leading `!` take out again.
+pub(super) fn compile(patterns: &[&str]) -> Result<Override, ErrorCode> {
+    if patterns.iter().map(|pattern| pattern.len()).sum::<usize>() > MAX_PATTERN {
+        return Err(ErrorCode::NameTooLong);
+    }
+    let mut builder = OverrideBuilder::new(".");
+    for pattern in patterns {
+        // of a lone `!` nothing would be left
+        if pattern.contains('\0') || *pattern == "!" || !is_sound(pattern) {
+            return Err(ErrorCode::Invalid);
+        }
+        builder.add(pattern).map_err(|_| ErrorCode::Invalid)?;
+    }
+    let compiled = builder.build().map_err(|_| ErrorCode::Invalid)?;
+    // an empty line or a comment would say nothing
+    let all = compiled.num_whitelists() + compiled.num_ignores();
+    if all == patterns.len() as u64 {
+        Ok(compiled)
+    } else {
+        Err(ErrorCode::Invalid)
+    }
+}
+
+/// Whether a line of patterns can be compiled without overflowing the stack, and at bearable cost.
+pub(super) fn is_sound(line: &str) -> bool {
+    line.len() <= MAX_PATTERN && nesting(line) <= MAX_NESTING
+}
+
 /// How deep braces nest, at most: an escaped one counts too.
 fn nesting(pattern: &str) -> usize {
     let (mut depth, mut deepest) = (0usize, 0);

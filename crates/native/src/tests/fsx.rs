@@ -10,18 +10,23 @@ use tempfile::TempDir;
 use super::{Bench, s};
 
 /// A root `r` in a folder of its own, with a secret beside it.
-struct Tree {
-    bench: Bench,
-    root: Arc<dyn std::any::Any + Send + Sync>,
-    folder: TempDir,
+pub(super) struct Tree {
+    pub bench: Bench,
+    pub root: Arc<dyn std::any::Any + Send + Sync>,
+    pub folder: TempDir,
 }
 
 impl Tree {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub fn new(files: &[(&str, &str)]) -> Self {
         Self::granted(files, json!({}))
     }
 
-    fn granted(files: &[(&str, &str)], mut grant: Json) -> Self {
+    fn granted(files: &[(&str, &str)], grant: Json) -> Self {
+        Self::with_root(files, json!({}), grant)
+    }
+
+    /// `keys`: what the grant says of the root.
+    pub fn with_root(files: &[(&str, &str)], mut keys: Json, mut grant: Json) -> Self {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("top")).unwrap();
         fs::write(folder.path().join("secret"), "SECRET").unwrap();
@@ -30,7 +35,8 @@ impl Tree {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, data).unwrap();
         }
-        grant["roots"] = json!({"r": {"path": folder.path().join("top")}});
+        keys["path"] = json!(folder.path().join("top"));
+        grant["roots"] = json!({"r": keys});
         let bench = Bench::new("fsx", grant);
         let Value::Case(0, Some(root)) = bench.get("files#root", vec![s("r")]) else {
             panic!()
@@ -39,28 +45,38 @@ impl Tree {
         Tree { bench, root, folder }
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join("top").join(name)
     }
 
-    fn call(&self, function: &str, rest: Vec<Value>) -> Result<Value, String> {
+    /// What a function answers, or the name of its error.
+    pub fn answer(&self, function: &str, rest: Vec<Value>) -> Result<Option<Value>, String> {
         let args = std::iter::once(Value::Host(self.root.clone()))
             .chain(rest)
             .collect();
         match self.bench.get(function, args) {
-            Value::Case(0, Some(v)) => Ok(*v),
+            Value::Case(0, v) => Ok(v.map(|v| *v)),
             Value::Case(1, Some(v)) => Err(self.bench.wit.error_code(&v)),
             other => panic!("{other:?}"),
         }
     }
 
-    fn read(&self, path: &str) -> Result<String, String> {
-        let v = self.call("files#[method]dir.read", vec![s(path)])?;
+    /// The same of one without an answer.
+    pub fn call(&self, function: &str, rest: Vec<Value>) -> Result<(), String> {
+        self.answer(function, rest).map(|v| assert!(v.is_none()))
+    }
+
+    fn value(&self, function: &str, rest: Vec<Value>) -> Result<Value, String> {
+        self.answer(function, rest).map(|v| v.expect("an answer"))
+    }
+
+    pub fn read(&self, path: &str) -> Result<String, String> {
+        let v = self.value("files#[method]dir.read", vec![s(path)])?;
         Ok(String::from_utf8(v.as_bytes().unwrap().to_vec()).unwrap())
     }
 
     fn range(&self, path: &str, offset: u64, len: u32) -> Result<String, String> {
-        let v = self.call(
+        let v = self.value(
             "files#[method]dir.read-range",
             vec![s(path), Value::u64(offset), Value::u32(len)],
         )?;
@@ -68,9 +84,9 @@ impl Tree {
     }
 
     /// Name, kind and size.
-    fn list(&self, path: &str) -> Result<Vec<(String, usize, u64)>, String> {
+    pub fn list(&self, path: &str) -> Result<Vec<(String, usize, u64)>, String> {
         Ok(self
-            .call("files#[method]dir.list", vec![s(path)])?
+            .value("files#[method]dir.list", vec![s(path)])?
             .items()
             .unwrap()
             .iter()
@@ -78,12 +94,12 @@ impl Tree {
             .collect())
     }
 
-    fn stat(&self, path: &str) -> Result<(String, usize, u64), String> {
-        Ok(entry(&self.call("files#[method]dir.stat", vec![s(path)])?))
+    pub fn stat(&self, path: &str) -> Result<(String, usize, u64), String> {
+        Ok(entry(&self.value("files#[method]dir.stat", vec![s(path)])?))
     }
 
     fn glob(&self, pattern: &str) -> Result<Vec<String>, String> {
-        let v = self.call("files#[method]dir.glob", vec![s(pattern)])?;
+        let v = self.value("files#[method]dir.glob", vec![s(pattern)])?;
         Ok(v.items()
             .unwrap()
             .iter()
@@ -93,7 +109,7 @@ impl Tree {
 
     /// Reads at most `chunks` of the stream, drops it, and asks the future how it ended.
     fn stream(&self, path: &str, offset: u64, chunks: usize) -> Result<(Vec<u8>, bool), String> {
-        let v = self.call("streaming#read-stream", vec![s(path), Value::u64(offset)])?;
+        let v = self.value("streaming#read-stream", vec![s(path), Value::u64(offset)])?;
         let [Value::Stream(stream), Value::Future(end)] = v.items().unwrap() else {
             panic!()
         };
@@ -125,7 +141,7 @@ fn entry(v: &Value) -> (String, usize, u64) {
     (name.as_str().unwrap().into(), *kind, size.as_u64().unwrap())
 }
 
-fn is<T: std::fmt::Debug>(code: &str, answer: Result<T, String>) {
+pub(super) fn is<T: std::fmt::Debug>(code: &str, answer: Result<T, String>) {
     assert_eq!(answer.unwrap_err(), code);
 }
 

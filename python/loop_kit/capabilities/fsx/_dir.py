@@ -11,9 +11,10 @@ from typing import ParamSpec, TypeVar
 from loop_kit._types import Err
 from loop_kit.capabilities.fsx._beneath import Beneath, Handle, code_of
 from loop_kit.capabilities.fsx._pattern import Pattern
+from loop_kit.capabilities.fsx._quota import Quota
 from loop_kit.capabilities.fsx._walk import Entry, entries, matches
 
-__all__ = ["Dir"]
+__all__ = ["Dir", "answers"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -22,7 +23,7 @@ _T = TypeVar("_T")
 _CHUNK = 1 << 20
 
 
-def _answers(method: Callable[_P, _T]) -> Callable[_P, _T]:
+def answers(method: Callable[_P, _T]) -> Callable[_P, _T]:
     """Turns errors of the operating system into those of the interface."""
 
     @wraps(method)
@@ -42,23 +43,49 @@ class Dir:
         beneath: The directory.
         max_read: Bytes that one read returns at most.
         max_entries: Entries or paths that one call returns at most.
+        quota: How much it may hold; None: nothing may be changed.
+        makes_links: Whether links may be made.
+
+    Attributes:
+        beneath: The directory.
+        makes_links: Whether links may be made.
     """
 
-    def __init__(self, beneath: Beneath, max_read: int, max_entries: int) -> None:
-        self._beneath = beneath
+    def __init__(
+        self,
+        beneath: Beneath,
+        max_read: int,
+        max_entries: int,
+        quota: Quota | None = None,
+        makes_links: bool = False,
+    ) -> None:
+        self.beneath = beneath
+        self.makes_links = makes_links
         self._max_read = max_read
         self._max_entries = max_entries
+        self._quota = quota
 
-    @_answers
+    @property
+    def quota(self) -> Quota:
+        """How much it may hold.
+
+        Raises:
+            Err: `read-only`: nothing may be changed.
+        """
+        if self._quota is None:
+            raise Err("read-only")
+        return self._quota
+
+    @answers
     def list(self, path: str) -> Sequence[Entry]:
         """The entries of the directory at `path`, sorted by name."""
-        return entries(self._beneath.open_list(path), self._max_entries)
+        return entries(self.beneath.open_list(path), self._max_entries)
 
-    @_answers
+    @answers
     def stat(self, path: str) -> Entry:
         """What `path` names; a link at its very end is described, not followed."""
         name = next((part for part in reversed(path.split("/")) if part), ".")
-        return Entry.of(name, self._beneath.stat(path))
+        return Entry.of(name, self.beneath.stat(path))
 
     def read(self, path: str) -> bytes:
         """The contents of the file at `path`."""
@@ -68,14 +95,19 @@ class Dir:
         """At most `length` bytes of the file at `path`, from `offset` on."""
         return self._read(path, offset, length)
 
-    @_answers
+    @answers
     def glob(self, pattern: str) -> Sequence[str]:
         """The files at any depth that match a pattern of `rg --glob`, sorted."""
-        return matches(self._beneath.open_list("."), Pattern(pattern), self._max_entries)
+        return matches(self.beneath.open_list("."), Pattern(pattern), self._max_entries)
 
-    @_answers
+    @answers
+    def read_link(self, path: str) -> str:
+        """Where the link at `path` points to."""
+        return self.beneath.read_link(path)
+
+    @answers
     def _read(self, path: str, offset: int, length: int | None) -> bytes:
-        file, size = self._beneath.open_file(path)
+        file, size = self.beneath.open_file(path)
         there = max(size - offset, 0)
         if length is not None:
             there = min(there, length)
@@ -97,10 +129,10 @@ class Dir:
             raise Err("file-too-large")
         return data
 
-    @_answers
+    @answers
     def open_at(self, path: str, offset: int) -> Handle | None:
         """The file at `path`, to be read from `offset` on; None where nothing can be."""
-        file, _ = self._beneath.open_file(path)
+        file, _ = self.beneath.open_file(path)
         return file if _skip(file, offset) else None
 
 

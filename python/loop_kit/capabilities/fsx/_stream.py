@@ -1,4 +1,4 @@
-"""A file as a stream of bytes."""
+"""Streams, and how they ended."""
 
 from __future__ import annotations
 
@@ -10,26 +10,44 @@ from typing import Any
 from loop_kit._types import Err, Ok
 from loop_kit.capabilities.fsx._beneath import Handle, code_of
 
-__all__ = ["Reading"]
+__all__ = ["Reading", "Settled"]
 
 # Bytes read at once.
 _CHUNK = 256 << 10
 
 
-class Reading:
-    """The bytes of a file from where it stands: an async iterator. Each read waits on a thread, not on the loop.
-
-    Args:
-        file: The file; None gives no bytes.
+class Settled:
+    """A stream that tells how it ended.
 
     Attributes:
         ended: Settled once nothing more will be read: by the end, by an error, or as nobody reads any more.
     """
 
-    def __init__(self, file: Handle | None) -> None:
-        self._file = file
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Any] = self._loop.create_future()
+
+    def settle(self, end: Ok[None] | Err[Any]) -> None:
+        """Tells how it ended, if that is not known yet."""
+        _settle(self.ended, end)
+
+    def __del__(self) -> None:
+        # A dropped stream lets go of its source, on whatever thread that happens; a closed loop has no use for it.
+        if not self.ended.done():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_settle, self.ended, Ok(None))
+
+
+class Reading(Settled):
+    """The bytes of a file from where it stands: an async iterator. Each read waits on a thread, not on the loop.
+
+    Args:
+        file: The file; None gives no bytes.
+    """
+
+    def __init__(self, file: Handle | None) -> None:
+        super().__init__()
+        self._file = file
 
     def __aiter__(self) -> Reading:
         return self
@@ -45,15 +63,9 @@ class Reading:
                 end = code_of(e)
         if not chunk:
             self._file = None
-            _settle(self.ended, end)
+            self.settle(end)
             raise StopAsyncIteration
         return chunk
-
-    def __del__(self) -> None:
-        # A dropped stream lets go of its source, on whatever thread that happens; a closed loop has no use for it.
-        if not self.ended.done():
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_settle, self.ended, Ok(None))
 
 
 def _read(file: Handle) -> bytes:

@@ -11,12 +11,12 @@ from loop_kit._types import Err
 from loop_kit.capabilities.fsx._beneath import Handle, code_of, name_of, open_directory
 from loop_kit.capabilities.fsx._pattern import Pattern, State
 
-__all__ = ["Entry", "Instant", "entries", "matches"]
+__all__ = ["LEFT_OUT", "Entry", "Instant", "entries", "matches", "named"]
 
 _SECOND = 10**9
 
-# What a walk leaves out: what vanished or changed meanwhile, and what may not be read.
-_LEFT_OUT = ("access", "no-entry", "not-directory", "loop")
+LEFT_OUT = ("access", "no-entry", "not-directory", "loop")
+"""What a walk leaves out: what vanished or changed meanwhile, and what may not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def entries(directory: Handle, limit: int) -> list[Entry]:
         OSError: It cannot be read.
     """
     found = []
-    for name, entry in _named(directory):
+    for name, entry in named(directory):
         try:
             found.append(Entry.of(name, entry.stat(follow_symlinks=False)))
         except FileNotFoundError:
@@ -102,7 +102,7 @@ def matches(root: Handle, pattern: Pattern, limit: int) -> list[str]:
     pending: list[_Pending] = []
 
     def look(directory: Handle, above: str, state: State) -> None:
-        for name, entry in _named(directory):
+        for name, entry in named(directory):
             is_directory = entry.is_dir(follow_symlinks=False)
             if not is_directory and not entry.is_file(follow_symlinks=False):
                 continue
@@ -122,12 +122,12 @@ def matches(root: Handle, pattern: Pattern, limit: int) -> list[str]:
             # from the open parent and never through a link: a swap meanwhile cannot lead out
             look(open_directory(next_.name.encode(), next_.parent), next_.path, next_.state)
         except OSError as e:
-            if code_of(e).value not in _LEFT_OUT:
+            if code_of(e).value not in LEFT_OUT:
                 raise
     return sorted(found)
 
 
-def _named(directory: Handle) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def named(directory: Handle) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """The entries of a directory whose names are UTF-8."""
     with os.scandir(directory.fd) as scan:
         for entry in scan:
