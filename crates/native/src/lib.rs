@@ -6,6 +6,7 @@
 mod core;
 mod error;
 mod fsx;
+mod netx;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -55,7 +56,7 @@ pub struct Capability {
 }
 
 /// Every capability that this crate serves, by name.
-pub const CAPABILITIES: &[Capability] = &[core::CAPABILITY, fsx::CAPABILITY];
+pub const CAPABILITIES: &[Capability] = &[core::CAPABILITY, fsx::CAPABILITY, netx::CAPABILITY];
 
 /// The provider of the capability `name` under `grant`.
 ///

@@ -76,6 +76,8 @@ impl Wit {
         let Type::Id(id) = ty else {
             return match (ty, v) {
                 (Type::Bool, Value::Bool(_)) | (Type::String, Value::String(_)) => true,
+                (Type::U8, Value::Num(Num::U8, n)) => u8::try_from(*n).is_ok(),
+                (Type::U16, Value::Num(Num::U16, n)) => u16::try_from(*n).is_ok(),
                 (Type::U32, Value::Num(Num::U32, n)) => u32::try_from(*n).is_ok(),
                 (Type::U64, Value::Num(Num::U64, _)) | (Type::S64, Value::Num(Num::S64, _)) => true,
                 _ => false,
@@ -103,8 +105,14 @@ impl Wit {
 
     /// The name of the case of `error-code` that `v` is.
     pub fn error_code(&self, v: &Value) -> String {
-        let interface = self.resolve.packages[self.package].interfaces["files"];
-        let id = self.resolve.interfaces[interface].types["error-code"];
+        let interfaces = &self.resolve.packages[self.package].interfaces;
+        // those that use it come behind the one that has it
+        let id = ["files", "types"]
+            .iter()
+            .filter_map(|name| interfaces.get(*name))
+            .map(|i| self.resolve.interfaces[*i].types["error-code"])
+            .next()
+            .unwrap();
         match (&self.resolve.types[id].kind, v) {
             (TypeDefKind::Variant(t), Value::Case(i, _)) => t.cases[*i].name.clone(),
             _ => panic!("not an error-code: {v:?}"),
