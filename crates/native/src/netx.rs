@@ -10,6 +10,7 @@ mod dns;
 mod egress;
 mod exchange;
 mod fields;
+mod grpc;
 mod inflate;
 mod pool;
 mod proxy;
@@ -18,6 +19,7 @@ mod rule;
 mod server;
 mod socket;
 mod tls;
+mod wrpc;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -44,10 +46,13 @@ pub(crate) const CAPABILITY: Capability = Capability {
     interfaces: &[
         "loop:netx/types@0.1.0-dev",
         "loop:netx/dns@0.1.0-dev",
+        "loop:netx/grpc@0.1.0-dev",
+        "loop:netx/grpc-streaming@0.1.0-dev",
         "loop:netx/http-client@0.1.0-dev",
         "loop:netx/http-streaming@0.1.0-dev",
         "loop:netx/websocket@0.1.0-dev",
         "loop:netx/http-server@0.1.0-dev",
+        "loop:netx/wrpc@0.1.0-dev",
     ],
     provide,
 };
@@ -69,6 +74,8 @@ struct Grant {
     proxy: ProxyGrant,
     /// Addresses to listen on, by the name that the component knows them by. Default: none.
     listen: BTreeMap<String, Table<ListenGrant>>,
+    /// wRPC peers, by the name that the component knows them by. Default: none.
+    wrpc: BTreeMap<String, Table<wrpc::PeerGrant>>,
     /// Bytes of a body that is given or taken whole. Default: 16 MiB.
     max_body: Option<NonZeroUsize>,
     /// Bytes that a compressed body may unfold to. Default: 1 GiB.
@@ -197,6 +204,8 @@ fn provide_by(
         pool.limits.clone(),
         host.io.clone(),
     )?);
+    functions.extend(wrpc::functions(grant.wrpc, &pool)?);
+    functions.extend(grpc::functions(&pool));
     Ok(Provider {
         functions: functions.into_iter().collect(),
     })

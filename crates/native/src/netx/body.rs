@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::code::{Carried, ErrorCode, words};
 use super::fields;
+use super::grpc::Messages;
 use super::inflate::Inflate;
 use crate::value::{ByteReader, Settled};
 
@@ -22,6 +23,8 @@ use crate::value::{ByteReader, Settled};
 pub(super) enum Outgoing {
     Whole(Option<Bytes>),
     Guest(GuestBody),
+    /// The messages of a gRPC call.
+    Messages(Messages),
 }
 
 pub(super) struct GuestBody {
@@ -59,7 +62,7 @@ impl Outgoing {
     pub fn again(&self) -> Option<Self> {
         match self {
             Outgoing::Whole(bytes) => Some(Outgoing::Whole(bytes.clone())),
-            Outgoing::Guest(_) => None,
+            Outgoing::Guest(_) | Outgoing::Messages(_) => None,
         }
     }
 }
@@ -72,6 +75,9 @@ impl Body for Outgoing {
         match self.get_mut() {
             Outgoing::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Outgoing::Guest(body) => body.poll(cx).map(|f| f.map(|f| f.map_err(Carried))),
+            Outgoing::Messages(all) => all
+                .poll(cx)
+                .map(|m| m.map(|m| m.map(Frame::data).map_err(Carried))),
         }
     }
 
@@ -79,6 +85,7 @@ impl Body for Outgoing {
         match self {
             Outgoing::Whole(bytes) => bytes.is_none(),
             Outgoing::Guest(body) => body.bytes.is_none() && body.trailers.is_none(),
+            Outgoing::Messages(all) => all.is_over(),
         }
     }
 
@@ -88,6 +95,7 @@ impl Body for Outgoing {
             Outgoing::Guest(body) => body
                 .declared
                 .map_or_else(SizeHint::default, |n| SizeHint::with_exact(n - body.sent)),
+            Outgoing::Messages(_) => SizeHint::default(),
         }
     }
 }
