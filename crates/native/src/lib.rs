@@ -8,6 +8,7 @@ mod error;
 mod fsx;
 #[cfg(unix)]
 pub mod launch;
+mod netx;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub struct Capability {
 pub const CAPABILITIES: &[Capability] = &[
     core::CAPABILITY,
     fsx::CAPABILITY,
+    netx::CAPABILITY,
     #[cfg(target_os = "linux")]
     process::CAPABILITY,
 ];

@@ -1,10 +1,15 @@
 //! Between the neutral values of the engine and Rust's own.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use loop_engine::{Error, Feed, Mismatch, Neutral, Num, Reader, Result, Settle, Source, Value};
+use bytes::Bytes;
+use loop_engine::{
+    Block, Chunk, Error, Feed, Home, Mismatch, Neutral, Num, Reader, Result, Settle, Source, Value,
+};
 
 /// The arguments of a function of `N` parameters.
 pub(crate) fn args<const N: usize>(args: Vec<Value>) -> Result<[Value; N]> {
@@ -83,4 +88,130 @@ pub(crate) fn future(value: impl Future<Output = Value> + Send + 'static) -> Val
     let settled: Pin<Box<dyn Future<Output = Result<Value>> + Send>> =
         Box::pin(async move { Ok(value.await) });
     Value::Future(Mutex::new(Some(Settle::Value(settled))))
+}
+
+/// Bytes that a caller streams to a provider.
+pub(crate) struct ByteReader {
+    reader: Reader<Neutral>,
+    /// Keeps the instance that writes alive.
+    _home: Option<Arc<Home>>,
+}
+
+impl ByteReader {
+    /// The next bytes, at most `max`; `None` at the end.
+    pub fn poll_next(&self, cx: &mut Context<'_>, max: usize) -> Poll<Option<Bytes>> {
+        loop {
+            return Poll::Ready(match ready!(self.reader.poll_next(cx, max)) {
+                None => None,
+                Some(Chunk::Raw(block)) => Some(Bytes::from_owner(Owned(block))),
+                Some(Chunk::Values(mut v)) => match v.pop() {
+                    Some(Value::Nums(_, raw)) => Some(raw.into()),
+                    _ => continue,
+                },
+                Some(Chunk::Units(_)) => continue,
+            });
+        }
+    }
+
+    /// Whether it ended because what feeds it failed.
+    pub fn failed(&self) -> bool {
+        self.reader.take_error().is_some()
+    }
+}
+
+struct Owned(Block);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+/// The values of a stream that a caller gives a provider.
+pub(crate) struct ValueReader {
+    reader: Reader<Neutral>,
+    left: VecDeque<Value>,
+    /// Keeps the instance that writes alive.
+    _home: Option<Arc<Home>>,
+}
+
+impl ValueReader {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Value>> {
+        loop {
+            if let Some(value) = self.left.pop_front() {
+                return Poll::Ready(Some(value));
+            }
+            match ready!(self.reader.poll_next(cx, 1)) {
+                None => return Poll::Ready(None),
+                Some(Chunk::Values(values)) => self.left = values.into(),
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+fn reader(v: Value) -> Result<(Reader<Neutral>, Option<Arc<Home>>)> {
+    let moved = || Error::msg("a stream was moved already");
+    match v {
+        Value::Stream(feed) => match feed.into_inner().ok().flatten().ok_or_else(moved)? {
+            Feed::Source(source) => Ok((Reader::of(source), None)),
+            Feed::Same(_) => Err(Error::msg("a stream of the component's own cannot be read here")),
+        },
+        Value::GuestStream(stream, payload, home) => {
+            let stream = stream.into_inner().ok().flatten().ok_or_else(moved)?;
+            Ok((home.read_stream(payload, stream), Some(home)))
+        }
+        other => Err(Mismatch::new("a stream", format!("{other:?}")).into()),
+    }
+}
+
+/// The bytes of an argument `stream<u8>`.
+pub(crate) fn bytes_of(v: Value) -> Result<ByteReader> {
+    let (reader, _home) = reader(v)?;
+    Ok(ByteReader { reader, _home })
+}
+
+/// The values of an argument `stream<T>`, where `T` is no number.
+pub(crate) fn values_of(v: Value) -> Result<ValueReader> {
+    let (reader, _home) = reader(v)?;
+    Ok(ValueReader {
+        reader,
+        left: VecDeque::new(),
+        _home,
+    })
+}
+
+/// The value of a future, on its way.
+pub(crate) type Settled = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
+
+/// The value of an argument `future<T>`.
+pub(crate) fn settled(v: Value) -> Result<Settled> {
+    let moved = || Error::msg("a future was moved already");
+    match v {
+        Value::Future(settle) => match settle.into_inner().ok().flatten().ok_or_else(moved)? {
+            Settle::Value(value) => Ok(value),
+            Settle::Same(_) => Err(Error::msg("a future of the component's own cannot be read here")),
+        },
+        Value::GuestFuture(future, payload, home) => {
+            let future = future.into_inner().ok().flatten().ok_or_else(moved)?;
+            let reader = home.read_future::<Neutral>(payload, future);
+            Ok(Box::pin(async move {
+                let _home = home;
+                match std::future::poll_fn(|cx| reader.poll_next(cx, 1)).await {
+                    Some(Chunk::Values(mut values)) if !values.is_empty() => Ok(values.remove(0)),
+                    _ => Err(Error::msg("the future was dropped by the component that had it")),
+                }
+            }))
+        }
+        other => Err(Mismatch::new("a future", format!("{other:?}")).into()),
+    }
+}
+
+/// What an option holds.
+pub(crate) fn optional(v: Value) -> Result<Option<Value>> {
+    match v {
+        Value::Case(0, None) => Ok(None),
+        Value::Case(1, Some(v)) => Ok(Some(*v)),
+        other => Err(Mismatch::new("an option", format!("{other:?}")).into()),
+    }
 }

@@ -219,6 +219,8 @@ def _link_to_add(manifest: Manifest, component: Component, name: str) -> str:
     link: dict[str, Any] = {"provider": chosen}
     if package == "loop:fsx":
         link["grant"] = {"roots": {"docs": {"path": "docs", "mode": "ro"}}}
+    elif package == "loop:netx":
+        link["grant"] = {"allow": ["https://api.example.com"]}
     snippet = _to_paste(manifest, ("components", component.name, "imports", package), link)
     return snippet if provider else f"{snippet}\n{_to_paste(manifest, ('providers', chosen), {'use': use})}"
 

@@ -76,8 +76,9 @@ impl Wit {
         let Type::Id(id) = ty else {
             return match (ty, v) {
                 (Type::Bool, Value::Bool(_)) | (Type::String, Value::String(_)) => true,
+                (Type::U8, Value::Num(Num::U8, n)) => u8::try_from(*n).is_ok(),
+                (Type::U16, Value::Num(Num::U16, n)) => u16::try_from(*n).is_ok(),
                 (Type::U32, Value::Num(Num::U32, n)) => u32::try_from(*n).is_ok(),
-                (Type::U16, Value::Num(Num::U16, _)) => true,
                 (Type::U64, Value::Num(Num::U64, _)) | (Type::S64, Value::Num(Num::S64, _)) => true,
                 _ => false,
             };
@@ -104,9 +105,18 @@ impl Wit {
 
     /// The name of the case of `error-code` that `v` is.
     pub fn error_code(&self, v: &Value) -> String {
-        let mut interfaces = self.resolve.packages[self.package].interfaces.values();
-        let id = interfaces.find_map(|i| self.resolve.interfaces[*i].types.get("error-code"));
-        let id = *id.expect("an interface with `error-code`");
+        let interfaces = &self.resolve.packages[self.package].interfaces;
+        // those that use it come behind the one that has it
+        let id = ["files", "types"]
+            .iter()
+            .find_map(|name| interfaces.get(*name))
+            .or_else(|| {
+                interfaces
+                    .values()
+                    .find(|i| self.resolve.interfaces[**i].types.contains_key("error-code"))
+            })
+            .map(|i| self.resolve.interfaces[*i].types["error-code"])
+            .expect("an interface with `error-code`");
         match (&self.resolve.types[id].kind, v) {
             (TypeDefKind::Variant(t), Value::Case(i, _)) => t.cases[*i].name.clone(),
             _ => panic!("not an error-code: {v:?}"),

@@ -7,7 +7,7 @@ says in words what a grant allows.
 
 from __future__ import annotations
 
-from loop_kit.manifest._grants import core, fsx, process
+from loop_kit.manifest._grants import core, fsx, netx, process
 from loop_kit.manifest._shape import Table
 
 __all__ = ["GRANTS"]
@@ -15,5 +15,6 @@ __all__ = ["GRANTS"]
 GRANTS: dict[str, Table] = {
     "loop:core": core.GRANT,
     "loop:fsx": fsx.GRANT,
+    "loop:netx": netx.GRANT,
     "loop:process": process.GRANT,
 }
