@@ -27,17 +27,20 @@ __all__ = [
     "Server",
     "Socket",
     "Stream",
+    "WATCHDOG",
     "Wire",
     "WireCall",
     "WireType",
     "__version__",
     "capabilities",
+    "confinement",
     "inspect",
     "invoked",
     "trace_by",
 ]
 
 __version__: str
+WATCHDOG: str
 
 _T = TypeVar("_T")
 _Told = tuple[float | None, str | None, str | None, str | None, Wire | None]
@@ -383,6 +386,7 @@ class Ok(Generic[_T]):
     def __getnewargs__(self) -> tuple[Any, ...]: ...
 
 def capabilities() -> list[tuple[str, list[str]]]: ...
+def confinement() -> tuple[bool, int]: ...
 def inspect(wasm: bytes) -> dict[str, Any]: ...
 def invoked(task: Any | None) -> _Told | None: ...
 def trace_by(variable: Any) -> None: ...

@@ -6,6 +6,10 @@
 mod core;
 mod error;
 mod fsx;
+#[cfg(unix)]
+pub mod launch;
+#[cfg(target_os = "linux")]
+pub mod process;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -55,7 +59,12 @@ pub struct Capability {
 }
 
 /// Every capability that this crate serves, by name.
-pub const CAPABILITIES: &[Capability] = &[core::CAPABILITY, fsx::CAPABILITY];
+pub const CAPABILITIES: &[Capability] = &[
+    core::CAPABILITY,
+    fsx::CAPABILITY,
+    #[cfg(target_os = "linux")]
+    process::CAPABILITY,
+];
 
 /// The provider of the capability `name` under `grant`.
 ///

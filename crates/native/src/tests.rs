@@ -2,6 +2,8 @@
 
 mod core;
 mod fsx;
+#[cfg(target_os = "linux")]
+mod process;
 mod wit;
 
 use std::sync::{Arc, Mutex};
@@ -30,7 +32,7 @@ impl Bench {
     fn try_new(name: &str, grant: Json) -> Result<Self, ProviderError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .enable_time()
+            .enable_all()
             .build()
             .unwrap();
         let logged = Arc::new(Mutex::new(vec![]));

@@ -1,10 +1,10 @@
 //! Between the neutral values of the engine and Rust's own.
 
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use loop_engine::{Error, Feed, Mismatch, Neutral, Num, Result, Settle, Source, Value};
+use loop_engine::{Error, Feed, Mismatch, Neutral, Num, Reader, Result, Settle, Source, Value};
 
 /// The arguments of a function of `N` parameters.
 pub(crate) fn args<const N: usize>(args: Vec<Value>) -> Result<[Value; N]> {
@@ -49,6 +49,29 @@ pub(crate) fn instant(t: SystemTime) -> Value {
 
 pub(crate) fn stream(source: impl Source<Neutral>) -> Value {
     Value::Stream(Mutex::new(Some(Feed::Source(Box::new(source)))))
+}
+
+/// Reads a stream that was given, by a guest or by a host.
+pub(crate) fn reader(stream: Value) -> Result<Reader<Neutral>> {
+    let moved = || Error::msg("a stream was moved already");
+    match stream {
+        Value::Stream(end) => match end
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ok_or_else(moved)?
+        {
+            Feed::Source(source) => Ok(Reader::of(source)),
+            Feed::Same(_) => Err(Error::msg("a stream of a component can be read only by the host")),
+        },
+        Value::GuestStream(end, payload, home) => {
+            let any = end
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .ok_or_else(moved)?;
+            Ok(home.read_stream(payload, any))
+        }
+        other => Err(Mismatch::new("a stream", format!("{other:?}")).into()),
+    }
 }
 
 pub(crate) fn future(value: impl Future<Output = Value> + Send + 'static) -> Value {

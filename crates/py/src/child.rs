@@ -1,15 +1,13 @@
 //! Child processes that end with the host, whatever ends it.
 //!
-//! One thread, which never ends, starts them all: Linux kills a child whose death signal is set when the *thread* that
-//! made it is gone. That covers the child alone. What it started in turn is in its process group, and a watchdog (see
-//! `placements/_watchdog.py`) kills the groups it was told of when the host's end of a socket closes.
+//! Linux kills the child itself, see [`loop_native::launch`]. What it started in turn is in its process group, and a
+//! watchdog (see `placements/_watchdog.py`) kills the groups it was told of when the host's end of a socket closes.
 
 use std::ffi::{CString, OsString};
 use std::io::{self, PipeReader};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -17,7 +15,7 @@ use pyo3::prelude::*;
 
 use crate::errors;
 use crate::hub::lock;
-use crate::launch::{Plan, forget, launch};
+use loop_native::launch::{Bounds, Folder, Plan, Program, Unstarted, forget, start_now};
 
 /// A child process, in a session and process group of its own. The group is killed when this is dropped, but for the
 /// watchdog, which ends by itself.
@@ -62,21 +60,18 @@ impl Child {
         let pair = |(name, value): (OsString, OsString)| text([name, value].join("=".as_ref()));
         let kept = watchdog.map(keep).transpose()?;
         let plan = Plan::new(
-            text(program)?,
+            Program::Path(text(program)?),
             argv.into_iter().map(text).collect::<PyResult<_>>()?,
             env.into_iter().map(pair).collect::<PyResult<_>>()?,
-            text(cwd)?,
-            fds,
-            raw(&kept),
+            Folder::Path(text(cwd)?),
+            fds.into_iter().map(keep).collect::<io::Result<_>>()?,
+            watchdog.map(keep).transpose()?,
+            Bounds::default(),
         );
-        let spawner = spawner(py)?;
         let (pid, ended, state) = py
             .detach(|| {
                 let (ended, end) = io::pipe()?;
-                let (reply, answer) = channel();
-                let job: Job = Box::new(move || drop(reply.send(launch(&plan))));
-                lock(spawner).send(job).expect("the thread never ends");
-                let pid = answer.recv().expect("each job is answered")?;
+                let pid = start_now(plan)?;
                 let state = Arc::new(Mutex::new(State::Running));
                 let waiting = (state.clone(), kept);
                 let waiter = move || {
@@ -88,11 +83,11 @@ impl Child {
                     // No thread is left to wait with.
                     kill(-pid, libc::SIGKILL);
                     wait(pid, &state, watchdog);
-                    return Err(e);
+                    return Err(Unstarted::System(e));
                 }
                 Ok((pid, ended, state))
             })
-            .map_err(of_system)?;
+            .map_err(|e| unstarted(py, e))?;
         Ok(Child {
             pid,
             watched: watchdog.is_some(),
@@ -136,28 +131,15 @@ impl Drop for Child {
     }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// The way to the thread that starts children.
-fn spawner(py: Python<'_>) -> PyResult<&'static Mutex<Sender<Job>>> {
-    static SPAWNER: OnceLock<(u32, Mutex<Sender<Job>>)> = OnceLock::new();
-    let (owner, spawner) = match SPAWNER.get() {
-        Some(known) => known,
-        None => {
-            let (sender, jobs) = channel::<Job>();
-            named("loop-spawner", move || jobs.iter().for_each(|job| job()))?;
-            // Of two that came at once, the other's thread ends with its channel, having started nothing.
-            SPAWNER.get_or_init(|| (std::process::id(), Mutex::new(sender)))
-        }
-    };
-    if *owner != std::process::id() {
-        return Err(errors::raise(
+fn unstarted(py: Python<'_>, error: Unstarted) -> PyErr {
+    match error {
+        Unstarted::System(error) => of_system(error),
+        Unstarted::Forked => errors::raise(
             py,
             "ForkError",
             ("this process was forked from one that had sidecars",),
-        ));
+        ),
     }
-    Ok(spawner)
 }
 
 fn named(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {

@@ -16,7 +16,6 @@ mod hub;
 mod inspect;
 mod invoked;
 mod kept;
-mod launch;
 mod link;
 mod native;
 mod program;
@@ -34,6 +33,10 @@ mod wire;
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    #[cfg(unix)]
+    m.add("WATCHDOG", loop_native::launch::WATCHDOG)?;
+    #[cfg(not(unix))]
+    m.add("WATCHDOG", "")?;
     m.add_class::<engine::Engine>()?;
     m.add_class::<hub::Hub>()?;
     m.add_class::<child::Child>()?;
@@ -62,6 +65,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<values::NativeHandle>()?;
     m.add_class::<values::ErrorContext>()?;
     m.add_function(wrap_pyfunction!(native::capabilities, m)?)?;
+    m.add_function(wrap_pyfunction!(native::confinement, m)?)?;
     m.add_function(wrap_pyfunction!(inspect::inspect, m)?)?;
     m.add_function(wrap_pyfunction!(invoked::invoked, m)?)?;
     m.add_function(wrap_pyfunction!(invoked::trace_by, m)?)?;

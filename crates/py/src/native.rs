@@ -172,3 +172,15 @@ pub fn capabilities() -> Vec<(&'static str, Vec<&'static str>)> {
         .map(|c| (c.name, c.interfaces.to_vec()))
         .collect()
 }
+
+/// What the running kernel can hold programs by: whether it has seccomp, and the version of its landlock, 0 for none.
+#[pyfunction]
+pub fn confinement() -> (bool, i32) {
+    #[cfg(target_os = "linux")]
+    {
+        let here = loop_native::process::Confinement::here();
+        (here.seccomp, here.landlock)
+    }
+    #[cfg(not(target_os = "linux"))]
+    (false, 0)
+}

@@ -20,20 +20,7 @@ from loop_kit import _core
 __all__ = ["Watchdog"]
 
 _SHELL = "/bin/sh"
-# `kill` is the shell's own; the `--` that POSIX allows before a negative number is not taken by every shell.
-_SCRIPT = """\
-trap '' HUP INT QUIT TERM
-groups=' '
-while read -r what group; do
-  case $what in
-    +) groups="$groups$group " ;;
-    -) case $groups in *" $group "*) ;; *) continue ;; esac
-       groups="${groups%%" $group "*} ${groups#*" $group "}" ;;
-  esac
-done
-for group in $groups; do kill -9 "-$group"; done 2>/dev/null
-rm -rf "$1"
-"""
+_SCRIPT = f'{_core.WATCHDOG}rm -rf "$1"\n'
 # A socket's path has 108 bytes, 104 on some systems.
 _LONGEST_ROOT = 60
 

@@ -93,7 +93,7 @@ def builtin(name: str, *, config: Mapping[str, Any] | None = None, **grant: Any)
         })
 
     Args:
-        name: `core` or `fsx`.
+        name: `core`, `fsx` or `process`.
         config: What the provider is configured with.
         **grant: What it may touch; its README lists the keys (with `_` for `-`).
     """

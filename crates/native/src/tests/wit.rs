@@ -77,6 +77,7 @@ impl Wit {
             return match (ty, v) {
                 (Type::Bool, Value::Bool(_)) | (Type::String, Value::String(_)) => true,
                 (Type::U32, Value::Num(Num::U32, n)) => u32::try_from(*n).is_ok(),
+                (Type::U16, Value::Num(Num::U16, _)) => true,
                 (Type::U64, Value::Num(Num::U64, _)) | (Type::S64, Value::Num(Num::S64, _)) => true,
                 _ => false,
             };
@@ -103,8 +104,9 @@ impl Wit {
 
     /// The name of the case of `error-code` that `v` is.
     pub fn error_code(&self, v: &Value) -> String {
-        let interface = self.resolve.packages[self.package].interfaces["files"];
-        let id = self.resolve.interfaces[interface].types["error-code"];
+        let mut interfaces = self.resolve.packages[self.package].interfaces.values();
+        let id = interfaces.find_map(|i| self.resolve.interfaces[*i].types.get("error-code"));
+        let id = *id.expect("an interface with `error-code`");
         match (&self.resolve.types[id].kind, v) {
             (TypeDefKind::Variant(t), Value::Case(i, _)) => t.cases[*i].name.clone(),
             _ => panic!("not an error-code: {v:?}"),

@@ -7,9 +7,13 @@ says in words what a grant allows.
 
 from __future__ import annotations
 
-from loop_kit.manifest._grants import core, fsx
+from loop_kit.manifest._grants import core, fsx, process
 from loop_kit.manifest._shape import Table
 
 __all__ = ["GRANTS"]
 
-GRANTS: dict[str, Table] = {"loop:core": core.GRANT, "loop:fsx": fsx.GRANT}
+GRANTS: dict[str, Table] = {
+    "loop:core": core.GRANT,
+    "loop:fsx": fsx.GRANT,
+    "loop:process": process.GRANT,
+}

@@ -1,0 +1,1 @@
+"""`loop:process`: programs of the host that a grant names."""
