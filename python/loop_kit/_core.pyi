@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, final
 
 __all__ = [
+    "WATCHDOG",
     "Call",
     "Child",
     "Contract",
@@ -27,7 +28,6 @@ __all__ = [
     "Server",
     "Socket",
     "Stream",
-    "WATCHDOG",
     "Wire",
     "WireCall",
     "WireType",
