@@ -265,7 +265,7 @@ async def _(scene: Scene) -> None:
             return (await _run(process, f"read x < '{scene.folder / name}/file'; echo $x"))[2].strip()
 
         async def writes(name: str) -> bool:
-            return (await _run(process, f"echo > '{scene.folder / name}/new'"))[1] == 0
+            return bool((await _run(process, f"echo > '{scene.folder / name}/new'"))[1] == 0)
 
         expect([await reads("ro"), await reads("rw")], [b"ro", b"rw"], "what the roots hold")
         expect(await writes("rw"), True, "writing to a root with `rw`")

@@ -20,7 +20,7 @@ def _root(**values: Any) -> dict[str, Any]:
 
 
 _LIMITS = Table(
-    "limits",
+    "process-limits",
     "Limits of each process, as setrlimit has them.",
     dict,
     {
@@ -33,7 +33,7 @@ _LIMITS = Table(
 )
 
 _PROGRAM = Table(
-    "program",
+    "process-program",
     "A program, what it is given, and what it may touch.",
     dict,
     {
@@ -77,7 +77,7 @@ GRANT = Table(
         "roots": Field(
             MapOf(
                 Table(
-                    "root",
+                    "process-root",
                     "A directory.",
                     _root,
                     {
