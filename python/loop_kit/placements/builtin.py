@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 from loop_kit import _core
 from loop_kit._records import emit
 from loop_kit.errors import LinkError, LinkProblem, LoadError
+from loop_kit.exports import Exports
 from loop_kit.limits import Limits
 
+__all__ = ["Builtin", "Opened", "builtin", "contract_of", "driven"]
 __all__ = ["Builtin", "Opened", "builtin", "contract_of", "plain"]
 
 
@@ -82,6 +86,29 @@ def contract_of(name: str) -> _core.Contract:
     if name not in served:
         raise LoadError(f"there is no native provider {name!r}; there are {', '.join(served)}")
     return _core.Contract(Path(__file__).parents[1] / "capabilities" / name / "wit", served[name])
+
+
+@contextlib.asynccontextmanager
+async def driven(made: Builtin) -> AsyncIterator[Exports]:
+    """A native provider's interfaces as objects, on the running event loop.
+
+    Raises:
+        LoadError: There is no such provider, or its config or grant does not do.
+    """
+    engine = _core.Engine()
+    hub = _core.Hub.create(asyncio.get_running_loop(), engine)
+    try:
+        contract = contract_of(made.name)
+        functions = Opened(made, engine, hub).functions(contract)
+
+        async def call(number: int, *args: Any) -> Any:
+            function = functions[number]
+            answer = function(*args)
+            return await answer if function.waits else answer
+
+        yield Exports.of_contract(contract, call)
+    finally:
+        hub.close()
 
 
 def builtin(name: str, *, config: Mapping[str, Any] | None = None, **grant: Any) -> Builtin:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -14,13 +13,13 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loop_kit import _core, peer, provider
+from loop_kit import peer, provider
 from loop_kit.errors import LoadError
 from loop_kit.exports import Exports
 from loop_kit.host import Host
 from loop_kit.placements._process import Child, Command
 from loop_kit.placements._ready import listen_on
-from loop_kit.placements.builtin import Builtin, Opened, contract_of
+from loop_kit.placements.builtin import Builtin, driven
 from loop_kit.placements.python import python
 from loop_kit.provider import Declared, declared
 
@@ -161,7 +160,7 @@ class Placed:
                 yield await stack.enter_async_context(self._session(config, grant))
             elif self._kind == "builtin":
                 made = Builtin(self._target, config, grant)
-                yield await stack.enter_async_context(_native(made))
+                yield await stack.enter_async_context(driven(made))
             elif self._kind == "python":
                 yield await stack.enter_async_context(self._python(config, grant))
             else:
@@ -227,24 +226,6 @@ class Placed:
         server = await provider.serve_component(app, on=address, token=self.token)
         self._stack.push_async_callback(server.close, 0)
         self.address = server.address
-
-
-@contextlib.asynccontextmanager
-async def _native(made: Builtin) -> AsyncIterator[Exports]:
-    engine = _core.Engine()
-    hub = _core.Hub.create(asyncio.get_running_loop(), engine)
-    try:
-        contract = contract_of(made.name)
-        functions = Opened(made, engine, hub).functions(contract)
-
-        async def call(number: int, *args: Any) -> Any:
-            function = functions[number]
-            answer = function(*args)
-            return await answer if function.waits else answer
-
-        yield Exports.of_contract(contract, call)
-    finally:
-        hub.close()
 
 
 def _class(target: str) -> type:
