@@ -6,6 +6,7 @@
 mod core;
 mod error;
 mod fsx;
+mod keyvalue;
 #[cfg(unix)]
 pub mod launch;
 #[cfg(target_os = "linux")]
@@ -62,6 +63,7 @@ pub struct Capability {
 pub const CAPABILITIES: &[Capability] = &[
     core::CAPABILITY,
     fsx::CAPABILITY,
+    keyvalue::CAPABILITY,
     #[cfg(target_os = "linux")]
     process::CAPABILITY,
 ];

@@ -7,7 +7,7 @@ says in words what a grant allows.
 
 from __future__ import annotations
 
-from loop_kit.manifest._grants import core, fsx, process
+from loop_kit.manifest._grants import core, fsx, keyvalue, process
 from loop_kit.manifest._shape import Table
 
 __all__ = ["GRANTS"]
@@ -16,4 +16,5 @@ GRANTS: dict[str, Table] = {
     "loop:core": core.GRANT,
     "loop:fsx": fsx.GRANT,
     "loop:process": process.GRANT,
+    "wasi:keyvalue": keyvalue.GRANT,
 }
