@@ -6,6 +6,7 @@
 mod core;
 mod error;
 mod fsx;
+mod keyvalue;
 #[cfg(unix)]
 pub mod launch;
 mod netx;
@@ -63,6 +64,7 @@ pub struct Capability {
 pub const CAPABILITIES: &[Capability] = &[
     core::CAPABILITY,
     fsx::CAPABILITY,
+    keyvalue::CAPABILITY,
     netx::CAPABILITY,
     #[cfg(target_os = "linux")]
     process::CAPABILITY,

@@ -34,7 +34,7 @@ from loop_kit.testing import Placed
 __all__ = ["PLACEMENTS", "Provided", "Scene", "Suite", "SuiteCase", "Way", "suite_of", "suites", "ways"]
 
 # A package that ships its suite has it in `capabilities/NAME/_conform.py`.
-_SUITES = ("core", "fsx", "netx", "process")
+_SUITES = ("core", "fsx", "keyvalue", "netx", "process")
 
 PLACEMENTS = ("in-process", "sidecar", "remote")
 """Where a suite runs a provider: here, in a process reached by a unix socket, and in one reached over TCP."""

@@ -13,7 +13,7 @@ from loop_kit.manifest._toml import string
 
 __all__ = ["BUILTINS", "USE", "anchored", "has_login", "is_file", "is_shipped"]
 
-BUILTINS = ("core", "fsx", "netx", "process")
+BUILTINS = ("core", "fsx", "keyvalue", "netx", "process")
 
 _FORMS = '"builtin:NAME", "python:module:Class", "component:NAME", "sidecar:PROGRAM" or "remote:ADDRESS"'
 _PLACEMENTS = ("builtin", "python", "component", "sidecar", "remote")

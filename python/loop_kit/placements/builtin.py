@@ -119,7 +119,7 @@ def builtin(name: str, *, config: Mapping[str, Any] | None = None, **grant: Any)
         })
 
     Args:
-        name: `core`, `fsx`, `netx` or `process`.
+        name: `core`, `fsx`, `keyvalue`, `netx` or `process`.
         config: What the provider is configured with.
         **grant: What it may touch; its README lists the keys (with `_` for `-`).
     """

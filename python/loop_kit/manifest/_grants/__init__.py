@@ -7,7 +7,7 @@ says in words what a grant allows.
 
 from __future__ import annotations
 
-from loop_kit.manifest._grants import core, fsx, netx, process
+from loop_kit.manifest._grants import core, fsx, keyvalue, netx, process
 from loop_kit.manifest._shape import Table
 
 __all__ = ["GRANTS"]
@@ -17,4 +17,5 @@ GRANTS: dict[str, Table] = {
     "loop:fsx": fsx.GRANT,
     "loop:netx": netx.GRANT,
     "loop:process": process.GRANT,
+    "wasi:keyvalue": keyvalue.GRANT,
 }
