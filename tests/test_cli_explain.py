@@ -171,6 +171,12 @@ def test_providers_that_run_elsewhere() -> None:
 
 FAR_TEXT = """\
 site  {ws}/site.wasm
+  may read ./docs (as `docs`, read-only), by sidecar:./bin/kv
+  may use acme:kv by sidecar:./bin/kv
+  may use acme:own by sidecar:node:own.js under {{ a = 1 }}
+  may use acme:far by remote:ws://far.example:1/rpc under {{ b = 2 }}
+  may use acme:old by remote:tcp://127.0.0.1:7
+  may not use the network or run programs
 
   loop:fsx/files@0.1.0-dev
     provider   near, sidecar:./bin/kv
@@ -322,6 +328,12 @@ def test_the_text(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 TEXT = """\
 site  {ws}/site.wasm
+  may read ./docs (as `docs`, read-only)
+  may log about site, db.pool from level info on, by python:acme.log:Log, TRUSTED with all the rights of the host
+  may read clocks and random numbers, by python:acme.log:Log, TRUSTED with all the rights of the host
+  may use acme:kv by component:kv
+  may connect to 127.0.0.1:5432 (by WASI)
+  may not run programs
 
   loop:fsx/files@0.1.0-dev
     provider   files, builtin:fsx

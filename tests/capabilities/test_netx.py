@@ -22,7 +22,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from loop_kit import Err, testing
 
 SCHEMES = ("http", "https", "ws", "wss")
-LOCAL: dict[str, Any] = {"allow": [f"{scheme}://{host}:*" for scheme in SCHEMES for host in ("127.0.0.1", "localhost")]}
+LOCAL: dict[str, Any] = {
+    "allow": [f"{scheme}://{host}:*" for scheme in SCHEMES for host in ("127.0.0.1", "localhost")]
+}
 LISTEN = LOCAL | {"listen": {"web": {"address": "127.0.0.1:0"}}}
 
 
@@ -205,7 +207,12 @@ async def test_websockets_as_the_server() -> None:
         with pytest.raises(Err) as met:
             await peer.receive()
         value: Any = met.value.value
-        assert (value.case, value.value.code, value.value.reason, value.value.clean) == ("closed", 4001, "enough", True)
+        assert (value.case, value.value.code, value.value.reason, value.value.clean) == (
+            "closed",
+            4001,
+            "enough",
+            True,
+        )
         with pytest.raises(Err):
             await netx.websocket.connect(url, [], ["other"], None)
 
@@ -261,7 +268,9 @@ async def test_a_slow_websocket_holds_up_its_sender_and_nothing_piles_up() -> No
         await peer.send("all")
 
     async with serve(late, "127.0.0.1", 0, max_size=None, max_queue=1) as server, client() as netx:
-        peer = await netx.websocket.connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", [], [], None)
+        peer = await netx.websocket.connect(
+            f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", [], [], None
+        )
         sent = 0
 
         async def send() -> None:
@@ -285,7 +294,9 @@ class Generic(grpc.GenericRpcHandler):
     def service(self, details: Any) -> Any:
         async def reverse(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
             given = dict(context.invocation_metadata())  # type: ignore[arg-type]
-            await context.send_initial_metadata([("x-given", given.get("x-a", "")), ("b-bin", given.get("a-bin", b""))])
+            await context.send_initial_metadata(
+                [("x-given", given.get("x-a", "")), ("b-bin", given.get("a-bin", b""))]
+            )
             context.set_trailing_metadata([("x-after", "yes")])
             return message[::-1]
 

@@ -28,11 +28,14 @@ def _complete_group(_: click.Context, __: click.Parameter, incomplete: str) -> l
         ("loop conform unix:/run/conform.sock", "drive what serves there"),
         ("loop conform stdio: -- node conform.js", "start a provider, and drive it over its pipes"),
         ("loop conform tcp://127.0.0.1:0 -- ./conform", "the same at any free port"),
+        ("loop conform builtin:fsx", "the suite of loop:fsx, in every placement"),
+        ("loop conform python:acme.files:Files --capability loop:fsx", "the same of a provider of yours"),
+        ("loop conform --matrix", "every capability, provider and placement in one table"),
         ("loop conform --list", "what is asked of a provider"),
         ("loop conform --print-wit > wit/conform.wit", "what it must serve"),
     )
 )
-@click.argument("address", required=False)
+@click.argument("address", required=False, metavar="[ADDRESS | PROVIDER]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "--wit", type=click.Path(exists=True), help="The conformance WIT, if not the one that is shipped."
@@ -56,6 +59,17 @@ def _complete_group(_: click.Context, __: click.Parameter, incomplete: str) -> l
     metavar="SECONDS",
     help="For each case.",
 )
+@click.option(
+    "--capability", metavar="NAME", help="With a PROVIDER: whose suite, if it is none of loop-kit's own."
+)
+@click.option(
+    "--placement",
+    "placements",
+    multiple=True,
+    metavar="NAME",
+    help="With a PROVIDER or --matrix: in-process, sidecar or remote alone.",
+)
+@click.option("--matrix", is_flag=True, help="Run the suites of all capabilities that ship with loop-kit.")
 @click.option("--list", "list_only", is_flag=True, help="List the cases, and drive nothing.")
 @click.option(
     "--print-wit", is_flag=True, help="Print the WIT that a provider must serve, and drive nothing."
@@ -68,19 +82,37 @@ def conform(
     token: str | None,
     groups: tuple[str, ...],
     patience: float,
+    capability: str | None,
+    placements: tuple[str, ...],
+    matrix: bool,
     list_only: bool,
     print_wit: bool,
     as_json: bool,
 ) -> None:
-    """Check that a provider keeps the rules of the wire.
+    """Check that a provider keeps the rules of the wire, or what its capability promises.
 
-    So it checks the SDK that the provider is written with. The provider serves loop:conform: values of every type,
-    streams, futures, resources, errors, links. A run calls it as hosts do and, where hosts never would, by hand. With
-    a COMMAND after `--` the program is started as a sidecar is, at ADDRESS, and ended when the run is over. Exits with
-    1 if a case failed.
+    With a PROVIDER (builtin:NAME, python:module:Class, component:FILE) it runs the suite of its capability, with the
+    provider in this process, as a sidecar and over TCP, and prints a table: how many cases passed.
+
+    With an ADDRESS it checks the SDK that the provider is written with. The provider serves loop:conform: values of
+    every type, streams, futures, resources, errors, links. A run calls it as hosts do and, where hosts never would, by
+    hand. With a COMMAND after `--` the program is started as a sidecar is, at ADDRESS, and ended when the run is over.
+
+    Exits with 1 if a case failed.
     """
     from loop_kit import conform as conforming
+    from loop_kit.cli._suites import is_provider, list_suites, run_suites
 
+    if matrix or (address is not None and is_provider(address)):
+        if matrix and address is not None:
+            raise click.UsageError("--matrix is of everything that ships with loop-kit: name no provider")
+        if list_only:
+            list_suites(as_json)
+        else:
+            run_suites(address, capability, placements, patience, as_json)
+        return
+    if capability or placements:
+        raise click.UsageError("--capability and --placement go with a PROVIDER or --matrix")
     known = dict.fromkeys(group for group, _ in conforming.names())
     for group in groups:
         if group not in known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from loop_kit.cli._workspace import complete_component, manifest_option, open_ma
 from loop_kit.errors import LoopError
 
 if TYPE_CHECKING:
+    from loop_kit.manifest import Manifest
     from loop_kit.manifest.explain import ExplainedComponent, ExplainedImport
 
 __all__ = ["explain", "imports_of"]
@@ -42,17 +44,32 @@ def imports_of(path: Path) -> Sequence[str]:
         ("loop explain", "every component of this workspace"),
         ("loop explain site", "one of them"),
         ("loop explain -m examples/site", "those of another workspace"),
+        ("loop explain --diff", "what the changes since the last commit let components do"),
+        ("loop explain --diff released.toml", "the same since another loop.toml"),
         ("loop explain --json | jq '.components[].imports[] | select(.trusted)'", ""),
     )
 )
 @click.argument("components", nargs=-1, shell_complete=complete_component)
 @manifest_option
+@click.option(
+    "--diff",
+    "since",
+    is_flag=False,
+    flag_value="HEAD",
+    metavar="[FILE | REVISION]",
+    help="Show what components may more, and less, than by another loop.toml, or that of a git revision "
+    "(HEAD without a value).",
+)
 @json_option
 @click.pass_context
 def explain(
-    ctx: click.Context, components: tuple[str, ...], manifest_path: Path | None, as_json: bool
+    ctx: click.Context,
+    components: tuple[str, ...],
+    manifest_path: Path | None,
+    since: str | None,
+    as_json: bool,
 ) -> None:
-    """Show who provides each import of a component, and why.
+    """Show what a component may do, who provides each of its imports, and why.
 
     For each import: the provider, where it runs, what it may touch, and which key of loop.toml decided. For
     an import that nothing provides, and for a part of WASI that is closed: what to add to loop.toml. Nothing
@@ -61,6 +78,9 @@ def explain(
     from loop_kit.manifest.explain import explain as explain_manifest
 
     manifest = open_manifest(manifest_path)
+    if since is not None:
+        _explain_difference(manifest, since, components, as_json)
+        return
     explained = explain_manifest(manifest, imports_of, components)
     if as_json:
         print_json({"manifest": manifest.path, "components": [_as_json(item) for item in explained]})
@@ -72,6 +92,52 @@ def explain(
         ctx.exit(exit_codes.LOAD)
 
 
+def _explain_difference(manifest: Manifest, since: str, only: Sequence[str], as_json: bool) -> None:
+    from loop_kit.manifest.sentences import differences
+
+    found = [
+        item for item in differences(_former(manifest, since), manifest) if not only or item.component in only
+    ]
+    if as_json:
+        print_json(
+            {"manifest": manifest.path, "since": since, "differences": [dataclasses.asdict(d) for d in found]}
+        )
+        return
+    if not found:
+        click.echo(good(f"no component may more, or less, than by {since}"))
+    for item in found:
+        click.echo(strong(item.component))
+        for sentence in item.wider:
+            click.echo(f"  {warn('+ may')} {sentence}")
+        for sentence in item.narrower:
+            click.echo(f"  {good('- may no longer')} {sentence}")
+
+
+def _former(manifest: Manifest, since: str) -> Manifest:
+    """The manifest as it was: in another file, or at a revision.
+
+    Raises:
+        LoopError: There is none.
+    """
+    from loop_kit.manifest import load, loads
+
+    if Path(since).is_file():
+        # its paths are as those of today's, to which it is compared
+        return loads(Path(since).read_bytes(), manifest.path, shown=since)
+    if Path(since).is_dir():
+        return load(since)
+    folder, name = manifest.path.parent, manifest.path.name
+    show = ("git", "-C", str(folder), "show", f"{since}:./{name}")
+    try:
+        done = subprocess.run(show, capture_output=True, check=False)
+    except OSError as error:
+        raise LoopError(f"{since} is no file, and git cannot be run: {error.strerror}") from None
+    if done.returncode:
+        why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise LoopError(f"{since} is no file, and git has no {name} there: {''.join(why)}")
+    return loads(done.stdout, manifest.path, shown=f"{since}:{name}")
+
+
 def _as_json(component: ExplainedComponent) -> dict[str, Any]:
     imports = [dataclasses.asdict(item) | {"answered": item.answered} for item in component.imports]
     return dataclasses.asdict(component) | {"answered": component.answered, "imports": imports}
@@ -81,6 +147,9 @@ def _as_text(component: ExplainedComponent) -> str:
     lines = [f"{strong(component.name)}  {dim(click.format_filename(component.path))}"]
     if component.unread is not None:
         lines += [warn(f"  cannot be read: {component.unread}"), "  what loop.toml links, then:"]
+    lines += [f"  may {sentence}" for sentence in component.may.allowed]
+    if component.may.denied:
+        lines.append(f"  may not {_listed(component.may.denied)}")
     if not component.imports:
         lines.append("  imports nothing")
     for names, item in _grouped(component.imports):
@@ -93,6 +162,11 @@ def _as_text(component: ExplainedComponent) -> str:
         hint = f"; did you mean {near}?" if near else ""
         lines += ["", warn(f'  the link "{key}" matches no import{hint}')]
     return "\n".join(lines)
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 
 
 def _grouped(imports: Sequence[ExplainedImport]) -> list[tuple[list[str], ExplainedImport]]:

@@ -17,6 +17,7 @@ from loop_kit.manifest._toml import inline, key, string
 from loop_kit.manifest._use import BUILTINS
 from loop_kit.manifest._wasi import Gate, gate_of, granted
 from loop_kit.manifest.model import Component, Link, Manifest, Provider
+from loop_kit.manifest.sentences import May, may
 
 __all__ = ["ExplainedComponent", "ExplainedImport", "ImportsOf", "explain"]
 
@@ -81,6 +82,7 @@ class ExplainedComponent:
         imports: What it imports, in its own order; for an unreadable file, what the manifest links.
         unused: Keys of its own `imports` that match nothing it imports, with the nearest import or None.
         unread: Why its file could not be read, or None.
+        may: What it may do, in words, and what not.
     """
 
     name: str
@@ -88,6 +90,7 @@ class ExplainedComponent:
     imports: tuple[ExplainedImport, ...]
     unused: Mapping[str, str | None] = field(default_factory=dict)
     unread: str | None = None
+    may: May = field(default_factory=May)
 
     @property
     def answered(self) -> bool:
@@ -121,14 +124,17 @@ def _component(manifest: Manifest, component: Component, imports_of: ImportsOf) 
         names = list(imports_of(component.path))
     except (LoopError, OSError) as error:
         declared = tuple(_import(manifest, component, name) for name in component.imports)
-        return ExplainedComponent(component.name, component.path, declared, unread=_why(component, error))
+        said = may(manifest, component)
+        why = _why(component, error)
+        return ExplainedComponent(component.name, component.path, declared, unread=why, may=said)
     unused = {
         link: _nearest_import(link, names)
         for link in component.imports
         if not any(best_match(name, [link]) for name in names)
     }
     imports = tuple(_import(manifest, component, name) for name in names)
-    return ExplainedComponent(component.name, component.path, imports, unused)
+    said = may(manifest, component, names)
+    return ExplainedComponent(component.name, component.path, imports, unused, may=said)
 
 
 def _import(manifest: Manifest, component: Component, name: str) -> ExplainedImport:

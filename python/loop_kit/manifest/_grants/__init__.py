@@ -7,10 +7,13 @@ says in words what a grant allows.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from loop_kit.manifest._grants import core, fsx, keyvalue, netx, process
 from loop_kit.manifest._shape import Table
 
-__all__ = ["GRANTS"]
+__all__ = ["GRANTS", "SENTENCES"]
 
 GRANTS: dict[str, Table] = {
     "loop:core": core.GRANT,
@@ -18,4 +21,12 @@ GRANTS: dict[str, Table] = {
     "loop:netx": netx.GRANT,
     "loop:process": process.GRANT,
     "wasi:keyvalue": keyvalue.GRANT,
+}
+
+SENTENCES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "loop:core": core.sentences,
+    "loop:fsx": fsx.sentences,
+    "loop:netx": netx.sentences,
+    "loop:process": process.sentences,
+    "wasi:keyvalue": keyvalue.sentences,
 }
