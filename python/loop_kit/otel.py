@@ -8,9 +8,7 @@ Needs the extra `loop-kit[otel]`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +35,7 @@ try:
 except ImportError as e:
     raise ImportError(f"exporting needs the extra: pip install 'loop-kit[otel]' ({e})") from None
 
-__all__ = ["Export", "export", "from_environment", "parent"]
+__all__ = ["Export", "export", "parent"]
 
 _SCOPE = "loop_kit"
 _SEVERITIES = (
@@ -160,13 +158,6 @@ def export(
     if service is not None:
         said["service.name"] = service
     return Export(endpoint, headers, Resource.create(said))
-
-
-def from_environment() -> contextlib.AbstractContextManager[object]:
-    """An export where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector; else nothing."""
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        return export()
-    return contextlib.nullcontext()
 
 
 def parent() -> otel_context.Context:

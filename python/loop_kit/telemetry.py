@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any, Literal
 from loop_kit import _core
 from loop_kit._invocation import current, read_traceparent, traced, traceparent_of
 
-__all__ = ["Event", "Listening", "Measurement", "Span", "SpanHandle", "listen", "span"]
+__all__ = ["Event", "Listening", "Measurement", "Span", "SpanHandle", "exporting", "listen", "span"]
 
 Value = str | int | float | bool
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
@@ -156,6 +157,18 @@ def listen(
         _LISTENING.append(listening)
         _tell_core()
     return listening
+
+
+def exporting() -> contextlib.AbstractContextManager[object]:
+    """Exports by `loop_kit.otel` where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector, while it lasts; else nothing."""
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return contextlib.nullcontext()
+    try:
+        from loop_kit import otel
+    except ImportError as e:
+        logging.getLogger("loop_kit").warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but %s", e)
+        return contextlib.nullcontext()
+    return otel.export()
 
 
 def listens() -> bool:
