@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loop_kit import blocking, errors, testing, wire
+    from loop_kit import blocking, errors, telemetry, testing, wire
     from loop_kit._core import __version__
     from loop_kit._invocation import Invocation, invocation, traced
     from loop_kit._shipped import shipped
@@ -45,6 +45,7 @@ __all__ = [
     "errors",
     "invocation",
     "shipped",
+    "telemetry",
     "testing",
     "traced",
     "wire",
@@ -69,7 +70,7 @@ _HOMES = {
     "shipped": "_shipped",
     "traced": "_invocation",
 }
-_MODULES = {"blocking", "errors", "testing", "wire"}
+_MODULES = {"blocking", "errors", "telemetry", "testing", "wire"}
 
 
 def __getattr__(name: str) -> Any:

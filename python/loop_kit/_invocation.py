@@ -13,9 +13,12 @@ from typing import Any
 from loop_kit import _core
 from loop_kit.errors import NoSuchExport, NotOffered
 
-__all__ = ["Invocation", "invocation", "traced"]
+__all__ = ["Invocation", "current", "invocation", "read_traceparent", "traced", "traceparent_of"]
 
 _TRACE: ContextVar[bytes | None] = ContextVar("loop_kit.trace", default=None)
+
+_SEEN: ContextVar[str | None] = ContextVar("loop_kit.seen", default=None)
+"""The trace of the call that was answered when `_TRACE` was set."""
 
 at_work: dict[asyncio.Task[None], _core.Job] = {}
 """The calls of peers that tasks answer now."""
@@ -69,7 +72,7 @@ class Invocation:
         if path not in numbers:
             raise NoSuchExport(path, numbers)
         ends = [seconds for seconds in (deadline, self.deadline) if seconds is not None]
-        trace = None if self.trace is None else _read(self.trace)
+        trace = None if self.trace is None else read_traceparent(self.trace)
         return self._wire.call(numbers[path], args, deadline=min(ends, default=None), trace=trace)
 
 
@@ -104,14 +107,37 @@ def traced(parent: str) -> Iterator[None]:
         ValueError: It is no such text.
     """
     _core.trace_by(_TRACE)
-    before = _TRACE.set(_read(parent))
+    trace, seen = _TRACE.set(read_traceparent(parent)), _SEEN.set(invocation().trace)
     try:
         yield
     finally:
-        _TRACE.reset(before)
+        _TRACE.reset(trace)
+        _SEEN.reset(seen)
 
 
-def _read(parent: str) -> bytes:
+def current() -> str | None:
+    """The `traceparent` that the running code belongs to.
+
+    That of `traced`, or of the call that is answered, whichever is further within.
+    """
+    own, answered = _TRACE.get(), invocation().trace
+    # a call that came in after `traced` brings its own, which is that one or one below it
+    if own is not None and (answered is None or answered == _SEEN.get()):
+        return traceparent_of(own)
+    return answered
+
+
+def traceparent_of(trace: bytes) -> str:
+    """25 bytes, trace id, span id and flags, as `traceparent` has them."""
+    return f"00-{trace[:16].hex()}-{trace[16:24].hex()}-{trace[24:].hex()}"
+
+
+def read_traceparent(parent: str) -> bytes:
+    """Trace id, span id and flags of a `traceparent`: 25 bytes.
+
+    Raises:
+        ValueError: It is no such text.
+    """
     parts = parent.split("-")
     # what later versions add comes after these
     if [len(part) for part in parts[:4]] == [2, 32, 16, 2] and parts[0] != "ff":

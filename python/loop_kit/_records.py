@@ -7,15 +7,21 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["emit", "to_host"]
+__all__ = ["emit", "to_host", "without_fields"]
 
 # TRACE has no number of its own in `logging`; 5 is what others use.
 _LEVELS = (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 
 
-def emit(level: int, target: str, message: str, fields: Sequence[tuple[str, str]]) -> None:
+def emit(
+    level: int,
+    target: str,
+    message: str,
+    fields: Sequence[tuple[str, str]],
+    trace: bytes | None = None,
+) -> None:
     """A component's log record as one of Python's, with its fields as `record.fields`.
 
     Args:
@@ -23,17 +29,25 @@ def emit(level: int, target: str, message: str, fields: Sequence[tuple[str, str]
         target: The part of the component that speaks; the logger is `loop_kit.guest` and this.
         message: For people.
         fields: For machines.
+        trace: The span that it belongs to, which `record.trace` has, or None.
     """
     logger = logging.getLogger(f"loop_kit.guest.{target}" if target else "loop_kit.guest")
     if not logger.isEnabledFor(_LEVELS[level]):
         return
     text = " ".join([message, *(f"{key}={value}" for key, value in fields)])
     try:
-        logger.log(_LEVELS[level], "%s", text, extra={"fields": fields})
+        logger.log(_LEVELS[level], "%s", text, extra={"fields": fields, "trace": trace})
     except Exception:
         # Logging never fails for a component; what a filter of the host raised is told as a handler's errors are.
         if logging.raiseExceptions:
             traceback.print_exc()
+
+
+def without_fields(text: str, fields: Mapping[str, str]) -> str:
+    """The message of a record that ends with its fields."""
+    for key, value in reversed([*fields.items()]):
+        text = text.removesuffix(f" {key}={value}")
+    return text
 
 
 class _Lines(logging.Handler):
@@ -42,9 +56,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             fields = dict(getattr(record, "fields", ()))
-            text = self.format(record)
-            for key, value in reversed(fields.items()):
-                text = text.removesuffix(f" {key}={value}")
+            text = without_fields(self.format(record), fields)
             level = next((name for least, name in _NAMES if record.levelno >= least), "trace")
             said = {"level": level, "target": record.name, "message": text, "fields": fields}
             sys.stderr.write(f"{json.dumps(said)}\n")

@@ -11,7 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from loop_kit import errors, provider
+from loop_kit import errors, provider, telemetry
 from loop_kit._login import WORDS
 from loop_kit._records import to_host
 from loop_kit.manifest.model import Tls
@@ -102,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
             plain_handles=given.plain_handles,
             reload=None if module == "builtin" else lambda: _anew(module, name),
         )
-        asyncio.run(run)
+        with telemetry.exporting():
+            asyncio.run(run)
     except KeyboardInterrupt:  # before it served: from then on it is an orderly end
         return 130
     except errors.LoopError as error:

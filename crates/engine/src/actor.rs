@@ -19,6 +19,7 @@ use wasmtime::{Error, Result, Trap};
 use crate::instance::{Home, State};
 use crate::joint::Joint;
 use crate::scope::{self, lock};
+use crate::tracing::Trace;
 
 /// What an embedder does when an instance wants to be polled.
 pub trait Notify: Send + Sync + 'static {
@@ -238,10 +239,16 @@ pub(crate) async fn run_jobs(accessor: &Accessor<State>, mut queue: mpsc::Unboun
 
 /// What the caller of an export may attach to its call.
 pub trait Attached: Any + Send + Sync {
-    /// The W3C trace context that the call belongs to: trace id, span id, flags.
-    fn trace(&self) -> Option<[u8; 25]> {
+    /// The trace context that what the call does now belongs to.
+    fn trace(&self) -> Option<Trace> {
         None
     }
+
+    /// A span begins within the call, and is the current one until it is left.
+    fn enter(&self, _span: Trace) {}
+
+    /// A span that was entered ends.
+    fn leave(&self, _span: Trace) {}
 }
 
 impl Attached for () {}

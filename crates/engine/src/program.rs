@@ -504,7 +504,7 @@ impl Live {
         let result = scope::enter(&shared, || {
             scope::with_deadline(deadline, || {
                 self.sweep()?;
-                typed.call(&mut self.core.store, args)
+                crate::tracing::within(|| typed.call(&mut self.core.store, args))
             })
         });
         if let Some(lent) = lent {

@@ -1,32 +1,44 @@
-//! `loop:core`: log, clock, timers, random, cancel.
+//! `loop:core`: log, metrics, trace, clock, timers, random, cancel.
 //!
-//! Config: none. Grant: `{ log: { level, targets, max-record }, timers: { max } }`, see [`log::Grant`] and
-//! [`timers::Grant`].
+//! Config: none. Grant: `{ log, metrics, trace, timers, random, cancel }`, see [`Grant`].
 
+mod attributes;
+mod cancel;
 mod log;
+mod metrics;
+mod quota;
+mod random;
 mod timers;
+mod trace;
 
 use std::time::{Instant, SystemTime};
 
-use loop_engine::{Error, Import, Value};
+use loop_engine::{Import, Value};
 use serde::Deserialize;
 use serde_json::Value as Json;
-use tokio_util::sync::CancellationToken;
 
+pub use self::attributes::{Attribute, Attributes};
 pub use self::log::{Level, Record};
+pub use self::metrics::Instrument;
+use self::quota::{Most, Quota};
 use self::timers::Timers;
 use crate::error::{NoConfig, Table, settings};
-use crate::value::{args, instant};
+use crate::value::instant;
 use crate::{Capability, HostServices, Provider, ProviderError};
 
 pub(crate) const CAPABILITY: Capability = Capability {
     name: "core",
     interfaces: &[
         "loop:core/log@0.1.0-dev",
+        "loop:core/attributes@0.1.0-dev",
+        "loop:core/metrics@0.1.0-dev",
+        "loop:core/trace@0.1.0-dev",
         "loop:core/clock@0.1.0-dev",
         "loop:core/timers@0.1.0-dev",
         "loop:core/random@0.1.0-dev",
+        "loop:core/insecure-random@0.1.0-dev",
         "loop:core/cancel@0.1.0-dev",
+        "loop:core/cancellation@0.1.0-dev",
     ],
     provide,
 };
@@ -38,21 +50,29 @@ const RESOLUTION: u64 = if cfg!(windows) { 100 } else { 1 };
 #[serde(deny_unknown_fields, default)]
 struct Grant {
     log: Table<log::Grant>,
-    timers: Table<timers::Grant>,
+    metrics: Table<metrics::Grant>,
+    trace: Table<trace::Grant>,
+    /// Timers at once, streams and waits for tokens included. Default: 1024.
+    timers: Table<Most>,
+    /// Seeded generators at once. Default: 1024.
+    random: Table<Most>,
+    /// Tokens at once. Default: 16384.
+    cancel: Table<Most>,
 }
 
 fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, ProviderError> {
     let NoConfig {} = settings("config", config)?;
     let grant: Grant = settings("grant", grant)?;
     let HostServices {
-        log: sink,
+        observer,
         io,
         payload,
     } = host;
     let started = Instant::now();
-    let timers = Timers::new(&grant.timers.0, started, io);
-    let functions = [
-        ("log#log", log::import(grant.log.0, sink)),
+    let timers = Quota::new("timer", "timers.max", grant.timers.0.or(1024));
+    let timers = Timers::new(timers, started, io);
+    let mut functions = vec![
+        ("log#log", log::import(grant.log.0, observer.clone())),
         ("clock#now", Import::now(|_| Ok(Some(instant(SystemTime::now()))))),
         (
             "clock#monotonic-now",
@@ -65,58 +85,14 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
         ("timers#sleep", timers.sleep()),
         ("timers#sleep-until", timers.sleep_until()),
         ("timers#every", timers.every()),
-        (
-            "random#bytes",
-            Import::now(move |a| {
-                let [len] = args(a)?;
-                let len = len.as_u64()? as usize;
-                if len > payload {
-                    return Err(Error::msg(format!(
-                        "{len} random bytes asked for, the payload limit is {payload}"
-                    )));
-                }
-                let mut bytes = vec![0; len];
-                getrandom::fill(&mut bytes)?;
-                Ok(Some(Value::bytes(bytes)))
-            }),
-        ),
-        (
-            "random#u64",
-            Import::now(|_| Ok(Some(Value::u64(getrandom::u64()?)))),
-        ),
-        // The token of tokio-util forgets what no handle can cancel any more, and answers without walking the tree.
-        (
-            "cancel#[constructor]token",
-            Import::now(|_| Ok(Some(Value::host(CancellationToken::new())))),
-        ),
-        (
-            "cancel#[method]token.child",
-            Import::now(|a| {
-                let [token] = args(a)?;
-                Ok(Some(Value::host(
-                    token.as_host::<CancellationToken>()?.child_token(),
-                )))
-            }),
-        ),
-        (
-            "cancel#[method]token.cancel",
-            Import::now(|a| {
-                let [token] = args(a)?;
-                token.as_host::<CancellationToken>()?.cancel();
-                Ok(None)
-            }),
-        ),
-        (
-            "cancel#[method]token.is-cancelled",
-            Import::now(|a| {
-                let [token] = args(a)?;
-                Ok(Some(Value::Bool(
-                    token.as_host::<CancellationToken>()?.is_cancelled(),
-                )))
-            }),
-        ),
     ];
+    functions.extend(metrics::functions(&grant.metrics.0, observer.clone()));
+    functions.extend(trace::functions(&grant.trace.0, observer));
+    let generators = Quota::new("generator", "random.max", grant.random.0.or(1024));
+    functions.extend(random::functions(payload, generators));
+    let tokens = Quota::new("token", "cancel.max", grant.cancel.0.or(16384));
+    functions.extend(cancel::functions(tokens, &timers));
     Ok(Provider {
-        functions: functions.into(),
+        functions: functions.into_iter().collect(),
     })
 }

@@ -18,22 +18,70 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use loop_engine::{Import, Neutral};
+use loop_engine::{Import, Neutral, Trace};
 use serde_json::Value as Json;
 
-pub use crate::core::{Level, Record};
+pub use crate::core::{Attribute, Attributes, Instrument, Level, Record};
 pub use crate::error::ProviderError;
 
 /// What providers need of the host that links them.
 #[derive(Clone)]
 pub struct HostServices {
-    /// Takes the log records that a grant lets through. Called on whatever thread runs the component; must not block.
-    pub log: Arc<dyn Fn(Record) + Send + Sync>,
+    /// Hears what components tell of themselves.
+    pub observer: Arc<dyn Observer>,
     /// The runtime whose blocking threads read streams.
     pub io: tokio::runtime::Handle,
     /// Bytes that one answer may have: the component's `payload` limit.
     pub payload: usize,
+}
+
+/// Hears what components tell of themselves, as far as their grants let it through. Called on whatever thread runs the
+/// component; must not block.
+pub trait Observer: Send + Sync {
+    /// A log record.
+    fn log(&self, record: Record);
+    /// Whether anybody is there for measurements and spans; else none are made.
+    fn listens(&self) -> bool;
+    fn measured(&self, measurement: Measurement);
+    /// A span is over.
+    fn ended(&self, span: Ended);
+    /// The span that the call at work belongs to.
+    fn current(&self) -> Option<Trace>;
+}
+
+/// One value of an instrument.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    pub instrument: Instrument,
+    pub name: Arc<str>,
+    pub unit: Arc<str>,
+    pub description: Arc<str>,
+    /// What was added, set or counted in.
+    pub value: f64,
+    pub attributes: Attributes,
+}
+
+/// A span that is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    pub name: String,
+    /// By its number in the WIT.
+    pub kind: usize,
+    pub context: Trace,
+    /// `tracestate`.
+    pub state: String,
+    pub parent: Option<Trace>,
+    pub began: SystemTime,
+    pub ended: SystemTime,
+    pub attributes: Attributes,
+    /// Name, time and attributes.
+    pub events: Vec<(String, SystemTime, Attributes)>,
+    /// By its number in the WIT, and why it failed.
+    pub status: (usize, String),
+    /// Attributes and events that the grant had no room for.
+    pub dropped: usize,
 }
 
 /// The host functions of one capability under one grant.

@@ -46,7 +46,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
     let NoConfig {} = settings("config", config)?;
     let policy = grant::policy(grant, Confinement::here())?;
     if let Some((programs, lacking)) = &policy.lacking {
-        (host.log)(Record {
+        host.observer.log(Record {
             level: Level::Warn,
             target: "loop.process".into(),
             message: format!(
@@ -56,6 +56,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
             ),
             fields: vec![],
             shortened: false,
+            trace: None,
         });
     }
     let names: Vec<String> = policy.programs.keys().cloned().collect();

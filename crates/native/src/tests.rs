@@ -11,18 +11,50 @@ mod wit;
 
 use std::sync::{Arc, Mutex};
 
-use loop_engine::{Outcome, Result, Value};
+use loop_engine::{Outcome, Result, Trace, Value};
 use serde_json::{Value as Json, json};
 
 use self::wit::Wit;
-use crate::{CAPABILITIES, HostServices, Provider, ProviderError, Record, provider};
+use crate::{
+    CAPABILITIES, Ended, HostServices, Measurement, Observer, Provider, ProviderError, Record, provider,
+};
 
 /// A provider under test and what it logged.
 struct Bench {
     wit: Wit,
     provider: Provider,
-    logged: Arc<Mutex<Vec<Record>>>,
+    heard: Arc<Mutex<Told>>,
     runtime: tokio::runtime::Runtime,
+}
+
+/// What a component told of itself.
+#[derive(Default)]
+struct Told {
+    logged: Vec<Record>,
+    measured: Vec<Measurement>,
+    spans: Vec<Ended>,
+    current: Option<Trace>,
+    deaf: bool,
+}
+
+struct Heard(Arc<Mutex<Told>>);
+
+impl Observer for Heard {
+    fn log(&self, record: Record) {
+        self.0.lock().unwrap().logged.push(record);
+    }
+    fn listens(&self) -> bool {
+        !self.0.lock().unwrap().deaf
+    }
+    fn measured(&self, measurement: Measurement) {
+        self.0.lock().unwrap().measured.push(measurement);
+    }
+    fn ended(&self, span: Ended) {
+        self.0.lock().unwrap().spans.push(span);
+    }
+    fn current(&self) -> Option<Trace> {
+        self.0.lock().unwrap().current
+    }
 }
 
 const PAYLOAD: usize = 1 << 20;
@@ -38,10 +70,10 @@ impl Bench {
             .enable_all()
             .build()
             .unwrap();
-        let logged = Arc::new(Mutex::new(vec![]));
-        let sink = logged.clone();
+        let heard = Arc::<Mutex<Told>>::default();
+        let sink = heard.clone();
         let host = HostServices {
-            log: Arc::new(move |r| sink.lock().unwrap().push(r)),
+            observer: Arc::new(Heard(sink)),
             io: runtime.handle().clone(),
             payload: PAYLOAD,
         };
@@ -49,7 +81,7 @@ impl Bench {
         Ok(Bench {
             wit: Wit::new(name),
             provider,
-            logged,
+            heard,
             runtime,
         })
     }
@@ -210,7 +242,7 @@ fn what_a_grant_may_not_say_is_named() {
 impl Bench {
     fn host(&self) -> HostServices {
         HostServices {
-            log: Arc::new(|_| ()),
+            observer: Arc::new(Heard(self.heard.clone())),
             io: self.runtime.handle().clone(),
             payload: PAYLOAD,
         }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use loop_engine::{CallContext, Instances, Later, Polled};
+use loop_engine::{CallContext, Instances, Later, Polled, Spans};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -172,6 +172,7 @@ impl Call {
             python: copy_context(py)?,
             shell: self.shell.clone(),
             trace: traced(py),
+            spans: Spans::default(),
         });
         self.key = key_of(&context);
         let on = self.shell.home_of(py, self.index, &args);

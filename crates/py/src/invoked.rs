@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use loop_engine::{Attached, Behalf};
+use loop_engine::{Attached, Behalf, EnteredTrace, Spans, Trace};
 use loop_wire::session::Meta;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,20 +17,28 @@ use crate::hub::{HubInner, lock};
 use crate::program::Shell;
 use crate::session::Wire;
 
-/// W3C trace context: trace id, span id, flags.
-type Trace = [u8; 25];
-
 /// What Python attaches to its calls of components.
 pub struct Carried {
     /// That of `contextvars`.
     pub python: Py<PyAny>,
     pub shell: Arc<Shell>,
+    /// What the caller belongs to.
     pub trace: Option<Trace>,
+    /// What the call has entered itself.
+    pub spans: Spans,
 }
 
 impl Attached for Carried {
     fn trace(&self) -> Option<Trace> {
-        self.trace
+        self.spans.last().or(self.trace)
+    }
+
+    fn enter(&self, span: Trace) {
+        self.spans.enter(span);
+    }
+
+    fn leave(&self, span: Trace) {
+        self.spans.leave(span);
     }
 }
 
@@ -96,7 +105,7 @@ impl Told {
     pub fn of_component(behalf: &Behalf) -> Told {
         let context = Carried::of(behalf);
         let left = context.and_then(|c| c.shell.inner.time_left(behalf.deadline));
-        Told::within(left, context.and_then(|c| c.trace))
+        Told::within(left, context.and_then(Attached::trace))
     }
 
     /// Of a call within this process, which has neither an identity nor a link.
@@ -131,6 +140,46 @@ fn traceparent(trace: Trace) -> String {
     format!("00-{}-{}-{}", hex(id), hex(span), hex(flags))
 }
 
+/// The span that the call at work on this thread belongs to, as far as that costs little: tasks of providers are not
+/// looked at.
+pub fn current() -> Option<Trace> {
+    if let Some(behalf) = loop_engine::behalf() {
+        return match behalf.context {
+            Some(context) => context.trace(),
+            None => loop_engine::trace().or_else(of_variable),
+        };
+    }
+    match NOW.get() {
+        // SAFETY: as in `invoked`.
+        Some(now) => match unsafe { now.as_ref() } {
+            Invoked::Component(behalf) => Carried::of(behalf).and_then(Attached::trace),
+            Invoked::Peer(call) => call.meta.trace,
+        },
+        None => of_variable(),
+    }
+}
+
+fn of_variable() -> Option<Trace> {
+    IS_TRACED.load(Relaxed).then(|| Python::attach(traced)).flatten()
+}
+
+/// A span of a Python provider that is the current one of the call at work, until it is left.
+#[pyclass(frozen, module = "loop_kit._core")]
+pub struct Entered(Mutex<Option<EnteredTrace>>);
+
+#[pymethods]
+impl Entered {
+    fn leave(&self) {
+        lock(&self.0).take();
+    }
+}
+
+/// Makes a span, 25 bytes, the current one of the call that a component makes of Python now; None outside of one.
+#[pyfunction]
+pub fn enter_span(span: [u8; 25]) -> Option<Entered> {
+    loop_engine::enter_trace(span).map(|entered| Entered(Mutex::new(Some(entered))))
+}
+
 /// The hubs that there are, whose tasks run for calls.
 static HUBS: Mutex<Vec<Weak<HubInner>>> = Mutex::new(vec![]);
 
@@ -148,7 +197,7 @@ pub fn invoked(py: Python<'_>, task: Option<Bound<'_, PyAny>>) -> Option<Told> {
     if let Some(behalf) = loop_engine::behalf() {
         let trace = match &behalf.context {
             Some(context) => context.trace(),
-            None => traced(py), // its caller is on the stack
+            None => loop_engine::trace().or_else(|| traced(py)), // its caller is on the stack
         };
         return Some(Told::within(behalf.time_left(), trace));
     }
@@ -163,11 +212,14 @@ pub fn invoked(py: Python<'_>, task: Option<Bound<'_, PyAny>>) -> Option<Told> {
 }
 
 static TRACE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// Whether there is one, for those who have not attached.
+static IS_TRACED: AtomicBool = AtomicBool::new(false);
 
 /// Has calls from now on carry the trace context, 25 bytes, that the context variable has.
 #[pyfunction]
 pub fn trace_by(py: Python<'_>, variable: Py<PyAny>) {
     let _ = TRACE.set(py, variable);
+    IS_TRACED.store(true, Relaxed);
 }
 
 /// The trace context that the running code belongs to. Costs nothing until there is one.

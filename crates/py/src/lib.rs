@@ -24,6 +24,7 @@ mod read;
 mod request;
 mod session;
 mod streams;
+mod telling;
 mod values;
 mod wake;
 mod wasi;
@@ -70,5 +71,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(inspect::wit_changes, m)?)?;
     m.add_function(wrap_pyfunction!(invoked::invoked, m)?)?;
     m.add_function(wrap_pyfunction!(invoked::trace_by, m)?)?;
+    m.add_function(wrap_pyfunction!(invoked::enter_span, m)?)?;
+    m.add_class::<invoked::Entered>()?;
+    m.add_function(wrap_pyfunction!(telling::listen, m)?)?;
     Ok(())
 }

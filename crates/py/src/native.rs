@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use loop_engine::{Import, Later, Neutral, Outcome, Value, convert};
-use loop_native::{HostServices, Provider, Record};
+use loop_native::{HostServices, Provider};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -16,6 +16,7 @@ use crate::errors;
 use crate::hub::{self, Hub, HubInner};
 use crate::session::{Contract, Member, failures, values};
 use crate::streams;
+use crate::telling::Telling;
 
 /// A native provider under one grant, ready to be linked.
 #[pyclass(frozen, module = "loop_kit._core")]
@@ -23,8 +24,8 @@ pub struct Native(pub Provider);
 
 #[pymethods]
 impl Native {
-    /// `config` and `grant` are JSON; `log(level, target, message, fields)` takes log records. `payload`: bytes that
-    /// one answer may have.
+    /// `config` and `grant` are JSON; `log(level, target, message, fields, trace)` takes log records. `payload`: bytes
+    /// that one answer may have.
     ///
     /// Raises ValueError naming the key that does not do.
     #[new]
@@ -37,26 +38,12 @@ impl Native {
         payload: usize,
     ) -> PyResult<Self> {
         let json = |text: &str| serde_json::from_str(text).map_err(|e| PyValueError::new_err(e.to_string()));
-        let sink = move |record: Record| {
-            Python::attach(|py| {
-                let Record {
-                    level,
-                    target,
-                    message,
-                    fields,
-                    ..
-                } = record;
-                if let Err(e) = log.call1(py, (level as usize, target, message, fields)) {
-                    e.write_unraisable(py, None);
-                }
-            });
-        };
         let io = engine
             .0
             .runtime()
             .map_err(|e| Python::attach(|py| errors::of_load(py, &e)))?;
         let host = HostServices {
-            log: Arc::new(sink),
+            observer: Arc::new(Telling { log }),
             io,
             payload,
         };

@@ -268,7 +268,7 @@ fn told() -> Meta {
     };
     Meta {
         deadline: call.time_left(),
-        trace: call.context.and_then(|context| context.trace()),
+        trace: loop_engine::trace(),
         ..Meta::default()
     }
 }

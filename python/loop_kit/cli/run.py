@@ -141,6 +141,7 @@ def variables(env: tuple[str, ...]) -> dict[str, str]:
 def _workspace(path: Path) -> None:
     import asyncio
 
+    from loop_kit import telemetry
     from loop_kit.errors import LoadError
     from loop_kit.host import Host
     from loop_kit.manifest import load
@@ -167,4 +168,6 @@ def _workspace(path: Path) -> None:
                 await serve_until_stopped(served, on_hangup=workspace.reload)
             return code
 
-    sys.exit(asyncio.run(main()))
+    with telemetry.exporting():
+        code = asyncio.run(main())
+    sys.exit(code)

@@ -29,6 +29,7 @@ from loop_kit.conform._run import Outcome
 from loop_kit.conform._scene import Unmet
 from loop_kit.errors import LoadError, LoopError
 from loop_kit.exports import Exports
+from loop_kit.placements.component import Settings
 from loop_kit.testing import Placed
 
 __all__ = ["PLACEMENTS", "Provided", "Scene", "Suite", "SuiteCase", "Way", "suite_of", "suites", "ways"]
@@ -66,12 +67,19 @@ class Way:
     provided: Provided
     placement: str
 
-    def placed(self, capability: str, imports: Mapping[str, Any] | None = None) -> Placed:
-        """The provider, not started yet."""
+    def placed(
+        self, capability: str, imports: Mapping[str, Any] | None = None, settings: Settings | None = None
+    ) -> Placed:
+        """The provider, not started yet. `settings`: those of a component."""
         where = {"in-process": (None, None), "sidecar": ("sidecar", "unix"), "remote": ("remote", "tcp")}
         placement, transport = where[self.placement]
         return Placed(
-            capability, self.provided.provider, imports=imports, placement=placement, transport=transport
+            capability,
+            self.provided.provider,
+            imports=imports,
+            placement=placement,
+            transport=transport,
+            settings=settings,
         )
 
 
@@ -94,7 +102,8 @@ class Scene:
     ) -> AbstractAsyncContextManager[Exports]:
         """The provider under a grant, with its interfaces as attributes; see `loop_kit.testing.client`.
 
-        A component is granted nothing: what its imports are linked to has the grant instead.
+        A component that has imports of its own is granted nothing: what they are linked to has the grant instead. Any
+        other learns config and grant by `loop:provider/settings`.
         """
         return self._client(dict(grant or {}), dict(config or {}))
 
@@ -105,7 +114,7 @@ class Scene:
             async with placed, placed.client() as made:
                 yield made
         elif self.way.provided.provider.startswith("component:"):
-            placed = self.way.placed(self._suite.capability)
+            placed = self.way.placed(self._suite.capability, settings=Settings(config, grant))
             async with placed, placed.client() as made:
                 yield made
         elif self._placed is not None:

@@ -27,6 +27,11 @@ class Settings:
     ) -> None:
         self._config, self._grant = (json.dumps(plain(given or {})) for given in (config, grant))
 
+    @property
+    def said(self) -> bool:
+        """Whether there is anything to be told."""
+        return self._config != "{}" or self._grant != "{}"
+
     def config(self) -> str:
         """The config, as a JSON object."""
         return self._config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,13 +14,16 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loop_kit import peer, provider
+from loop_kit import inspect, peer, provider
+from loop_kit._shipped import shipped
 from loop_kit.errors import LoadError
 from loop_kit.exports import Exports
-from loop_kit.host import Host
+from loop_kit.host import App, Host
+from loop_kit.manifest._use import is_shipped
 from loop_kit.placements._process import Child, Command
 from loop_kit.placements._ready import listen_on
 from loop_kit.placements.builtin import Builtin, driven
+from loop_kit.placements.component import Settings, wants_settings
 from loop_kit.placements.python import python
 from loop_kit.provider import Declared, declared
 
@@ -27,7 +31,7 @@ __all__ = ["Placed", "client"]
 
 _START = 60.0
 _KINDS = ("builtin", "python", "component", "remote")
-_FORMS = "expected builtin:NAME, python:module:Class, component:FILE or remote:ADDRESS"
+_FORMS = "expected builtin:NAME, python:module:Class, component:FILE, component:loop:PACKAGE/WHAT or remote:ADDRESS"
 
 
 @contextlib.asynccontextmanager
@@ -92,8 +96,9 @@ class Placed:
         imports: Mapping[str, Any] | None = None,
         placement: str | None = None,
         transport: str | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        """The arguments are those of `client`.
+        """The arguments are those of `client`; `settings` are a component's config and grant, wherever it runs.
 
         Raises:
             LoadError: It cannot be placed so.
@@ -123,6 +128,8 @@ class Placed:
         self.address = target if kind == "remote" else ""
         self.token: str | None = None
         self._kind, self._target = kind, target
+        self._settings = settings
+        self._interfaces: list[str] = []  # all of the package
         self._imports = dict(imports or {})
         self._child: Child | None = None
         self._stack = contextlib.AsyncExitStack()
@@ -152,9 +159,10 @@ class Placed:
             LoadError, NotGranted, PeerError: As `client`.
         """
         config, grant = _plain(config), _plain(grant)
-        if self._kind == "component" and (config or grant):
-            told = "grant what its imports are linked to"
-            raise LoadError(f"{self.provider}: a component takes no grant and no config; {told}")
+        if self._kind == "component" and (config or grant) and not self._inside:
+            raise LoadError(
+                f"{self.provider}: a component that is served has its config and grant from the start"
+            )
         async with contextlib.AsyncExitStack() as stack:
             if not self._inside:
                 yield await stack.enter_async_context(self._session(config, grant))
@@ -165,7 +173,8 @@ class Placed:
                 yield await stack.enter_async_context(self._python(config, grant))
             else:
                 host = await stack.enter_async_context(Host())
-                yield (await host.load(self._target, self._imports)).exports
+                settings = Settings(config, grant) if config or grant else self._settings
+                yield (await self._load(host, settings)).exports
 
     def _declared(self) -> Declared:
         return declared(_class(self._target))
@@ -176,7 +185,7 @@ class Placed:
             said = self._declared()
             return said.wit, list(said.interfaces)
         folder = Path(__file__).parents[1] / "capabilities" / self.capability.rpartition(":")[2] / "wit"
-        return folder, []
+        return folder, self._interfaces
 
     def _command(self) -> Command:
         target = f"builtin:{self._target}" if self._kind == "builtin" else self._target
@@ -217,12 +226,26 @@ class Placed:
         finally:
             await server.close(0)
 
+    async def _load(self, host: Host, settings: Settings | None) -> App:
+        component = shipped(self._target) if is_shipped(self._target) else self._target
+        names = await asyncio.to_thread(inspect.imports, component)
+        told, imports = wants_settings(names), dict(self._imports)
+        if told is not None:
+            imports[told] = settings or Settings()
+        elif settings is not None and settings.said:
+            raise LoadError(
+                f"{self.provider}: takes no config and no grant; grant what its imports are linked to"
+            )
+        return await host.load(component, imports)
+
     async def _serve_component(self) -> None:
         host = await self._stack.enter_async_context(Host())
-        app = await host.load(self._target, self._imports)
+        app = await self._load(host, self._settings)
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         self.token = secrets.token_hex(16)
         address = listen_on(self.transport, None, folder, exact=False)
+        exported = [name for name in app.exports if name.startswith(f"{self.capability}/")]
+        self._interfaces = [name.partition("@")[0] for name in exported]
         server = await provider.serve_component(app, on=address, token=self.token)
         self._stack.push_async_callback(server.close, 0)
         self.address = server.address

@@ -52,8 +52,8 @@ impl Bounds {
         for item in items(said)? {
             let [key, value] = args(items(item)?)?;
             let (key, value) = (self.text(string(key)?), self.read(value)?);
-            match to.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, known)) => *known = value,
+            match to.iter().position(|(known, _)| *known == key) {
+                Some(at) => to[at].1 = value,
                 None if to.len() < self.attributes.get() => to.push((key, value)),
                 None => dropped += 1,
             }

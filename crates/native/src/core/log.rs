@@ -3,9 +3,10 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use loop_engine::{Import, Mismatch, Neutral, Result, Value};
+use loop_engine::{Import, Mismatch, Neutral, Result, Trace, Value};
 use serde::Deserialize;
 
+use crate::Observer;
 use crate::value::{args, items, string};
 
 /// How severe a record is.
@@ -29,6 +30,8 @@ pub struct Record {
     pub fields: Vec<(String, String)>,
     /// Something was cut off.
     pub shortened: bool,
+    /// The span that it belongs to.
+    pub trace: Option<Trace>,
 }
 
 /// The key `log` of the grant: what a component may log.
@@ -89,7 +92,7 @@ impl Grant {
     }
 }
 
-pub(super) fn import(grant: Grant, sink: Arc<dyn Fn(Record) + Send + Sync>) -> Import<Neutral> {
+pub(super) fn import(grant: Grant, observer: Arc<dyn Observer>) -> Import<Neutral> {
     Import::now(move |a| {
         let [level, target, message, fields] = args(a)?;
         let (level, target) = (self::level(&level)?, string(target)?);
@@ -101,9 +104,10 @@ pub(super) fn import(grant: Grant, sink: Arc<dyn Fn(Record) + Send + Sync>) -> I
                 message,
                 fields,
                 shortened: false,
+                trace: observer.current(),
             };
             grant.shorten(&mut record);
-            sink(record);
+            observer.log(record);
         }
         Ok(None)
     })

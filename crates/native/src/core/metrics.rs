@@ -90,7 +90,10 @@ pub(super) fn functions(grant: &Grant, observer: Arc<dyn Observer>) -> Functions
         ("metrics#[method]counter.add", measure(&metrics)),
         ("metrics#[constructor]gauge", new(&metrics, Instrument::Gauge)),
         ("metrics#[method]gauge.set", measure(&metrics)),
-        ("metrics#[constructor]histogram", new(&metrics, Instrument::Histogram)),
+        (
+            "metrics#[constructor]histogram",
+            new(&metrics, Instrument::Histogram),
+        ),
         ("metrics#[method]histogram.record", measure(&metrics)),
     ]
 }

@@ -7,17 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loop_engine::{Error, Result};
 use serde::Deserialize;
 
-/// A key of the grant with one number: `{ max }`, of which `N` is the default.
-#[derive(Debug, Deserialize)]
+/// A key of the grant with one number: `{ max }`.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Most<const N: usize> {
-    pub max: NonZeroUsize,
+pub(super) struct Most {
+    max: Option<NonZeroUsize>,
 }
 
-impl<const N: usize> Default for Most<N> {
-    fn default() -> Self {
-        let max = NonZeroUsize::new(N).expect("not zero");
-        Most { max }
+impl Most {
+    pub(super) fn or(&self, default: usize) -> NonZeroUsize {
+        self.max.unwrap_or(NonZeroUsize::new(default).expect("not zero"))
     }
 }
 
@@ -49,7 +48,9 @@ impl Quota {
         let held = Held(self.held.clone()); // gives it back where it is one too many
         if before >= self.max {
             let Quota { what, key, max, .. } = self;
-            return Err(Error::msg(format!("a {what} too many: `{key}` of the grant is {max}")));
+            return Err(Error::msg(format!(
+                "a {what} too many: `{key}` of the grant is {max}"
+            )));
         }
         Ok(held)
     }

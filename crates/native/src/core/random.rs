@@ -135,7 +135,10 @@ pub(super) fn functions(payload: usize, quota: Quota) -> Functions {
             Import::now(move |a| {
                 let [generator, len] = args(a)?;
                 let mut bytes = asked(&len)?;
-                generator.as_host::<Generator>()?.numbers.with(|numbers| numbers.fill(&mut bytes));
+                generator
+                    .as_host::<Generator>()?
+                    .numbers
+                    .with(|numbers| numbers.fill(&mut bytes));
                 Ok(Some(Value::bytes(bytes)))
             }),
         ),

@@ -1,49 +1,29 @@
 //! Timers: waiting once, and ticks.
 
 use std::future::poll_fn;
-use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use loop_engine::{Chunk, Error, Import, Neutral, Result, Source};
-use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
+use super::quota::{Held, Quota};
 use crate::value::{args, stream};
-
-/// The key `timers` of the grant.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(super) struct Grant {
-    /// Timers at once, streams included. Default: 1024.
-    max: NonZeroUsize,
-}
-
-impl Default for Grant {
-    fn default() -> Self {
-        Grant {
-            max: NonZeroUsize::new(1024).expect("not zero"),
-        }
-    }
-}
 
 /// The timers of one component.
 pub(super) struct Timers {
-    max: usize,
-    /// How many there are.
-    running: Arc<AtomicUsize>,
+    quota: Quota,
     /// When the monotonic clock began.
     started: Instant,
     io: Handle,
 }
 
-/// One of them, counted for as long as it lives.
-struct Timer {
-    running: Arc<AtomicUsize>,
+/// One of them.
+pub(super) struct Timer {
+    _held: Held,
     /// Nothing that a clock can show is later than None.
     due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -51,29 +31,18 @@ struct Timer {
 }
 
 impl Timers {
-    pub(super) fn new(grant: &Grant, started: Instant, io: Handle) -> Arc<Self> {
-        Arc::new(Timers {
-            max: grant.max.get(),
-            running: Arc::default(),
-            started,
-            io,
-        })
+    pub(super) fn new(quota: Quota, started: Instant, io: Handle) -> Arc<Self> {
+        Arc::new(Timers { quota, started, io })
     }
 
-    fn start(&self, due: Option<Instant>) -> Result<Timer> {
-        let timer = Timer {
-            running: self.running.clone(),
+    /// A timer that is due then, or never.
+    pub(super) fn start(&self, due: Option<Instant>) -> Result<Timer> {
+        Ok(Timer {
+            _held: self.quota.take()?,
             due,
             sleep: None,
             io: self.io.clone(),
-        };
-        if self.running.fetch_add(1, Relaxed) >= self.max {
-            return Err(Error::msg(format!(
-                "a timer too many: `timers.max` of the grant is {}",
-                self.max
-            )));
-        }
-        Ok(timer)
+        })
     }
 
     /// When the monotonic clock reaches `elapsed`.
@@ -152,14 +121,8 @@ impl Timer {
         Poll::Ready(())
     }
 
-    async fn wait(mut self) {
+    pub(super) async fn wait(mut self) {
         poll_fn(|cx| self.poll(cx)).await;
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.running.fetch_sub(1, Relaxed);
     }
 }
 

@@ -262,12 +262,11 @@ impl Drop for Span {
 }
 
 /// A method that takes one argument and changes a span that lasts.
-fn change(
-    f: impl Fn(&Tracer, &mut Ended, Value) -> Result<()> + Send + Sync + 'static,
-) -> Import<Neutral> {
+fn change(f: impl Fn(&Tracer, &mut Ended, Value) -> Result<()> + Send + Sync + 'static) -> Import<Neutral> {
     Import::now(move |a| {
         let [span, said] = args(a)?;
-        span.as_host::<Span>()?.change(|tracer, ended| f(tracer, ended, said))?;
+        span.as_host::<Span>()?
+            .change(|tracer, ended| f(tracer, ended, said))?;
         Ok(None)
     })
 }

@@ -79,7 +79,9 @@ impl Wit {
                 (Type::U8, Value::Num(Num::U8, n)) => u8::try_from(*n).is_ok(),
                 (Type::U16, Value::Num(Num::U16, n)) => u16::try_from(*n).is_ok(),
                 (Type::U32, Value::Num(Num::U32, n)) => u32::try_from(*n).is_ok(),
-                (Type::U64, Value::Num(Num::U64, _)) | (Type::S64, Value::Num(Num::S64, _)) => true,
+                (Type::U64, Value::Num(Num::U64, _))
+                | (Type::S64, Value::Num(Num::S64, _))
+                | (Type::F64, Value::Num(Num::F64, _)) => true,
                 _ => false,
             };
         };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from loop_kit.capabilities.core._provider import Core, Token
+from loop_kit.capabilities.core._cancel import Token
+from loop_kit.capabilities.core._provider import Core
 
 __all__ = ["Core", "Token"]

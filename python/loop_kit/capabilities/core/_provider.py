@@ -10,10 +10,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from loop_kit._invocation import current, invocation, read_traceparent
 from loop_kit._records import emit
 from loop_kit.capabilities import _settings
+from loop_kit.capabilities.core import _cancel
+from loop_kit.capabilities.core._cancel import Token
 from loop_kit.capabilities.core._log import LogGrant
+from loop_kit.capabilities.core._metrics import Counter, Gauge, Histogram, Metrics
+from loop_kit.capabilities.core._quota import Quota
+from loop_kit.capabilities.core._random import Generator, Xoshiro, check_length
 from loop_kit.capabilities.core._timers import Timers
+from loop_kit.capabilities.core._trace import Span, Tracer
 from loop_kit.limits import Limits
 from loop_kit.provider import provider
 
@@ -22,60 +29,9 @@ __all__ = ["Core", "Token"]
 _SECOND = 10**9
 
 
-class _Scope:
-    """One scope of work: what its token may cancel, and the scope that it is part of."""
-
-    __slots__ = ("cancelled", "held", "parent")
-
-    def __init__(self, parent: _Scope | None) -> None:
-        self.parent = parent
-        self.cancelled = False
-        self.held = True
-
-    def is_cancelled(self) -> bool:
-        at: _Scope | None = self
-        while at is not None:
-            if at.cancelled:
-                self.cancelled = True
-                return True
-            # What no token can cancel any more is passed over from now on: a line of dropped ancestors costs nothing.
-            while (parent := at.parent) is not None and not parent.held and not parent.cancelled:
-                at.parent = parent.parent
-            at = at.parent
-        return False
-
-
-class Token:
-    """A scope of work that can be called off.
-
-    Cancelling only marks the token; descendants look upwards. So a token keeps nothing of its children alive.
-    """
-
-    __slots__ = ("_scope",)
-
-    def __init__(self, _parent: _Scope | None = None) -> None:
-        self._scope = _Scope(_parent)
-
-    def __del__(self) -> None:
-        self._scope.held = False
-
-    def child(self) -> Token:
-        """A token that is cancelled with this one, and can be cancelled alone."""
-        self._scope.is_cancelled()  # lets go of ancestors that were dropped
-        return Token(self._scope)
-
-    def cancel(self) -> None:
-        """Cancels this token and all its descendants. Again is harmless."""
-        self._scope.cancelled = True
-
-    def is_cancelled(self) -> bool:
-        """Whether this token or one of its ancestors was cancelled."""
-        return self._scope.is_cancelled()
-
-
 @provider(wit="wit")
 class Core:
-    """Serves the whole package `loop:core`: log, clock, timers, random and cancel.
+    """Serves the whole package `loop:core`: log, metrics, trace, clock, timers, random and cancel.
 
         app = await host.load("app.wasm", imports={"loop:core": Core(grant={"log": {"level": "info"}})})
 
@@ -84,34 +40,60 @@ class Core:
     Args:
         config: There is nothing to configure.
         grant: `log`: the lowest `level` (trace), the `targets` that may log (all), and `max-record`, the bytes of one
-            record (65536). `timers`: `max`, the timers at once (1024).
+            record (65536). `metrics`: `instruments` at once (256), their `series` (2000). `trace`: `spans` at once
+            (256), `events` of one (128). Both: `attributes` of one (64), and `text`, the bytes of one string (4096).
+            `timers`, `random` and `cancel`: `max`, the timers, generators (1024 each) and tokens (16384) at once.
 
     Raises:
         ValueError: A key of the grant is not known, or its value does not do.
     """
 
+    Counter = Counter
+    Gauge = Gauge
+    Generator = Generator
+    Histogram = Histogram
+    Span = Span
     Token = Token
 
     def __init__(
         self, *, config: Mapping[str, Any] | None = None, grant: Mapping[str, Any] | None = None
     ) -> None:
         _settings.no_config(config)
-        given = _settings.table("grant", grant, ("log", "timers"))
+        given = _settings.table("grant", grant, ("log", "metrics", "trace", "timers", "random", "cancel"))
         self._log = LogGrant(given.get("log"))
         self._payload: int = Limits().core()["payload"]
         self._started = time.monotonic_ns()
-        self._timers = Timers(given.get("timers"), lambda: self.monotonic_now())
+        timers = Quota.of("timer", "timers", given.get("timers"), 1024)
+        self._timers = Timers(timers, lambda: self.monotonic_now())
+        self._fast = Xoshiro(int.from_bytes(os.urandom(8)))
+        # each component's resources are counted against its own grant
+        metrics, tracer = Metrics(given.get("metrics")), Tracer(given.get("trace"))
+        generators = Quota.of("generator", "random", given.get("random"), 1024)
+        tokens = Quota.of("token", "cancel", given.get("cancel"), 16384)
+        for cls in (Counter, Gauge, Histogram):
+            vars(self)[cls.__name__] = type(cls.__name__, (cls,), {"metrics": metrics})
+        vars(self)["Span"] = type("Span", (Span,), {"tracer": tracer})
+        vars(self)["Generator"] = type("Generator", (Generator,), {"quota": generators})
+        vars(self)["Token"] = type("Token", (Token,), {"quota": tokens})
 
     def _loop_within(self, payload: int) -> Core:
         """This provider for a component whose values may have `payload` bytes."""
         within = copy.copy(self)
         within._payload = payload
+        vars(within)["Generator"] = type("Generator", (self.Generator,), {"payload": payload})
         return within
 
     def log(self, level: Enum, target: str, message: str, fields: Sequence[tuple[str, str]]) -> None:
         """Emits one record, as far as the grant lets it."""
         if self._log.lets(level.value, target):
-            emit(level.value, *self._log.shortened(target, message, fields))
+            trace = current()
+            short = self._log.shortened(target, message, fields)
+            emit(level.value, *short, None if trace is None else read_traceparent(trace))
+
+    def current(self) -> Mapping[str, str] | None:
+        """The span that the call belongs to, or None."""
+        trace = current()
+        return None if trace is None else {"traceparent": trace, "tracestate": ""}
 
     def now(self) -> Mapping[str, int]:
         """The time of day, in seconds and nanoseconds since 1970."""
@@ -151,10 +133,33 @@ class Core:
         Raises:
             ValueError: More than the component's payload limit.
         """
-        if length > self._payload:
-            raise ValueError(f"{length} random bytes asked for, the payload limit is {self._payload}")
+        check_length(length, self._payload)
         return os.urandom(length)
 
     def u64(self) -> int:
         """A random number, uniform over all 64 bits."""
         return int.from_bytes(os.urandom(8))
+
+    def insecure_bytes(self, length: int) -> Sequence[int]:
+        """So many bytes that look random.
+
+        Raises:
+            ValueError: More than the component's payload limit.
+        """
+        check_length(length, self._payload)
+        return self._fast.bytes(length)
+
+    def insecure_u64(self) -> int:
+        """A number that looks random."""
+        return self._fast.u64()
+
+    def time_left(self) -> int | None:
+        """Nanoseconds until nobody waits for the component's call; None: its caller waits for ever."""
+        left = invocation().deadline
+        return None if left is None else round(left * _SECOND)
+
+    async def cancelled(self, token: _cancel.Token) -> None:
+        """Waits until the token is cancelled or its time is up."""
+        held = self._timers.quota.take()
+        await token.wait()
+        del held
