@@ -61,10 +61,11 @@ format: setup ## Format the code of both languages and mend what ruff can
 
 # -P keeps bench/http.py from standing in for the standard library's http.
 bench: setup .venv/.peers ## Measure hosting, HTTP and the wire against the peers, in one run
-	tools/system_packages wrk
+	tools/system_packages wrk fd-find b3sum
 	$(BIN)/python -P bench/hosting.py $(ARGS)
 	$(BIN)/python -P bench/http.py $(ARGS)
 	$(BIN)/python -P bench/wire.py $(ARGS)
+	$(BIN)/python -P bench/files.py $(ARGS)
 
 conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
 	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }
