@@ -19,10 +19,12 @@ from aiohttp import web
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from loop_kit import Err, testing
+from loop_kit import Err, Ok, testing
 
 SCHEMES = ("http", "https", "ws", "wss")
-LOCAL: dict[str, Any] = {"allow": [f"{scheme}://{host}:*" for scheme in SCHEMES for host in ("127.0.0.1", "localhost")]}
+LOCAL: dict[str, Any] = {
+    "allow": [f"{scheme}://{host}:*" for scheme in SCHEMES for host in ("127.0.0.1", "localhost")]
+}
 LISTEN = LOCAL | {"listen": {"web": {"address": "127.0.0.1:0"}}}
 
 
@@ -77,7 +79,7 @@ async def test_aiohttp_answers_whole_and_streamed_requests() -> None:
         assert gzip.decompress(bytes(got.body)) == b"packed" * 1000
         _, stream, end = await netx.http_streaming.send(request(f"{base}/echo", "POST"), pieces(), None)
         assert sum([len(chunk) async for chunk in stream]) == 4 << 20
-        await end
+        assert isinstance(await end, Ok)
 
 
 @pytest.fixture
@@ -205,7 +207,12 @@ async def test_websockets_as_the_server() -> None:
         with pytest.raises(Err) as met:
             await peer.receive()
         value: Any = met.value.value
-        assert (value.case, value.value.code, value.value.reason, value.value.clean) == ("closed", 4001, "enough", True)
+        assert (value.case, value.value.code, value.value.reason, value.value.clean) == (
+            "closed",
+            4001,
+            "enough",
+            True,
+        )
         with pytest.raises(Err):
             await netx.websocket.connect(url, [], ["other"], None)
 
@@ -261,7 +268,9 @@ async def test_a_slow_websocket_holds_up_its_sender_and_nothing_piles_up() -> No
         await peer.send("all")
 
     async with serve(late, "127.0.0.1", 0, max_size=None, max_queue=1) as server, client() as netx:
-        peer = await netx.websocket.connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", [], [], None)
+        peer = await netx.websocket.connect(
+            f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", [], [], None
+        )
         sent = 0
 
         async def send() -> None:
@@ -279,13 +288,15 @@ async def test_a_slow_websocket_holds_up_its_sender_and_nothing_piles_up() -> No
         assert (await peer.receive()).value == "all"
 
 
-class Generic(grpc.GenericRpcHandler):
+class Generic(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
     """Methods on bytes: `Reverse` with one message each way, `Each` with streams, `Fail`."""
 
     def service(self, details: Any) -> Any:
         async def reverse(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
-            given = dict(context.invocation_metadata())  # type: ignore[arg-type]
-            await context.send_initial_metadata([("x-given", given.get("x-a", "")), ("b-bin", given.get("a-bin", b""))])
+            given = dict(context.invocation_metadata())
+            await context.send_initial_metadata(
+                [("x-given", given.get("x-a", "")), ("b-bin", given.get("a-bin", b""))]
+            )
             context.set_trailing_metadata([("x-after", "yes")])
             return message[::-1]
 
@@ -296,6 +307,7 @@ class Generic(grpc.GenericRpcHandler):
         async def fail(_: bytes, context: grpc.aio.ServicerContext) -> bytes:
             context.set_trailing_metadata([("x-why", "because")])
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "nöt 100%")
+            return b""
 
         async def slow(_: bytes, context: grpc.aio.ServicerContext) -> bytes:
             await asyncio.sleep(60)
@@ -303,13 +315,13 @@ class Generic(grpc.GenericRpcHandler):
 
         match details.method:
             case "/a.B/Reverse":
-                return grpc.unary_unary_rpc_method_handler(reverse)  # type: ignore[arg-type]
+                return grpc.unary_unary_rpc_method_handler(reverse)
             case "/a.B/Each":
-                return grpc.stream_stream_rpc_method_handler(each)  # type: ignore[arg-type]
+                return grpc.stream_stream_rpc_method_handler(each)
             case "/a.B/Fail":
-                return grpc.unary_unary_rpc_method_handler(fail)  # type: ignore[arg-type]
+                return grpc.unary_unary_rpc_method_handler(fail)
             case "/a.B/Slow":
-                return grpc.unary_unary_rpc_method_handler(slow)  # type: ignore[arg-type]
+                return grpc.unary_unary_rpc_method_handler(slow)
         return None
 
 
@@ -362,7 +374,7 @@ async def test_grpc_streams_messages_both_ways(grpc_server: str) -> None:
     async with client() as netx:
         _, answers, end = await netx.grpc_streaming.open(call(grpc_server, "Each"), messages())
         assert [bytes(answer) async for answer in answers] == [b"M%d" % n for n in range(100)]
-        await end
+        assert isinstance(await end, Ok)
 
 
 async def test_grpc_bounds_its_messages(grpc_server: str) -> None:
