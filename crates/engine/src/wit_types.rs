@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use sha2::{Digest, Sha256};
 use wasmtime::{Result, bail, format_err};
@@ -10,10 +10,24 @@ use wit_parser::{Function, Handle, InterfaceId, Resolve, Type, TypeDefKind, Type
 
 use crate::layout;
 use crate::link::Interface;
+use crate::scope::lock;
 use crate::types::{Case, FuncTy, Kind, Num, Resource, Ty, TyRef};
 
 /// WIT packages.
-pub struct Wit(Resolve);
+pub struct Wit {
+    resolve: Resolve,
+    /// What stands for a resource, in all interfaces that use it.
+    resources: Mutex<HashMap<TypeId, Arc<Resource>>>,
+}
+
+impl From<Resolve> for Wit {
+    fn from(resolve: Resolve) -> Self {
+        Wit {
+            resolve,
+            resources: Mutex::default(),
+        }
+    }
+}
 
 impl Wit {
     /// Reads a folder of `.wit` files with its `deps`, or one file.
@@ -22,7 +36,7 @@ impl Wit {
     pub fn read(path: &Path) -> Result<Self> {
         let mut resolve = Resolve::default();
         match resolve.push_path(path) {
-            Ok(_) => Ok(Wit(resolve)),
+            Ok(_) => Ok(resolve.into()),
             Err(e) => {
                 let told = resolve.render_error(&e);
                 let place = told
@@ -42,7 +56,7 @@ impl Wit {
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let mut resolve = Resolve::default();
         resolve.push_str(name, text).map_err(|e| format_err!("{e:#}"))?;
-        Ok(Wit(resolve))
+        Ok(resolve.into())
     }
 
     pub(crate) fn resolve(&self) -> &Resolve {
@@ -51,7 +65,8 @@ impl Wit {
 
     /// The names of all interfaces, dependencies first.
     pub fn interfaces(&self) -> Vec<String> {
-        let named = self.0.interfaces.iter().filter_map(|(id, _)| self.0.id_of(id));
+        let named = self.resolve.interfaces.iter();
+        let named = named.filter_map(|(id, _)| self.resolve.id_of(id));
         named.collect()
     }
 
@@ -59,9 +74,9 @@ impl Wit {
     ///
     /// Errors with the names that are there, or where a type is one that no component may have.
     pub fn interface(&self, name: &str) -> Result<Interface> {
-        let full = |id| self.0.id_of(id).unwrap_or_default();
+        let full = |id| self.resolve.id_of(id).unwrap_or_default();
         let found: Vec<InterfaceId> = self
-            .0
+            .resolve
             .interfaces
             .iter()
             .map(|(id, _)| id)
@@ -71,7 +86,7 @@ impl Wit {
             })
             .collect();
         match found[..] {
-            [id] => Maker::new(&self.0, id)?.interface(id),
+            [id] => Maker::new(self, id)?.interface(id),
             [] => bail!("no interface {name}; there are: {}", self.interfaces().join(", ")),
             _ => {
                 let all: Vec<_> = found.into_iter().map(full).collect();
@@ -98,18 +113,18 @@ impl Interface {
 struct Maker<'r> {
     resolve: &'r Resolve,
     made: HashMap<TypeId, TyRef>,
-    resources: HashMap<TypeId, Arc<Resource>>,
+    resources: &'r Mutex<HashMap<TypeId, Arc<Resource>>>,
     /// Types with their names: the first to be declared holds for all that are equal, as it does where a component
     /// declares them.
     names: Vec<(TyRef, Arc<str>)>,
 }
 
 impl<'r> Maker<'r> {
-    fn new(resolve: &'r Resolve, interface: InterfaceId) -> Result<Self> {
+    fn new(wit: &'r Wit, interface: InterfaceId) -> Result<Self> {
         let mut maker = Maker {
-            resolve,
+            resolve: &wit.resolve,
             made: HashMap::new(),
-            resources: HashMap::new(),
+            resources: &wit.resources,
             names: vec![],
         };
         maker.names = maker.declare(interface, &mut HashSet::new())?;
@@ -281,7 +296,8 @@ impl<'r> Maker<'r> {
     }
 
     fn resource(&mut self, id: TypeId) -> Arc<Resource> {
-        let host = self.resources.len() as u32;
+        let mut resources = lock(self.resources);
+        let host = resources.len() as u32;
         let resolve = self.resolve;
         let make = || {
             let of = &resolve.types[id];
@@ -296,7 +312,7 @@ impl<'r> Maker<'r> {
                 ext: OnceLock::new(),
             })
         };
-        self.resources.entry(id).or_insert_with(make).clone()
+        resources.entry(id).or_insert_with(make).clone()
     }
 }
 

@@ -15,7 +15,7 @@ use wasmtime::Result;
 use crate::domain::{Python_, failure};
 use crate::feed::given;
 use crate::hub::{HubInner, lock};
-use crate::request::Asked;
+use crate::request::{Answer, Asked};
 
 /// Values that are pulled before somebody takes them: of numbers, and of anything else.
 const NUMBERS: usize = 1024;
@@ -77,7 +77,8 @@ impl Sink {
 enum State {
     Fresh(Py<PyAny>),
     Running(Asked),
-    Ended,
+    /// How it ended, until that was told.
+    Over(Option<Answer>),
 }
 
 /// An async iterator as a source.
@@ -146,21 +147,27 @@ impl Source<Python_> for Pulled {
         if let Some(value) = taken {
             return Poll::Ready(given(self.payload.as_ref(), Ok(value)));
         }
-        let State::Running(asked) = &mut self.state else {
+        if let State::Running(asked) = &mut self.state {
+            let ended = std::task::ready!(Pin::new(asked).poll(cx));
+            self.state = State::Over(Some(ended));
+            // on another thread it may have given more since that was looked at
+            if let Some(value) = Python::attach(|py| self.take(py, cx)) {
+                return Poll::Ready(given(self.payload.as_ref(), Ok(value)));
+            }
+        }
+        let State::Over(ended) = &mut self.state else {
             return Poll::Ready(Ok(None));
         };
-        let ended = std::task::ready!(Pin::new(asked).poll(cx));
-        self.state = State::Ended;
-        Poll::Ready(match ended {
-            Ok(_) => Ok(None),
-            Err(e) => given(self.payload.as_ref(), Err(e)),
+        Poll::Ready(match ended.take() {
+            Some(Err(e)) => given(self.payload.as_ref(), Err(e)),
+            Some(Ok(_)) | None => Ok(None),
         })
     }
 }
 
 impl Drop for Pulled {
     fn drop(&mut self) {
-        if let State::Fresh(iterator) = std::mem::replace(&mut self.state, State::Ended) {
+        if let State::Fresh(iterator) = std::mem::replace(&mut self.state, State::Over(None)) {
             self.hub.unread(iterator, None);
         }
     }

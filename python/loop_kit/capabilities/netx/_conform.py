@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from loop_kit import Err
+from loop_kit import Err, Ok
 from loop_kit.conform import Provided, Scene, Suite, expect, fails
 
 __all__ = ["SUITE"]
@@ -39,7 +39,7 @@ async def _server(answer: Answer) -> AsyncIterator[tuple[int, list[str]]]:
                 seen.append(head + body.decode())
                 writer.write(answer(seen[-1]))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
             writer.close()
@@ -235,7 +235,7 @@ async def _(scene: Scene) -> None:
         asked = _request(f"http://127.0.0.1:{port}/", "PUT")
         head, stream, end = await netx.http_streaming.send(asked, pieces(), None)
         got = b"".join([bytes(chunk) async for chunk in stream])
-        trailers = [(name, bytes(value)) for name, value in await end]
+        trailers = [(name, bytes(value)) for name, value in (await end).value]
         expect((head.status, got, trailers), (200, b"abcde", [("sum", b"5")]), "what came back")
         expect(seen[0].endswith("\r\n\r\none two three"), True, "what was sent")
 
@@ -302,10 +302,11 @@ async def _(scene: Scene) -> None:
         exchange = await listener.accept()
         body, end = await exchange.body()
         expect(sum([len(chunk) async for chunk in body]), 100_001, "bytes that came")
-        await end
+        expect(isinstance(await end, Ok), True, "that it ended well")
         await exchange.respond_streaming(200, [], pieces(b"one", b"two"), None)
-        _, stream, _end = await sending
+        _, stream, ended = await sending
         expect(b"".join([bytes(chunk) async for chunk in stream]), b"onetwo", "what was answered")
+        expect(isinstance(await ended, Ok), True, "that it ended well")
 
 
 @SUITE.case("websocket", "messages go both ways, and a close is told")
@@ -356,7 +357,7 @@ async def _(scene: Scene) -> None:
             ("http://127.0.0.1:1", "a.B/C", "HTTP-request-URI-invalid"),
             ("http://127.0.0.1:1", "/a.B/C", "connection-refused"),
         ):
-            call = {"server": server, "method": method, "metadata": [], "options": None}
+            call: dict[str, Any] = {"server": server, "method": method, "metadata": [], "options": None}
             error: Any = await fails(netx.grpc.unary(call, b""), Err, f"{server}{method}")
             expect(
                 (error.value.case, error.value.value.case), ("transport", code), f"why {server}{method} fails"
