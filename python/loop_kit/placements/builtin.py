@@ -17,8 +17,7 @@ from loop_kit.errors import LinkError, LinkProblem, LoadError
 from loop_kit.exports import Exports
 from loop_kit.limits import Limits
 
-__all__ = ["Builtin", "Opened", "builtin", "contract_of", "driven"]
-__all__ = ["Builtin", "Opened", "builtin", "contract_of", "plain"]
+__all__ = ["Builtin", "Opened", "builtin", "contract_of", "driven", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
