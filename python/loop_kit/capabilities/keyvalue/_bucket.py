@@ -49,7 +49,7 @@ def _answers(
     """Turns errors of the database into those of the interface."""
 
     @wraps(method)
-    def answer(self: Bucket, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def answer(self: Bucket, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return method(self, *args, **kwargs)
         except Error as e:

@@ -6,16 +6,29 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from loop_kit import Err, _core
 from loop_kit.conform import Provided, Scene, Suite, expect, fails
+from loop_kit.placements.builtin import builtin
 
 __all__ = ["SUITE"]
 
-SUITE = Suite("loop:process", (Provided("builtin:process"),))
+
+def _below(grant: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recorder is linked to."""
+    return {"loop:process": builtin("process", **grant), "loop:core": builtin("core")}
+
+
+SUITE = Suite(
+    "loop:process",
+    (
+        Provided("builtin:process"),
+        Provided("component:loop:process/recorder", ("commands",), imports=_below),
+    ),
+)
 
 _SH = {"path": "/bin/sh", "args": [["-c", "{text}"]]}
 _TOOLS = {"exec": True, "set": {"PATH": "/usr/bin:/bin"}}
