@@ -31,8 +31,9 @@ from watchdog.observers import Observer
 
 # behind the standard library, which has an `http` too
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-import loop_kit as loop
 from bench.report import GUESTS, Bench, Timer
+
+import loop_kit as loop
 from loop_kit.testing import client
 
 FOLDERS, FILES, BIG = 2000, 50_000, 1 << 30
@@ -97,8 +98,11 @@ def repeated(run: Callable[[], Any]) -> Timer:
 def counted(command: list[str], lines: int) -> Callable[[], None]:
     def run() -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            got = sum(chunk.count(b"\n") for chunk in iter(lambda: process.stdout.read(1 << 20), b""))
+            output = process.stdout
+            assert output is not None
+            got = 0
+            while chunk := output.read(1 << 20):
+                got += chunk.count(b"\n")
         assert got == lines, (command[0], got, lines)
 
     return run
@@ -272,12 +276,14 @@ def watching(bench: Bench, native: Driven, tree: Path) -> None:
 
 async def watched(native: Driven, probe: Path, times: int) -> list[float]:
     """Seconds from each write to its event, in the same process."""
-    stream, _ = await native.fsx.watching.watch(native.roots["tree"], ".", {"recursive": True, "debounce": None})
+    stream, _ = await native.fsx.watching.watch(
+        native.roots["tree"], ".", {"recursive": True, "debounce": None}
+    )
     found = []
     for number in range(times):
         await asyncio.sleep(0.004 * (1 + random.random()))
         start = time.perf_counter()
-        probe.write_text(str(number))
+        probe.write_text(str(number))  # noqa: ASYNC240 - what is measured
         async with asyncio.timeout(PATIENCE):
             await anext(stream)
         found.append(time.perf_counter() - start)
@@ -297,7 +303,7 @@ async def drained(stream: AsyncIterator[Any]) -> None:
 def by_watchdog(tree: Path, probe: Path, times: int) -> list[float]:
     told: queue.Queue[object] = queue.Queue()
 
-    class Handler(FileSystemEventHandler):
+    class Handler(FileSystemEventHandler):  # type: ignore[misc]
         def on_modified(self, event: FileSystemEvent) -> None:
             told.put(event)
 
