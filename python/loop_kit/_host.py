@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Base:
         hub: _core.Hub | None = None,
         *,
         asynchronous: bool = False,
+        audit: Callable[[str, str, str], None] | None = None,
     ) -> _core.Program:
         self._check_open()
         # a provider of the user's own for a `wasi:` interface takes the place of ours
@@ -66,6 +67,8 @@ class Base:
         providers = {
             name: _of_component(value, self._engine, core["payload"]) for name, value in imports.items()
         }
+        if audit is not None:
+            link.audit(audit)
         link_imports(link, providers)
         program = link.finish(
             **core, asynchronous=asynchronous or hub is not None, wasi=(wasi or Wasi()).core()

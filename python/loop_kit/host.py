@@ -83,6 +83,7 @@ class Host(Base):
         *,
         limits: Limits | None = None,
         wasi: Wasi | None = None,
+        audit: Callable[[str, str, str], None] | None = None,
     ) -> App:
         """Loads a component and links its imports. Compiling does not block the loop.
 
@@ -91,6 +92,8 @@ class Host(Base):
             imports: The providers, by the interface they serve, with or without its version.
             limits: What the component may use.
             wasi: What it may reach through WASI; nothing but clocks and random numbers by default.
+            audit: Called before each call of an import, with the interface, the function and the arguments in words
+                (`…` where they go to another process). Calls of other components and of WASI are not told.
 
         Raises:
             LoadError: Not a component that this engine can run.
@@ -100,8 +103,9 @@ class Host(Base):
         """
         hub = self._attach()
         wasm = await asyncio.to_thread(read, component)
+        given = limits_of(component, limits)
         program = await asyncio.to_thread(
-            self._link, wasm, dict(imports or {}), limits_of(component, limits), wasi, hub
+            self._link, wasm, dict(imports or {}), given, wasi, hub, audit=audit
         )
         return App(program)
 

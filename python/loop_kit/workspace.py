@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import logging
 import os
 import shlex
 import sys
@@ -29,8 +31,14 @@ from loop_kit.wasi import Dir, Wasi
 
 __all__ = ["Workspace"]
 
+_AUDIT = logging.getLogger("loop_kit.audit")
 _WITHIN: ContextVar[frozenset[str]] = ContextVar("loop_kit.loading", default=frozenset())
 """The providers that are loaded so that one of them can be."""
+
+
+def _audited(component: str, interface: str, function: str, arguments: str) -> None:
+    said = {"component": component, "interface": interface, "function": function}
+    _AUDIT.info("%s uses %s#%s(%s)", component, interface, function, arguments, extra=said)
 
 
 class Workspace:
@@ -42,12 +50,14 @@ class Workspace:
         host: The host.
         manifest: The manifest.
         stdio: Whether components have this process's standard streams where the manifest grants them.
+        audit: Whether each call of an import is logged, by the logger `loop_kit.audit`.
     """
 
-    def __init__(self, host: Host, manifest: Manifest, *, stdio: bool = True) -> None:
+    def __init__(self, host: Host, manifest: Manifest, *, stdio: bool = True, audit: bool = False) -> None:
         self.host = host
         self.manifest = manifest
         self._stdio = stdio
+        self._audit = audit
         self._apps: dict[str, App] = {}
         self._python: dict[str, Any] = {}
         self._sidecars: dict[str, Supervisor[sidecar.Sidecar]] = {}
@@ -158,7 +168,8 @@ class Workspace:
             if link is not None:
                 provider = self.manifest.providers[link.provider]
                 imports[wanted] = await self._provide(provider, link, name or Path(path).name, wanted)
-        return await self.host.load(path, imports, limits=limits, wasi=wasi)
+        audit = functools.partial(_audited, name or Path(path).name) if self._audit else None
+        return await self.host.load(path, imports, limits=limits, wasi=wasi, audit=audit)
 
     async def _provide(self, provider: Provider, link: Link, importer: str, wanted: str) -> Any:
         config, grant = manifests.reveal(provider.config), link.grant

@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 
+mod audit;
 mod call;
 mod child;
 mod classes;

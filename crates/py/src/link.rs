@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
+use crate::audit::{Audit, Shown};
 use crate::domain::{PyFailure, Python_, failure};
 use crate::engine::{Engine, check_fork};
 use crate::errors;
@@ -81,6 +82,8 @@ pub struct Link {
     kept: Arc<Kept>,
     /// An import is answered by Python.
     python: bool,
+    /// Told of calls of what is linked from here on.
+    audit: Option<Audit>,
 }
 
 #[pymethods]
@@ -108,8 +111,15 @@ impl Link {
             hub,
             kept: Arc::default(),
             python: false,
+            audit: None,
         })
         .map_err(|e| errors::of_load(py, &e))
+    }
+
+    /// Has `tell(interface, function, arguments)` called before each call of an import that is linked after this. Calls
+    /// of other components and of WASI are not told.
+    fn audit(&mut self, tell: Py<PyAny>) {
+        self.audit = Some(Audit(Arc::new(self.kept.keep(tell))));
     }
 
     /// What has to be provided.
@@ -134,7 +144,7 @@ impl Link {
         waits: bool,
     ) -> PyResult<()> {
         let hub = self.hub.as_ref().map(|h| h.get().inner.clone());
-        let kept = self.kept.clone();
+        let (kept, audit) = (self.kept.clone(), self.audit.clone());
         let link = self.get_mut()?;
         let found = link
             .imports
@@ -151,7 +161,7 @@ impl Link {
             (None, None) => return Err(PyRuntimeError::new_err("neither a callable nor a method")),
         };
         let import = import(&f, target, waits, hub);
-        link.define(&f, import);
+        link.define(&f, told(audit.as_ref(), &f, import));
         self.python = true;
         Ok(())
     }
@@ -186,6 +196,7 @@ impl Link {
 
     /// Serves import `interface` by a native provider; returns the functions that it lacks.
     fn define_native(&mut self, interface: &str, provider: &Native) -> PyResult<Vec<String>> {
+        let audit = self.audit.clone();
         let link = self.get_mut()?;
         let Some(found) = link.imports.iter().find(|i| &*i.name == interface) else {
             return Ok(vec![]);
@@ -194,7 +205,7 @@ impl Link {
         let mut missing = vec![];
         for f in &funcs {
             match provider.0.import(interface, &f.name) {
-                Some(import) => link.define(f, import.clone()),
+                Some(import) => link.define(f, told(audit.as_ref(), f, import.clone())),
                 None => missing.push(f.name.to_string()),
             }
         }
@@ -206,6 +217,7 @@ impl Link {
 
     /// Serves import `interface` by a peer; returns the functions that it lacks.
     fn define_remote(&mut self, interface: &str, route: &Route) -> PyResult<Vec<String>> {
+        let audit = self.audit.clone();
         let link = self.get_mut()?;
         let Some(found) = link.imports.iter().find(|i| &*i.name == interface) else {
             return Ok(vec![]);
@@ -215,7 +227,7 @@ impl Link {
         let mut missing = vec![];
         for f in &funcs {
             match peer.function(f) {
-                Ok(_) => link.define(f, route.0.import(f)),
+                Ok(_) => link.define(f, told(audit.as_ref(), f, route.0.import(f))),
                 Err(_) => missing.push(f.name.to_string()),
             }
         }
@@ -292,6 +304,13 @@ impl Link {
 
     fn get_mut(&mut self) -> PyResult<&mut loop_engine::Link> {
         self.inner.as_mut().ok_or_else(used)
+    }
+}
+
+fn told<D: Shown>(audit: Option<&Audit>, f: &FuncTy, import: Import<D>) -> Import<D> {
+    match audit {
+        Some(audit) => audit.of(f, import),
+        None => import,
     }
 }
 

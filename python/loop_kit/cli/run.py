@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ("loop run --dir .::/ --env LANG=C app.wasm", "… that sees this folder and one variable"),
         ("loop run --allow-net 127.0.0.1:5432 app.wasm", "… that may connect to one address"),
         ("loop run examples/site", "a workspace: what its components' `run` says"),
+        ("loop run --audit examples/site", "… with each use of a grant on standard error"),
     ),
 )
 @click.option("--dir", "dirs", multiple=True, metavar="HOST::GUEST[:ro]", help="Show a directory.")
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--memory", default="1GiB", show_default=True, help="Memory of the guest.")
 @click.option("--deadline", help="Stop the guest after this time.  [default: never]")
+@click.option("--audit", is_flag=True, help="Of a workspace: log each use of a grant to standard error.")
 @click.argument("target", type=click.Path(exists=True))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -45,6 +47,7 @@ def run(
     net: tuple[str, ...],
     memory: str,
     deadline: str | None,
+    audit: bool,
     target: str,
     args: tuple[str, ...],
 ) -> None:
@@ -58,8 +61,10 @@ def run(
     if path.is_dir() or path.suffix == ".toml":
         if dirs or env or net or args:
             raise click.UsageError("grants of a workspace stand in its loop.toml, not on the command line")
-        _workspace(path)
+        _workspace(path, audit)
         return
+    if audit:
+        raise click.UsageError("--audit is of a workspace, whose components have grants")
     import loop_kit as loop
     from loop_kit.wasi import Wasi
 
@@ -138,7 +143,20 @@ def variables(env: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _workspace(path: Path) -> None:
+def _audit_to_stderr() -> None:
+    import logging
+
+    class Echo(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            click.echo(f"{click.style('audit:', fg='cyan')} {record.getMessage()}", err=True)
+
+    audit = logging.getLogger("loop_kit.audit")
+    audit.addHandler(Echo())
+    audit.setLevel(logging.INFO)
+    audit.propagate = False
+
+
+def _workspace(path: Path, audit: bool) -> None:
     import asyncio
 
     from loop_kit import telemetry
@@ -152,8 +170,11 @@ def _workspace(path: Path) -> None:
     if not named:
         raise LoadError(f'{manifest.path}: no component says run = "serve" or run = "run"')
 
+    if audit:
+        _audit_to_stderr()
+
     async def main() -> int:
-        async with Host() as host, Workspace(host, manifest) as workspace:
+        async with Host() as host, Workspace(host, manifest, audit=audit) as workspace:
             code = 0
             served = []
             for component in named:
