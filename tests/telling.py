@@ -21,6 +21,7 @@ def guest() -> bytes:
         shutil.copytree(GUEST / "wit", folder / "wit")
         core = ROOT / "python" / "loop_kit" / "capabilities" / "core" / "wit"
         shutil.copytree(core, folder / "wit" / "deps" / "core")
+        shutil.copytree(GUEST / "next", folder / "wit" / "deps" / "next")
         tool = str(ROOT / "node_modules" / ".bin" / "componentize-qjs")
         flags = ["--sync", "--stub-wasi", "--opt-size", "-n", "telling", "-w", str(folder / "wit")]
         command = [tool, *flags, "-j", str(GUEST / "telling.js"), "-o", str(folder / "made.wasm")]
@@ -28,10 +29,7 @@ def guest() -> bytes:
         return (folder / "made.wasm").read_bytes()
 
 
-WIT = "package test:telling; interface next { go: func(words: string) -> string; }"
-
-
-@provider("test:telling/next", wit=str(GUEST / "wit"))
+@provider("test:telling/next", wit=str(GUEST / "next"))
 class Next:
     """Answers within a span of its own."""
 

@@ -160,9 +160,9 @@ async def test_a_manifest_links_them(tmp_path: Path, caplog: pytest.LogCaptureFi
     ("change", "error", "said"),
     [
         (('{ provider = "still" }', '{ provider = "still", grant = { log = { level = "info" } } }'),
-         LoadError, "does not import loop:provider/settings takes no grant"),
+         CallError, "grant: a virtual clock grants what the one below it is granted"),
         (('use = "component:loop:core/virtual-clock"', 'use = "component:loop:core/virtual-clock"\nconfig = { a = 1 }'),
-         LoadError, "takes no config"),
+         CallError, "config: unknown field `a`, expected `run` or `now`"),
         (('"loop:core".provider', '"loop:core/clock".provider = "still"\n"loop:core".provider'),
          ManifestError, "still would be linked to itself"),
     ],
@@ -173,5 +173,19 @@ async def test_what_a_manifest_may_not_say_of_them(
     (tmp_path / "app.wasm").write_bytes(serving.guest("core"))
     declared = manifest.loads(LOOP.replace(*change), tmp_path / "loop.toml")
     async with loop.Host() as host, Workspace(host, declared) as workspace:
+
+        async def ask() -> None:
+            await (await workspace.load("app")).call("now")
+
         with pytest.raises(error, match=said):
+            await ask()
+
+
+async def test_a_component_that_asks_nothing_is_told_nothing(tmp_path: Path) -> None:
+    (tmp_path / "app.wasm").write_bytes(serving.guest("core"))
+    text = '[components.app]\npath = "app.wasm"\n[components.kv]\npath = "app.wasm"\n'
+    text += '[providers.kv]\nuse = "component:kv"\nconfig = { a = 1 }\n[links]\n"loop:core".provider = "kv"\n'
+    declared = manifest.loads(text, tmp_path / "loop.toml")
+    async with loop.Host() as host, Workspace(host, declared) as workspace:
+        with pytest.raises(LoadError, match="does not import loop:provider/settings takes no config"):
             await workspace.load("app")

@@ -12,7 +12,8 @@ from loop_kit import _core
 from loop_kit.errors import HostClosed, LoadError
 from loop_kit.limits import Limits
 from loop_kit.placements.builtin import Builtin
-from loop_kit.routes import link_imports
+from loop_kit.placements.component import Settings, wants_settings
+from loop_kit.routes import link_imports, match
 from loop_kit.wasi import Wasi
 
 __all__ = ["Base", "default_cache", "read"]
@@ -69,6 +70,9 @@ class Base:
         }
         if audit is not None:
             link.audit(audit)
+        asks = wants_settings(wanted.name for wanted in link.imports())
+        if asks is not None and match(asks, providers) is None:
+            providers[asks] = Settings()  # nobody has set it up
         link_imports(link, providers)
         program = link.finish(
             **core, asynchronous=asynchronous or hub is not None, wasi=(wasi or Wasi()).core()

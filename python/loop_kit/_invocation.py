@@ -13,7 +13,15 @@ from typing import Any
 from loop_kit import _core
 from loop_kit.errors import NoSuchExport, NotOffered
 
-__all__ = ["Invocation", "current", "invocation", "read_traceparent", "traced", "traceparent_of"]
+__all__ = [
+    "Invocation",
+    "current",
+    "current_bytes",
+    "invocation",
+    "read_traceparent",
+    "traced",
+    "traceparent_of",
+]
 
 _TRACE: ContextVar[bytes | None] = ContextVar("loop_kit.trace", default=None)
 
@@ -106,7 +114,7 @@ def traced(parent: str) -> Iterator[None]:
     Raises:
         ValueError: It is no such text.
     """
-    _core.trace_by(_TRACE)
+    _core.tracing()
     trace, seen = _TRACE.set(read_traceparent(parent)), _SEEN.set(invocation().trace)
     try:
         yield
@@ -115,16 +123,22 @@ def traced(parent: str) -> Iterator[None]:
         _SEEN.reset(seen)
 
 
-def current() -> str | None:
-    """The `traceparent` that the running code belongs to.
+def current_bytes() -> bytes | None:
+    """The trace context that the running code belongs to: 25 bytes.
 
     That of `traced`, or of the call that is answered, whichever is further within.
     """
     own, answered = _TRACE.get(), invocation().trace
     # a call that came in after `traced` brings its own, which is that one or one below it
     if own is not None and (answered is None or answered == _SEEN.get()):
-        return traceparent_of(own)
-    return answered
+        return own
+    return None if answered is None else read_traceparent(answered)
+
+
+def current() -> str | None:
+    """The same as a `traceparent`."""
+    own = current_bytes()
+    return None if own is None else traceparent_of(own)
 
 
 def traceparent_of(trace: bytes) -> str:
@@ -146,3 +160,6 @@ def read_traceparent(parent: str) -> bytes:
             if any(read[:16]) and any(read[16:24]) and (parts[0] != "00" or len(parts) == 4):
                 return read
     raise ValueError(f"expected a traceparent, `00-TRACE-SPAN-FLAGS` in hex, got {parent!r}")
+
+
+_core.trace_by(_TRACE, current_bytes)

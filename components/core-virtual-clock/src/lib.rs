@@ -1,7 +1,7 @@
 //! A clock that stands still until it is moved, and the timers that wait for it.
 
 wit_bindgen::generate!({
-    path: ["../../python/loop_kit/capabilities/core/wit", "wit"],
+    path: ["../../python/loop_kit/wit", "../../python/loop_kit/capabilities/core/wit", "wit"],
     world: "loop:virtual-clock/virtual-clock",
     generate_all,
 });

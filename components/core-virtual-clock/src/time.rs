@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
+use serde::Deserialize;
+
 use crate::loop_::core::{clock, timers};
+use crate::loop_::provider::settings;
 
 pub const SECOND: i128 = 1_000_000_000;
 
@@ -24,13 +27,15 @@ pub struct Time {
 }
 
 thread_local! {
-    static TIME: RefCell<Time> = const { RefCell::new(Time {
-        elapsed: 0,
-        began: None,
-        by_itself: false,
-        timers: BTreeMap::new(),
-        numbers: 0,
-    }) };
+    static TIME: RefCell<Time> = RefCell::new(Time::configured());
+}
+
+/// The config.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Config {
+    run: bool,
+    now: Option<i64>,
 }
 
 pub fn with<R>(f: impl FnOnce(&mut Time) -> R) -> R {
@@ -38,6 +43,26 @@ pub fn with<R>(f: impl FnOnce(&mut Time) -> R) -> R {
 }
 
 impl Time {
+    fn configured() -> Time {
+        let config: Config = serde_json::from_str(&settings::config()).unwrap_or_else(|e| {
+            settings::refuse("config", &e.to_string());
+            Config::default()
+        });
+        if settings::grant() != "{}" {
+            settings::refuse(
+                "grant",
+                "a virtual clock grants what the one below it is granted; leave it out",
+            );
+        }
+        Time {
+            elapsed: 0,
+            began: config.now.map(|seconds| i128::from(seconds) * SECOND),
+            by_itself: config.run,
+            timers: BTreeMap::new(),
+            numbers: 0,
+        }
+    }
+
     /// Nanoseconds since 1970.
     pub fn now(&mut self) -> i128 {
         let elapsed = i128::from(self.elapsed);

@@ -79,6 +79,11 @@ impl Invoked {
                 NOW.set(self.0);
             }
         }
+        if let Invoked::Peer(call) = self
+            && call.meta.trace.is_some()
+        {
+            note_trace();
+        }
         let _restore = Restore(NOW.replace(Some(NonNull::from(self))));
         f()
     }
@@ -146,7 +151,7 @@ pub fn current() -> Option<Trace> {
     if let Some(behalf) = loop_engine::behalf() {
         return match behalf.context {
             Some(context) => context.trace(),
-            None => loop_engine::trace().or_else(of_variable),
+            None => loop_engine::trace().or_else(attached),
         };
     }
     match NOW.get() {
@@ -155,12 +160,22 @@ pub fn current() -> Option<Trace> {
             Invoked::Component(behalf) => Carried::of(behalf).and_then(Attached::trace),
             Invoked::Peer(call) => call.meta.trace,
         },
-        None => of_variable(),
+        None => attached(),
     }
 }
 
-fn of_variable() -> Option<Trace> {
-    IS_TRACED.load(Relaxed).then(|| Python::attach(traced)).flatten()
+fn attached() -> Option<Trace> {
+    IS_TRACED
+        .load(Relaxed)
+        .then(|| Python::attach(of_variable))
+        .flatten()
+}
+
+/// Notes that something is traced in this process; before that nobody looks.
+pub fn note_trace() {
+    if !IS_TRACED.load(Relaxed) {
+        IS_TRACED.store(true, Relaxed);
+    }
 }
 
 /// A span of a Python provider that is the current one of the call at work, until it is left.
@@ -177,6 +192,7 @@ impl Entered {
 /// Makes a span, 25 bytes, the current one of the call that a component makes of Python now; None outside of one.
 #[pyfunction]
 pub fn enter_span(span: [u8; 25]) -> Option<Entered> {
+    note_trace();
     loop_engine::enter_trace(span).map(|entered| Entered(Mutex::new(Some(entered))))
 }
 
@@ -197,7 +213,7 @@ pub fn invoked(py: Python<'_>, task: Option<Bound<'_, PyAny>>) -> Option<Told> {
     if let Some(behalf) = loop_engine::behalf() {
         let trace = match &behalf.context {
             Some(context) => context.trace(),
-            None => loop_engine::trace().or_else(|| traced(py)), // its caller is on the stack
+            None => loop_engine::trace().or_else(|| of_variable(py)), // its caller is on the stack
         };
         return Some(Told::within(behalf.time_left(), trace));
     }
@@ -211,20 +227,42 @@ pub fn invoked(py: Python<'_>, task: Option<Bound<'_, PyAny>>) -> Option<Told> {
         .map(|behalf| Told::of_component(&behalf))
 }
 
-static TRACE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-/// Whether there is one, for those who have not attached.
+/// The context variable, and what tells the trace that the running code belongs to.
+static TRACE: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
+/// Whether anything is traced in this process.
 static IS_TRACED: AtomicBool = AtomicBool::new(false);
 
-/// Has calls from now on carry the trace context, 25 bytes, that the context variable has.
+/// Has calls from now on carry the trace context, 25 bytes, that `current()` gives; the context variable alone has what
+/// was set by hand.
 #[pyfunction]
-pub fn trace_by(py: Python<'_>, variable: Py<PyAny>) {
-    let _ = TRACE.set(py, variable);
-    IS_TRACED.store(true, Relaxed);
+pub fn trace_by(py: Python<'_>, variable: Py<PyAny>, current: Py<PyAny>) {
+    let _ = TRACE.set(py, (variable, current));
 }
 
-/// The trace context that the running code belongs to. Costs nothing until there is one.
+/// Notes that something is traced by hand.
+#[pyfunction]
+pub fn tracing() {
+    note_trace();
+}
+
+/// The trace context that calls of the running code belong to. Costs nothing until there is one.
 pub fn traced(py: Python<'_>) -> Option<Trace> {
-    let variable = TRACE.get(py)?;
+    if !IS_TRACED.load(Relaxed) {
+        return None;
+    }
+    let Some((_, current)) = TRACE.get(py) else {
+        return self::current();
+    };
+    read(&current.call0(py).ok()?.into_bound(py))
+}
+
+/// That of the context variable.
+fn of_variable(py: Python<'_>) -> Option<Trace> {
+    let (variable, _) = TRACE.get(py)?;
     let value = variable.call_method1(py, intern!(py, "get"), (py.None(),)).ok()?;
-    value.extract::<&[u8]>(py).ok()?.try_into().ok()
+    read(&value.into_bound(py))
+}
+
+fn read(value: &Bound<'_, PyAny>) -> Option<Trace> {
+    value.extract::<&[u8]>().ok()?.try_into().ok()
 }

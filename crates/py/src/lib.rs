@@ -73,6 +73,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(invoked::invoked, m)?)?;
     m.add_function(wrap_pyfunction!(invoked::trace_by, m)?)?;
     m.add_function(wrap_pyfunction!(invoked::enter_span, m)?)?;
+    m.add_function(wrap_pyfunction!(invoked::tracing, m)?)?;
     m.add_class::<invoked::Entered>()?;
     m.add_function(wrap_pyfunction!(telling::listen, m)?)?;
     Ok(())

@@ -57,6 +57,7 @@ impl Observer for Telling {
     }
 
     fn listens(&self) -> bool {
+        invoked::note_trace(); // asked when a span begins
         LISTENS.load(Relaxed)
     }
 

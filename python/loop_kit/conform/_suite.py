@@ -50,6 +50,7 @@ class Provided:
         interfaces: Those that it serves, without the package; (): all of them.
         placements: Where it can run.
         imports: Makes what a component's own imports are linked to, under the grant that a case asks for.
+        config: What such a component is configured with.
         without: Words of cases that it need not do, with the reason that its README gives.
     """
 
@@ -57,6 +58,7 @@ class Provided:
     interfaces: tuple[str, ...] = ()
     placements: tuple[str, ...] = PLACEMENTS
     imports: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -110,7 +112,8 @@ class Scene:
     @asynccontextmanager
     async def _client(self, grant: Mapping[str, Any], config: Mapping[str, Any]) -> AsyncIterator[Exports]:
         if self.way.provided.imports is not None:
-            placed = self.way.placed(self._suite.capability, self.way.provided.imports(grant))
+            settings = Settings(self.way.provided.config)
+            placed = self.way.placed(self._suite.capability, self.way.provided.imports(grant), settings)
             async with placed, placed.client() as made:
                 yield made
         elif self.way.provided.provider.startswith("component:"):

@@ -10,6 +10,7 @@ from loop_kit._shipped import shipped
 from loop_kit._units import parse_duration
 from loop_kit.host import App, Host
 from loop_kit.placements.builtin import builtin
+from loop_kit.placements.component import SETTINGS, Settings
 
 __all__ = ["VirtualClock", "virtual_clock"]
 
@@ -37,7 +38,7 @@ class VirtualClock:
         Args:
             by: Seconds, or text such as `"90m"`.
         """
-        await self.app.call("control#advance", round(parse_duration(by) * _SECOND))
+        await self.app.call("loop:virtual-clock/control#advance", round(parse_duration(by) * _SECOND))
 
     async def set(self, now: datetime) -> None:
         """Sets the time of day; no timer is touched.
@@ -48,23 +49,23 @@ class VirtualClock:
         since = now - datetime.fromisoformat("1970-01-01T00:00:00+00:00")
         seconds = since.days * 86_400 + since.seconds
         instant = {"seconds": seconds, "nanoseconds": since.microseconds * 1000}
-        await self.app.call("control#set", instant)
+        await self.app.call("loop:virtual-clock/control#set", instant)
 
     def run(self, by_itself: bool = True) -> Awaitable[None]:
         """Whether time moves to the earliest timer by itself as soon as all wait."""
-        return self.app.call("control#run", by_itself)
+        return self.app.call("loop:virtual-clock/control#run", by_itself)
 
     async def elapsed(self) -> float:
         """Seconds by the monotonic clock, which began at zero."""
-        return float(await self.app.call("clock#monotonic-now")) / _SECOND
+        return float(await self.app.call("loop:core/clock#monotonic-now")) / _SECOND
 
     async def waiting(self) -> int:
         """How many timers wait."""
-        return int(await self.app.call("control#waiting"))
+        return int(await self.app.call("loop:virtual-clock/control#waiting"))
 
     async def next(self) -> float | None:
         """When the earliest of them is due, by the monotonic clock, in seconds."""
-        due = await self.app.call("control#next")
+        due = await self.app.call("loop:virtual-clock/control#next")
         return None if due is None else float(due) / _SECOND
 
 
@@ -80,8 +81,5 @@ async def virtual_clock(host: Host, *, run: bool = False) -> VirtualClock:
         host: Where it runs.
         run: Whether time moves by itself.
     """
-    app = await host.load(shipped("core/virtual-clock"), {"loop:core": builtin("core")})
-    clock = VirtualClock(app)
-    if run:
-        await clock.run()
-    return clock
+    imports = {"loop:core": builtin("core"), SETTINGS: Settings({"run": run})}
+    return VirtualClock(await host.load(shipped("core/virtual-clock"), imports))

@@ -26,6 +26,13 @@ SUITE = Suite(
         Provided("builtin:core"),
         Provided("python:loop_kit.capabilities.core:Core"),
         Provided("component:loop:core/log-filter", ("log",), imports=_below),
+        Provided(
+            "component:loop:core/virtual-clock",
+            ("clock", "timers"),
+            imports=_below,
+            config={"run": True},
+            without={"timers: the grant bounds how many there are": "its own memory bounds them"},
+        ),
     ),
 )
 

@@ -11,7 +11,7 @@ export function work(words) {
   new Counter("words", about).add(1, [text("first", words[0])]);
   new Histogram("length", about).record(words.length, []);
   log("info", "telling", "on it", [["words", words]]);
-  span.addEvent("asked", [{ key: "times", value: { tag: "integer", val: 1n } }]);
+  span.addEvent("asked", [{ key: "times", value: { tag: "integer", val: 1 } }]);
   try {
     const answer = go(words);
     span.setStatus({ tag: "ok" });
