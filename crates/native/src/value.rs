@@ -150,7 +150,7 @@ impl ValueReader {
     }
 }
 
-fn reader(v: Value) -> Result<(Reader<Neutral>, Option<Arc<Home>>)> {
+fn opened(v: Value) -> Result<(Reader<Neutral>, Option<Arc<Home>>)> {
     let moved = || Error::msg("a stream was moved already");
     match v {
         Value::Stream(feed) => match feed.into_inner().ok().flatten().ok_or_else(moved)? {
@@ -167,13 +167,13 @@ fn reader(v: Value) -> Result<(Reader<Neutral>, Option<Arc<Home>>)> {
 
 /// The bytes of an argument `stream<u8>`.
 pub(crate) fn bytes_of(v: Value) -> Result<ByteReader> {
-    let (reader, _home) = reader(v)?;
+    let (reader, _home) = opened(v)?;
     Ok(ByteReader { reader, _home })
 }
 
 /// The values of an argument `stream<T>`, where `T` is no number.
 pub(crate) fn values_of(v: Value) -> Result<ValueReader> {
-    let (reader, _home) = reader(v)?;
+    let (reader, _home) = opened(v)?;
     Ok(ValueReader {
         reader,
         left: VecDeque::new(),
