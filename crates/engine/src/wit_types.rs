@@ -60,7 +60,7 @@ impl Wit {
     }
 
     pub(crate) fn resolve(&self) -> &Resolve {
-        &self.0
+        &self.resolve
     }
 
     /// The names of all interfaces, dependencies first.
