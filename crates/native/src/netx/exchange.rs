@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use loop_engine::{Import, Neutral, Result, Value};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::body::{Arriving, Outgoing, Patience};
@@ -29,17 +29,21 @@ pub(super) struct Exchange {
     body: Mutex<Option<Arriving>>,
     upgrade: Mutex<Option<OnUpgrade>>,
     responder: Mutex<Option<oneshot::Sender<Response<Outgoing>>>>,
+    /// The connection's place among those that may be open.
+    held: Arc<OwnedSemaphorePermit>,
     limits: Arc<Limits>,
     io: Handle,
 }
 
 impl Exchange {
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         mut request: Request<Incoming>,
         matched: Matched,
         peer: SocketAddr,
         secure: bool,
         responder: oneshot::Sender<Response<Outgoing>>,
+        held: Arc<OwnedSemaphorePermit>,
         limits: Arc<Limits>,
         io: Handle,
     ) -> Self {
@@ -59,6 +63,7 @@ impl Exchange {
             body: Mutex::new(Some(Arriving::new(body, None, patience, io.clone()))),
             upgrade: Mutex::new(Some(upgrade)),
             responder: Mutex::new(Some(responder)),
+            held,
             limits,
             io,
         }
@@ -181,7 +186,14 @@ impl Exchange {
         self.answer(response)?;
         let upgraded = upgrade.await.map_err(|e| ErrorCode::of_hyper(&e))?;
         let stream = Box::new(TokioIo::new(upgraded));
-        Ok(Socket::serve(stream, protocol, self.limits.max_message, &self.io, Box::new(())).await)
+        Ok(Socket::serve(
+            stream,
+            protocol,
+            self.limits.max_message,
+            &self.io,
+            Box::new(self.held.clone()),
+        )
+        .await)
     }
 }
 

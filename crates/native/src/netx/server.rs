@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use loop_engine::{Import, Neutral, Result, Value};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as Turn, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -185,15 +185,19 @@ async fn accept(listener: TcpListener, serving: Arc<Serving>) {
             }
         };
         let serving = serving.clone();
-        connections.spawn(async move {
-            serving.connection(stream, peer).await;
-            drop(permit);
-        });
+        // for as long as the connection is open, or what it became
+        let held = Arc::new(permit);
+        connections.spawn(serving.connection(stream, peer, held));
     }
 }
 
 impl Serving {
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        held: Arc<OwnedSemaphorePermit>,
+    ) {
         let _ = stream.set_nodelay(true);
         let secure = self.tls.is_some();
         let (stream, http2): (Stream, bool) = match &self.tls {
@@ -209,8 +213,8 @@ impl Serving {
         let limits = &self.limits;
         let this = self.clone();
         let service = service_fn(move |request| {
-            let this = this.clone();
-            async move { Ok::<_, Infallible>(this.respond(request, peer, secure).await) }
+            let (this, held) = (this.clone(), held.clone());
+            async move { Ok::<_, Infallible>(this.respond(request, peer, secure, held).await) }
         });
         let io = TokioIo::new(stream);
         // what goes wrong on a connection is its client's affair
@@ -241,6 +245,7 @@ impl Serving {
         request: Request<Incoming>,
         peer: SocketAddr,
         secure: bool,
+        held: Arc<OwnedSemaphorePermit>,
     ) -> Response<Outgoing> {
         let headers = request.headers();
         if fields::ambiguous(headers).is_some() || request.method() == http::Method::CONNECT {
@@ -276,6 +281,7 @@ impl Serving {
             peer,
             secure,
             responder,
+            held,
             self.limits.clone(),
             self.io.clone(),
         );

@@ -1,6 +1,7 @@
 mod client;
 mod server;
 mod socket;
+mod wrpc;
 
 use std::future::poll_fn;
 use std::io::{Read, Write};

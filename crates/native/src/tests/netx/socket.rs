@@ -294,3 +294,31 @@ fn fragments_and_pings_are_taken_and_broken_frames_end_the_connection() {
     let met = call(&bench, &socket, "receive", vec![]).err().unwrap();
     assert_eq!(ended(met), (1006, String::new(), false));
 }
+
+#[test]
+fn a_connection_that_became_a_socket_keeps_its_place_among_those_that_may_be_open() {
+    let bench = serving(json!({"max-connections": 1}));
+    let (listener, port) = listen(
+        &bench,
+        vec![Value::Fields(vec![s("socket"), Value::List(vec![]), s("/")])],
+    );
+    let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    first
+        .write_all(
+            b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+              sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .unwrap();
+    let args = vec![Value::Host(accept(&bench, &listener)), Value::none(), fields(&[])];
+    let socket = bench.done("http-server#[method]exchange.upgrade", args).unwrap();
+    assert!(head(&mut first).is_some());
+    let mut second = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    second
+        .write_all(b"GET /none HTTP/1.1\r\nhost: a\r\n\r\n")
+        .unwrap();
+    second.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(second.read(&mut [0; 100]).is_err(), "it waits its turn");
+    drop((socket, first));
+    second.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(head(&mut second).unwrap().starts_with("HTTP/1.1 404"));
+}
