@@ -14,7 +14,12 @@ from typing import Any
 
 import pytest
 
+import loop_kit as loop
+from loop_kit import manifest
+from loop_kit.capabilities.keyvalue import KeyValue
 from loop_kit.testing import client
+from loop_kit.workspace import Workspace
+from tests.capabilities.serving import HOSTS, Host, guest
 from tests.soaking import Soak
 
 PYTHON = "python:loop_kit.capabilities.keyvalue:KeyValue"
@@ -147,3 +152,43 @@ async def test_what_a_config_or_grant_may_not_say(
     with pytest.raises(Exception, match=key.replace(".", r"\.")):
         async with client("wasi:keyvalue", provider=provider, config=config, grant=grant):
             pass
+
+
+@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("durability", ["full", "normal"])
+@pytest.mark.parametrize("provider", ["builtin", "python"])
+def test_a_component_keeps_values(
+    name: str, durability: str, provider: str, hosts: dict[str, Host], tmp_path: Path
+) -> None:
+    config, grant = (
+        {"path": str(tmp_path / "kv.db"), "durability": durability},
+        {"buckets": {"b": {"mode": "rw"}}},
+    )
+    # never both on one file in one process
+    native = provider == "builtin"
+    made: Any = (
+        loop.builtin("keyvalue", config=config, **grant) if native else KeyValue(config=config, grant=grant)
+    )
+    call = hosts[name].load(guest("keyvalue"), {"wasi:keyvalue": made}, loop.Limits())
+    assert call("get", "k") is None
+    call("set", "k", b"value")
+    assert call("get", "k") == b"value"
+    with pytest.raises(loop.Err) as caught:
+        call("set", "k" * 1025, b"")
+    assert "`grant.max-key`" in str(caught.value)
+
+
+async def test_a_workspace_keeps_values_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "app.wasm").write_bytes(guest("keyvalue"))
+    text = """
+        components.app.path = "app.wasm"
+        components.app.imports."wasi:keyvalue" = { provider = "kv", grant.buckets.b.mode = "rw" }
+        providers.kv = { use = "builtin:keyvalue", config = { path = "kv.db" } }
+    """
+    declared = manifest.loads(text, tmp_path / "loop.toml")
+    for value in (None, b"kept"):
+        async with loop.Host(cache=tmp_path) as host, Workspace(host, declared) as workspace:
+            app = await workspace.load("app")
+            assert await app.call("get", "k") == value
+            await app.call("set", "k", b"kept")
+    assert (tmp_path / "kv.db").is_file()

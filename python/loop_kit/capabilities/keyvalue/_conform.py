@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from loop_kit import Err
 from loop_kit.conform import Provided, Scene, Suite, expect, fails
-from loop_kit.placements.component import Settings
 
 __all__ = ["SUITE"]
 
 _NO_FILE = "it keeps all in its own memory"
-
-
-def _settings(grant: Mapping[str, Any]) -> dict[str, Any]:
-    """What the component in memory imports."""
-    return {"loop:provider/settings": Settings({}, grant)}
 
 
 SUITE = Suite(
@@ -27,7 +20,6 @@ SUITE = Suite(
         Provided("python:loop_kit.capabilities.keyvalue:KeyValue"),
         Provided(
             "component:loop:keyvalue/memory",
-            imports=_settings,
             without={
                 "store: a bound holds for what was there before it": _NO_FILE,
                 "store: what is in a file stays, and is seen by everybody who has it open": _NO_FILE,

@@ -13,15 +13,13 @@ from typing import Any
 from loop_kit import Err, _core
 from loop_kit.conform import Provided, Scene, Suite, expect, fails
 from loop_kit.placements.builtin import builtin
-from loop_kit.placements.component import Settings
 
 __all__ = ["SUITE"]
 
 
 def _below(grant: Mapping[str, Any]) -> dict[str, Any]:
     """What a recorder is linked to."""
-    below = {"loop:process": builtin("process", **grant), "loop:core": builtin("core")}
-    return below | {"loop:provider/settings": Settings()}
+    return {"loop:process": builtin("process", **grant), "loop:core": builtin("core")}
 
 
 SUITE = Suite(
