@@ -67,6 +67,7 @@ bench: setup .venv/.peers ## Measure hosting, HTTP, the wire, files and the netw
 	$(BIN)/python -P bench/wire.py $(ARGS)
 	$(BIN)/python -P bench/files.py $(ARGS)
 	$(BIN)/python -P bench/netx.py $(ARGS)
+	$(BIN)/python -P bench/keyvalue.py $(ARGS)
 
 conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
 	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }

@@ -41,6 +41,10 @@ def read(component: str | os.PathLike[str] | bytes) -> bytes:
     return wasm
 
 
+# What the engine serves by itself. Other packages of WASI's, such as `wasi:keyvalue`, are provided as any.
+_WASI = [f"wasi:{name}/" for name in ("cli", "clocks", "filesystem", "http", "io", "random", "sockets")]
+
+
 class Base:
     """Engine and links of a host."""
 
@@ -63,7 +67,7 @@ class Base:
     ) -> _core.Program:
         self._check_open()
         # a provider of the user's own for a `wasi:` interface takes the place of ours
-        link = _core.Link(self._engine, wasm, ["wasi:"], limits.fuel is not None, hub)
+        link = _core.Link(self._engine, wasm, _WASI, limits.fuel is not None, hub)
         core = limits.core()
         providers = {
             name: _of_component(value, self._engine, core["payload"]) for name, value in imports.items()

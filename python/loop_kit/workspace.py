@@ -24,7 +24,7 @@ from loop_kit.manifest._use import is_shipped
 from loop_kit.placements import remote, sidecar
 from loop_kit.placements._lifecycle import State
 from loop_kit.placements._supervisor import Supervisor
-from loop_kit.placements.builtin import Builtin, plain
+from loop_kit.placements.builtin import Builtin, anchored, plain
 from loop_kit.placements.component import SETTINGS, Settings, wants_settings
 from loop_kit.placements.python import python
 from loop_kit.wasi import Dir, Wasi
@@ -176,7 +176,7 @@ class Workspace:
         called = f"{importer}/{wanted}"
         match provider.placement:
             case "builtin":
-                return Builtin(provider.target, config, grant)
+                return Builtin(provider.target, anchored(config, self.manifest.folder), grant)
             case "python":
                 key = f"{provider.name} {grant!r}"
                 if key not in self._python:

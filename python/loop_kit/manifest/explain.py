@@ -210,11 +210,15 @@ def _place(manifest: Manifest, keys: Keys) -> str | None:
     return f"{manifest.source.shown}:{position[0]}" if position else None
 
 
+# Natives that are not of `loop:`.
+_SERVED_AS = {"keyvalue": "wasi"}
+
+
 def _link_to_add(manifest: Manifest, component: Component, name: str) -> str:
     """Returns TOML that links an import."""
     package = ImportName.parse(name).package
     short = package.rpartition(":")[2]
-    if package.startswith("loop:") and short in BUILTINS:
+    if short in BUILTINS and package == f"{_SERVED_AS.get(short, 'loop')}:{short}":
         use = f"builtin:{short}"
     elif short in manifest.components and short != component.name:
         use = f"component:{short}"

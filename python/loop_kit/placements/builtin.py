@@ -17,7 +17,7 @@ from loop_kit.errors import LinkError, LinkProblem, LoadError
 from loop_kit.exports import Exports
 from loop_kit.limits import Limits
 
-__all__ = ["Builtin", "Opened", "builtin", "contract_of", "driven", "plain"]
+__all__ = ["Builtin", "Opened", "anchored", "builtin", "contract_of", "driven", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,12 @@ def builtin(name: str, *, config: Mapping[str, Any] | None = None, **grant: Any)
         **grant: What it may touch; its README lists the keys (with `_` for `-`).
     """
     return Builtin(name, dict(config or {}), {key.replace("_", "-"): value for key, value in grant.items()})
+
+
+def anchored(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The config of a native provider as `loop.toml` has it: its `path`, if any, is one from the manifest's folder."""
+    path = config.get("path")
+    return dict(config) | ({"path": os.path.join(folder, path)} if isinstance(path, str) else {})
 
 
 def plain(value: Any) -> Any:

@@ -246,7 +246,9 @@ class Placed:
         address = listen_on(self.transport, None, folder, exact=False)
         exported = [name for name in app.exports if name.startswith(f"{self.capability}/")]
         self._interfaces = [name.partition("@")[0] for name in exported]
-        server = await provider.serve_component(app, on=address, token=self.token)
+        server = await provider.serve_component(
+            app, on=address, interfaces=self._interfaces, token=self.token
+        )
         self._stack.push_async_callback(server.close, 0)
         self.address = server.address
 

@@ -10,9 +10,23 @@ from loop_kit.conform import Provided, Scene, Suite, expect, fails
 
 __all__ = ["SUITE"]
 
+_NO_FILE = "it keeps all in its own memory"
+
+
 SUITE = Suite(
     "wasi:keyvalue",
-    (Provided("builtin:keyvalue"), Provided("python:loop_kit.capabilities.keyvalue:KeyValue")),
+    (
+        Provided("builtin:keyvalue"),
+        Provided("python:loop_kit.capabilities.keyvalue:KeyValue"),
+        Provided(
+            "component:loop:keyvalue/memory",
+            without={
+                "store: a bound holds for what was there before it": _NO_FILE,
+                "store: what is in a file stays, and is seen by everybody who has it open": _NO_FILE,
+                "atomics: no increment is lost, whoever makes it": _NO_FILE,
+            },
+        ),
+    ),
 )
 
 _BUCKET = "b"

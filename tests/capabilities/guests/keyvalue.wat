@@ -1,0 +1,62 @@
+(component ;; Asks a bucket `b` of `wasi:keyvalue` what it is asked itself.
+  (import "wasi:keyvalue/store@0.2.0-draft" (instance $store
+    (type $error0 (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+    (export "error" (type $error (eq $error0)))
+    (export "bucket" (type $bucket (sub resource)))
+    (export "open" (func (param "identifier" string) (result (result (own $bucket) (error $error)))))
+    (export "[method]bucket.set" (func
+      (param "self" (borrow $bucket)) (param "key" string) (param "value" (list u8)) (result (result (error $error)))))
+    (export "[method]bucket.get" (func
+      (param "self" (borrow $bucket)) (param "key" string) (result (result (option (list u8)) (error $error)))))))
+  (alias export $store "error" (type $error))
+  (alias export $store "bucket" (type $bucket))
+
+  (core module $lib
+    (memory (export "memory") 2)
+    (global $top (mut i32) (i32.const 4096))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $at i32) (local $missing i32)
+      (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+      (global.set $top (i32.add (local.get $at) (local.get 3)))
+      (local.set $missing (i32.sub
+        (i32.shr_u (i32.add (global.get $top) (i32.const 65535)) (i32.const 16)) (memory.size)))
+      (if (i32.gt_s (local.get $missing) (i32.const 0))
+        (then (if (i32.eq (memory.grow (local.get $missing)) (i32.const -1)) (then unreachable))))
+      (local.get $at)))
+  (core instance $lib (instantiate $lib))
+  (alias core export $lib "memory" (core memory $memory))
+  (alias core export $lib "realloc" (core func $realloc))
+  (core func $open (canon lower (func $store "open") (memory $memory) (realloc $realloc)))
+  (core func $set (canon lower (func $store "[method]bucket.set") (memory $memory) (realloc $realloc)))
+  (core func $get (canon lower (func $store "[method]bucket.get") (memory $memory) (realloc $realloc)))
+  (core func $drop (canon resource.drop $bucket))
+
+  (core module $main
+    (import "lib" "memory" (memory 2))
+    (import "kv" "open" (func $open (param i32 i32 i32)))
+    (import "kv" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
+    (import "kv" "get" (func $get (param i32 i32 i32 i32)))
+    (import "kv" "drop" (func $drop (param i32)))
+    (data (i32.const 128) "b")
+    (func $bucket (result i32)
+      (call $open (i32.const 128) (i32.const 1) (i32.const 64))
+      (if (i32.load8_u (i32.const 64)) (then unreachable))
+      (i32.load (i32.const 68)))
+    (func (export "set") (param i32 i32 i32 i32) (result i32) (local $bucket i32)
+      (local.set $bucket (call $bucket))
+      (call $set (local.get $bucket) (local.get 0) (local.get 1) (local.get 2) (local.get 3) (i32.const 64))
+      (call $drop (local.get $bucket))
+      (i32.const 64))
+    (func (export "get") (param i32 i32) (result i32) (local $bucket i32)
+      (local.set $bucket (call $bucket))
+      (call $get (local.get $bucket) (local.get 0) (local.get 1) (i32.const 64))
+      (call $drop (local.get $bucket))
+      (i32.const 64)))
+  (core instance $main (instantiate $main
+    (with "lib" (instance $lib))
+    (with "kv" (instance
+      (export "open" (func $open)) (export "set" (func $set)) (export "get" (func $get)) (export "drop" (func $drop))))))
+  (export $error* "error" (type $error))
+  (func (export "set") (param "key" string) (param "value" (list u8)) (result (result (error $error*)))
+    (canon lift (core func $main "set") (memory $memory) (realloc $realloc)))
+  (func (export "get") (param "key" string) (result (result (option (list u8)) (error $error*)))
+    (canon lift (core func $main "get") (memory $memory) (realloc $realloc))))
