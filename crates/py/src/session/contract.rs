@@ -177,25 +177,10 @@ impl Contract {
     }
 
     /// Has `class_` wrap the handles of a resource from now on, for whoever uses this contract.
-    fn set_resource_class(&self, py: Python<'_>, interface: &str, name: &str, class_: Py<PyAny>) {
-        let set = |r: &Resource| {
-            if &*r.interface == interface && &*r.name == name {
-                let _ = r.ext.set(Box::new(self.kept.keep(class_.clone_ref(py))));
-            }
-        };
-        self.interfaces
-            .iter()
-            .flat_map(|i| &i.resources)
-            .for_each(|r| set(r));
-        // interfaces that use it know it as one of their own
-        let met = |t: &Ty| {
-            if let Kind::Own(r) | Kind::Borrow(r) = &t.kind {
-                set(r);
-            }
-            false
-        };
-        for f in self.interfaces.iter().flat_map(|i| &i.funcs) {
-            let _ = f.param_tuple.any(&met) || f.result_tuple.any(&met);
+    fn set_resource_class(&self, interface: &str, name: &str, class_: Py<PyAny>) {
+        let mut all = self.interfaces.iter().flat_map(|i| &i.resources);
+        if let Some(r) = all.find(|r| &*r.interface == interface && &*r.name == name) {
+            let _ = r.ext.set(Box::new(self.kept.keep(class_)));
         }
     }
 
