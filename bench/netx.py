@@ -103,7 +103,7 @@ async def compare(bench: Bench, name: str, works: dict[str, Work], at_once: int,
 
 async def fetching(bench: Bench, port: int) -> None:
     url = f"http://127.0.0.1:{port}/"
-    request = {"method": "GET", "url": url, "headers": [], "options": None}
+    request: dict[str, Any] = {"method": "GET", "url": url, "headers": [], "options": None}
     grant = {"allow": [f"http://127.0.0.1:{port}"]}
     async with testing.client("loop:netx", grant=grant) as netx, aiohttp.ClientSession() as session:
         fetch = netx.http_client.fetch
