@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from loop_kit import manifest, otel, telemetry, testing
 from loop_kit.capabilities.core import Core
 from loop_kit.errors import CallError
 from loop_kit.workspace import Workspace
+from tests.checkout import ROOT
 from tests.telling import Next, guest
 
 ABOVE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -232,9 +234,9 @@ env = {{ PYTHONPATH = "{path}", OTEL_EXPORTER_OTLP_ENDPOINT = "{endpoint}", OTEL
 """
 
 
-async def test_all_of_it_arrives_at_a_collector(tmp_path: Path) -> None:
+async def test_all_of_it_arrives_at_a_collector(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Of a component, and of the sidecar that it calls, which exports by itself."""
-    from tests.checkout import ROOT
+    caplog.set_level(logging.INFO, "loop_kit.guest")
 
     (tmp_path / "app.wasm").write_bytes(guest())
     with collecting() as collector:

@@ -93,7 +93,6 @@ def serve(
     end and exits with 0.
     """
     import loop_kit as loop
-    from loop_kit import telemetry
     from loop_kit.cli.run import _dir, duration, rules, size, variables
     from loop_kit.manifest import Tls
     from loop_kit.wasi import Wasi
@@ -139,8 +138,7 @@ def serve(
                 return
             await serve_until_stopped([(component, app, addr)], workers)
 
-    with telemetry.exporting():
-        asyncio.run(main())
+    asyncio.run(main())
 
 
 async def _provide(
