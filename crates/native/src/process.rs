@@ -65,6 +65,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
         policy,
         io: host.io,
         children,
+        watchdog: Mutex::new(None),
     });
     let spawner = starter.clone();
     let functions = [
