@@ -65,7 +65,6 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
         policy,
         io: host.io,
         children,
-        watchdog: Mutex::new(None),
     });
     let spawner = starter.clone();
     let functions = [

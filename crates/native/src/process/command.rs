@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use loop_engine::{Result as Answer, Value};
@@ -63,8 +63,6 @@ pub(super) struct Starter {
     pub policy: Policy,
     pub io: Handle,
     pub children: Arc<Semaphore>,
-    /// Kept between programs: it takes as long to start as they do.
-    pub watchdog: Mutex<Option<Arc<Watchdog>>>,
 }
 
 /// A program that was started; its group is killed when this is dropped.
@@ -108,7 +106,6 @@ impl Starter {
             .try_acquire_owned()
             .map_err(|_| ErrorCode::Quota)?;
         let watchdog = Watchdog::running().map_err(unstarted)?;
-        *self.watchdog.lock().unwrap_or_else(PoisonError::into_inner) = Some(watchdog.clone());
         let (theirs, streams) = {
             let _within = self.io.enter();
             match terminal {
