@@ -96,17 +96,21 @@ async def driven(made: Builtin) -> AsyncIterator[Exports]:
     """
     engine = _core.Engine()
     hub = _core.Hub.create(asyncio.get_running_loop(), engine)
+    functions: list[_core.NativeFunction] = []
     try:
         contract = contract_of(made.name)
-        functions = Opened(made, engine, hub).functions(contract)
+        functions += Opened(made, engine, hub).functions(contract)
 
         async def call(number: int, *args: Any) -> Any:
             function = functions[number]
             answer = function(*args)
             return await answer if function.waits else answer
 
+        # the collector sees through the contract what the classes of resources hold
+        call.__dict__["contract"] = contract
         yield Exports.of_contract(contract, call)
     finally:
+        functions.clear()  # with them the provider goes, and all that it holds for its user
         hub.close()
 
 

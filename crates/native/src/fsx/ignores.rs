@@ -43,6 +43,7 @@ impl Ignores {
     pub fn with(above: Option<Arc<Self>>, dir: &Dir, path: &str) -> Option<Arc<Self>> {
         let Some(text) = read(dir) else { return above };
         let mut builder = GitignoreBuilder::new(if path.is_empty() { "." } else { path });
+        builder.allow_unclosed_class(false); // as git has it
         for line in text.lines() {
             // what is no pattern ignores nothing, as git has it
             if is_sound(line) {
