@@ -330,6 +330,7 @@ TEXT = """\
 site  {ws}/site.wasm
   may read ./docs (as `docs`, read-only)
   may log about site, db.pool from level info on, by python:acme.log:Log, TRUSTED with all the rights of the host
+  may tell measurements and spans, by python:acme.log:Log, TRUSTED with all the rights of the host
   may read clocks and random numbers, by python:acme.log:Log, TRUSTED with all the rights of the host
   may use acme:kv by component:kv
   may connect to 127.0.0.1:5432 (by WASI)

@@ -47,6 +47,7 @@ def test_a_grant_reads_like_a_sentence() -> None:
         "use acme:kv by python:acme.kv:Store, TRUSTED with all the rights of the host",
         'use acme:mail by component:mail.wasm under { to = ["a@example.com"] }',
         "log about site from level warn on, by sidecar:builtin:core",
+        "tell measurements and spans, by sidecar:builtin:core",
         "read clocks and random numbers, by sidecar:builtin:core",
         "read and change ./data (as /data, by WASI)",
         "connect to 127.0.0.1:5432 (by WASI)",
@@ -86,7 +87,7 @@ def test_a_difference_tells_what_is_wider_and_what_narrower() -> None:
         )
     ]
     gone = differences(old, loads("", "/ws/loop.toml"))
-    assert [(d.component, d.wider, len(d.narrower)) for d in gone] == [("site", (), 9)]
+    assert [(d.component, d.wider, len(d.narrower)) for d in gone] == [("site", (), 10)]
 
 
 @pytest.fixture

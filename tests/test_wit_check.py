@@ -21,7 +21,7 @@ interface store {
   resource bucket {
     constructor(name: name);
     get: func(key: string) -> result<option<list<u8>>, error>;
-    list: func(order: order) -> list<entry>;
+    entries: func(order: order) -> list<entry>;
     open: static func(access: access) -> bucket;
   }
   count: func() -> u32;
@@ -63,8 +63,8 @@ def test_what_is_the_same_has_no_changes(files: tuple[Path, Path]) -> None:
         ("enum order", "flags order", "order", "was a enum, is a flags"),
         ("get: func(key: string)", "get: func(name: string)", "bucket.get", "parameter `key` is gone"),
         ("get: func(key: string)", "get: func(key: u32)", "bucket.get", "parameter `key` was `string`, is `u32`"),
-        ("list: func(order: order) ->", "list: func() ->", "bucket.list", "parameter `order` is gone"),
-        ("-> list<entry>", "-> list<tuple<entry>>", "bucket.list", "gave `list<entry>`, gives `list<tuple<entry>>`"),
+        ("entries: func(order: order) ->", "entries: func() ->", "bucket.entries", "parameter `order` is gone"),
+        ("-> list<entry>", "-> list<tuple<entry>>", "bucket.entries", "gave `list<entry>`, gives `list<tuple<entry>>`"),
         ("count: func() -> u32", "count: func()", "count", "gave `u32`, gives `nothing`"),
         ("wait: func()", "wait: async func()", "wait", "was `func`, is `async func`"),
         ("  count: func() -> u32;\n", "", "count", "the function is gone"),

@@ -8,6 +8,7 @@ __all__ = [
     "Child",
     "Contract",
     "Engine",
+    "Entered",
     "ErrorContext",
     "Function",
     "Future",
@@ -34,9 +35,12 @@ __all__ = [
     "__version__",
     "capabilities",
     "confinement",
+    "enter_span",
     "inspect",
     "invoked",
+    "listen",
     "trace_by",
+    "tracing",
     "wit_changes",
 ]
 

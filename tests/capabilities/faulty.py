@@ -1,19 +1,10 @@
 """A provider that does not do what its capability promises."""
 
-from loop_kit.capabilities.core import Core, Token
+from loop_kit.capabilities.core import Core
 
 
-class Stubborn(Token):
-    """Is never cancelled."""
+class Constant(Core):
+    """Whose random numbers are none."""
 
-    def child(self) -> Token:
-        return Stubborn(self._scope)
-
-    def is_cancelled(self) -> bool:
-        return False
-
-
-class NoTokens(Core):
-    """Whose tokens are never cancelled."""
-
-    Token = Stubborn
+    def u64(self) -> int:
+        return 4

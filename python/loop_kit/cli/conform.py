@@ -89,7 +89,7 @@ def conform(
     print_wit: bool,
     as_json: bool,
 ) -> None:
-    """Check that a provider keeps the rules of the wire, or what its capability promises.
+    """Check that a provider does what it should.
 
     With a PROVIDER (builtin:NAME, python:module:Class, component:FILE) it runs the suite of its capability, with the
     provider in this process, as a sidecar and over TCP, and prints a table: how many cases passed.

@@ -69,7 +69,7 @@ def explain(
     since: str | None,
     as_json: bool,
 ) -> None:
-    """Show what a component may do, who provides each of its imports, and why.
+    """Show what a component may do, and who provides its imports.
 
     For each import: the provider, where it runs, what it may touch, and which key of loop.toml decided. For
     an import that nothing provides, and for a part of WASI that is closed: what to add to loop.toml. Nothing

@@ -93,10 +93,8 @@ def sentences(grant: Mapping[str, Any]) -> list[str]:
     log: Mapping[str, Any] = grant.get("log", {})
     targets = log.get("targets")
     about = "" if targets is None else f" about {', '.join(targets) or 'nothing'}"
-    timers: Mapping[str, Any] = grant.get("timers", {})
     return [
         f"log{about} from level {log.get('level', 'trace')} on",
         "tell measurements and spans",
         "read clocks and random numbers",
-        f"wait for {timers.get('max', 1024)} timers at once",
     ]
