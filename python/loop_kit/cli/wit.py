@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from loop_kit.wit import Comparison
 
 
-@click.group()
+@click.group(epilog=examples(("loop wit check released/ wit/", "what changed since a release")))
 def wit() -> None:
     """Check that WIT still links what was built for it."""
 

@@ -32,7 +32,7 @@ const UNAVAILABLE: usize = 14;
 
 /// How a call went that did not go well.
 enum Failed {
-    Status(usize, String, HeaderMap),
+    Status(usize, String, Box<HeaderMap>),
     Transport(ErrorCode),
 }
 
@@ -59,7 +59,7 @@ impl From<Failed> for Value {
 }
 
 fn status(code: usize, message: &str) -> Failed {
-    Failed::Status(code, message.into(), HeaderMap::new())
+    Failed::Status(code, message.into(), Box::default())
 }
 
 /// The messages that a guest streams, each with its prefix.
@@ -157,7 +157,7 @@ fn verdict(mut fields: HeaderMap) -> Option<Result<HeaderMap, Failed>> {
         return Some(Ok(fields));
     }
     let message = message.map(|m| unescaped(m.as_bytes())).unwrap_or_default();
-    Some(Err(Failed::Status(code, message, fields)))
+    Some(Err(Failed::Status(code, message, Box::new(fields))))
 }
 
 /// Text in percent form.

@@ -255,7 +255,7 @@ pub(super) fn filters(net: bool) -> Result<Vec<Vec<libc::sock_filter>>, String> 
     }
     rules.insert(libc::SYS_clone, spaces);
     // Typing into a terminal in another's name.
-    let typed = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
+    let typed = [libc::TIOCSTI, libc::TIOCLINUX];
     let typed = typed.map(|request| rule(1, SeccompCmpOp::Eq, request).map_err(text));
     rules.insert(libc::SYS_ioctl, typed.into_iter().collect::<Result<_, _>>()?);
     // Its flags are in memory, where no filter can look; programs go back to `clone` where the system does not know it.

@@ -1,9 +1,8 @@
 //! Writing, quotas, and streams that are written.
 
 use std::fs;
-use std::future::poll_fn;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use loop_engine::{Chunk, Feed, Neutral, Settle, Source, Value};
@@ -11,6 +10,9 @@ use serde_json::json;
 
 use super::fsx::{Tree, is};
 use super::s;
+
+/// A stream and what tells how it ended.
+type Opened = (Box<dyn Source<Neutral>>, Settle<Neutral>);
 
 /// A root that may be changed, with what its grant says besides.
 pub(super) fn tree(files: &[(&str, &str)], root: serde_json::Value) -> Tree {
@@ -81,11 +83,7 @@ impl Tree {
     }
 
     /// A stream and how it will have ended.
-    pub(super) fn opened(
-        &self,
-        function: &str,
-        args: Vec<Value>,
-    ) -> Result<(Box<dyn Source<Neutral>>, Settle<Neutral>), String> {
+    pub(super) fn opened(&self, function: &str, args: Vec<Value>) -> Result<Opened, String> {
         let v = self.answer(function, args)?.unwrap();
         let [Value::Stream(stream), Value::Future(end)] = v.items().unwrap() else {
             panic!()

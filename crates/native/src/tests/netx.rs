@@ -15,6 +15,8 @@ use serde_json::{Value as Json, json};
 
 use super::{Bench, s};
 
+type Fields = Vec<(String, String)>;
+
 /// How long a client of a test waits for what must come at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -172,7 +174,7 @@ impl Bench {
     }
 
     /// Bytes of a stream and what its future says, by its case: its fields, or the error.
-    fn drain(&self, stream: &Value, end: &Value) -> (Vec<u8>, Result<Vec<(String, String)>, String>) {
+    fn drain(&self, stream: &Value, end: &Value) -> (Vec<u8>, Result<Fields, String>) {
         let (Value::Stream(stream), Value::Future(end)) = (stream, end) else {
             panic!()
         };
