@@ -47,7 +47,7 @@ lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of 
 	tools/build_components.py --check
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
-	cargo fmt --check --manifest-path components/Cargo.toml
+	cargo fmt --all --check --manifest-path components/Cargo.toml
 	cargo metadata --quiet --locked --format-version=1 --manifest-path fuzz/Cargo.toml > /dev/null
 	cargo clippy --all-targets --locked -- -D warnings
 	tools/check_targets
@@ -57,7 +57,7 @@ format: setup ## Format the code of both languages and mend what ruff can
 	$(BIN)/ruff format
 	cargo fmt
 	cargo fmt --manifest-path fuzz/Cargo.toml
-	cargo fmt --manifest-path components/Cargo.toml
+	cargo fmt --all --manifest-path components/Cargo.toml
 
 # -P keeps bench/http.py from standing in for the standard library's http.
 bench: setup .venv/.peers ## Measure hosting, HTTP, the wire, files and the network against the peers, in one run
