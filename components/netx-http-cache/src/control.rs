@@ -26,7 +26,10 @@ struct Control {
 impl Control {
     fn of(fields: &Fields) -> Self {
         let mut control = Control::default();
-        for (_, value) in fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case("cache-control")) {
+        for (_, value) in fields
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case("cache-control"))
+        {
             for directive in String::from_utf8_lossy(value).split(',') {
                 let (name, value) = match directive.split_once('=') {
                     Some((name, value)) => (name.trim(), value.trim().trim_matches('"')),

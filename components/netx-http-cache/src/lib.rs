@@ -104,9 +104,12 @@ impl Cache {
         if bytes > self.config.max_bytes || self.config.max_entries == 0 {
             return;
         }
-        while self.counts.bytes + bytes > self.config.max_bytes || self.kept.len() >= self.config.max_entries {
+        while self.counts.bytes + bytes > self.config.max_bytes || self.kept.len() >= self.config.max_entries
+        {
             let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used);
-            let Some(oldest) = oldest.map(|(url, _)| url.clone()) else { break };
+            let Some(oldest) = oldest.map(|(url, _)| url.clone()) else {
+                break;
+            };
             self.forget(&oldest);
         }
         self.turn += 1;
@@ -146,9 +149,15 @@ impl Cache {
     fn renew(&mut self, url: &str, told: &below::Response, now: u64) -> Option<below::Response> {
         let mut response = copy(&self.kept.get(url)?.response);
         for (name, _) in &told.headers {
-            response.headers.retain(|(n, _)| n != name || name == "content-length");
+            response
+                .headers
+                .retain(|(n, _)| n != name || name == "content-length");
         }
-        let news = told.headers.iter().filter(|(n, _)| n != "content-length").cloned();
+        let news = told
+            .headers
+            .iter()
+            .filter(|(n, _)| n != "content-length")
+            .cloned();
         response.headers.extend(news);
         self.keep(url.to_string(), &response, now);
         Some(response)
@@ -187,9 +196,10 @@ fn is_plain(request: &Request, body: &Option<Vec<u8>>) -> bool {
         "if-unmodified-since",
         "range",
     ];
-    let unfolded = request.options.as_ref().is_none_or(|o| {
-        o.decompress && o.redirects.is_none() && o.max_body.is_none()
-    });
+    let unfolded = request
+        .options
+        .as_ref()
+        .is_none_or(|o| o.decompress && o.redirects.is_none() && o.max_body.is_none());
     request.method == "GET"
         && body.as_ref().is_none_or(Vec::is_empty)
         && unfolded
