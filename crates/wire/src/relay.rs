@@ -222,8 +222,9 @@ async fn bridge(
     let mut control = std::pin::pin!(shared.read_control(BufReader::new(from_control)));
     let mut theirs = JoinSet::new();
     let mut ours = JoinSet::new();
-    let ended = {
-        let reading = shared.read_session(BufReader::with_capacity(FRAME, from_session), &sender, &mut ours);
+    let mut from_session = BufReader::with_capacity(FRAME, from_session);
+    let first = {
+        let reading = shared.read_session(&mut from_session, &sender, &mut ours);
         let taking = async {
             while let Ok(io) = native.accept().await {
                 theirs.spawn(shared.clone().serve(io));
@@ -233,13 +234,23 @@ async fn bridge(
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            ended = reading => Some(ended),
-            ended = &mut control => {
-                // the session's side is told by the end of its bytes, and answers what it still has to nobody
+            ended = reading => First::Session(ended),
+            ended = &mut control => First::Control(ended),
+            () = taking => First::Session(Ok(())),
+        }
+    };
+    let ended = match first {
+        First::Session(ended) => ended,
+        First::Control(ended) => {
+            let rest = async {
+                // answers that are on their way come before the end of the bytes, which tells the session's side
+                while ours.join_next().await.is_some() {}
                 let _ = shared.session.lock().await.io.shutdown().await;
-                return ended;
-            }
-            () = taking => None,
+                // what it still says is for nobody, but it must not fail for saying it: it may have an answer to read
+                let _ = tokio::io::copy(&mut from_session, &mut tokio::io::sink()).await;
+            };
+            let _ = timeout(LAST_WORDS, rest).await;
+            return ended;
         }
     };
     // What was said last is to reach the peer: answers, and why it ends.
@@ -253,7 +264,13 @@ async fn bridge(
         let _ = control.await;
     };
     let _ = timeout(LAST_WORDS, rest).await;
-    ended.unwrap_or(Ok(()))
+    ended
+}
+
+/// Which of the two ended first.
+enum First {
+    Session(Result<(), Failure>),
+    Control(Result<(), Failure>),
 }
 
 impl Shared {
@@ -292,7 +309,7 @@ impl Shared {
     /// Hands what the session's side says to the streams that it belongs on.
     async fn read_session(
         self: &Arc<Self>,
-        mut from: BufReader<ReadHalf<BoxIo>>,
+        from: &mut BufReader<ReadHalf<BoxIo>>,
         control: &mpsc::UnboundedSender<Frame>,
         lanes: &mut JoinSet<()>,
     ) -> Result<(), Failure> {
@@ -304,7 +321,7 @@ impl Shared {
             let _ = control.send(Frame(preface.to_vec(), None));
         }
         let mut owed = 0;
-        while let Some(mut frame) = frame(&mut from).await? {
+        while let Some(mut frame) = frame(from).await? {
             let Header {
                 length,
                 kind: k,
