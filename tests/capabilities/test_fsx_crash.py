@@ -92,7 +92,7 @@ def test_what_a_killed_host_left_is_swept(provider: str, next_one: str, tmp_path
         host.send_signal(signal.SIGKILL)
         host.wait()
         for line in host.stdout:
-            assert line == "writing\n"
+            assert "writing\n".startswith(line)  # it may have been killed within the last
     assert left[0].exists()
     asyncio.run(look())
     until(lambda: len([*(tmp_path / "temp").iterdir()]) == 1)
