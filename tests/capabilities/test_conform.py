@@ -59,7 +59,7 @@ CASES = [
 async def test_a_provider_does_it(
     suite: Suite, way: Way, case: SuiteCase, started: Started, tmp_path: Path
 ) -> None:
-    shared = None if way.provided.provider.startswith("component:") else started.of(suite, way)
+    shared = None if way.provided.is_component else started.of(suite, way)
     async with asyncio.timeout(60):
         await case.run(Scene(suite, way, tmp_path, shared))
 

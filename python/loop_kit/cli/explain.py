@@ -144,12 +144,14 @@ def _as_json(component: ExplainedComponent) -> dict[str, Any]:
 
 
 def _as_text(component: ExplainedComponent) -> str:
+    from loop_kit.manifest._shape import either
+
     lines = [f"{strong(component.name)}  {dim(click.format_filename(component.path))}"]
     if component.unread is not None:
         lines += [warn(f"  cannot be read: {component.unread}"), "  what loop.toml links, then:"]
     lines += [f"  may {sentence}" for sentence in component.may.allowed]
     if component.may.denied:
-        lines.append(f"  may not {_listed(component.may.denied)}")
+        lines.append(f"  may not {either(component.may.denied)}")
     if not component.imports:
         lines.append("  imports nothing")
     for names, item in _grouped(component.imports):
@@ -162,11 +164,6 @@ def _as_text(component: ExplainedComponent) -> str:
         hint = f"; did you mean {near}?" if near else ""
         lines += ["", warn(f'  the link "{key}" matches no import{hint}')]
     return "\n".join(lines)
-
-
-def _listed(texts: Sequence[str]) -> str:
-    """`a`, `a or b`, `a, b or c`."""
-    return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 
 
 def _grouped(imports: Sequence[ExplainedImport]) -> list[tuple[list[str], ExplainedImport]]:

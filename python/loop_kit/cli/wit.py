@@ -57,13 +57,11 @@ def _print(found: Comparison) -> None:
         if change.interface != last:
             last = change.interface
             click.echo(strong(last))
-        mark = (
-            warn("breaks")
-            if change in refused
-            else dim("breaks, as its version says")
-            if change.breaks
-            else good("added")
-        )
+        mark = good("added")
+        if change in refused:
+            mark = warn("breaks")
+        elif change.breaks:
+            mark = dim("breaks, as its version says")
         item = f"{change.item}: " if change.item else ""
         click.echo(f"  {mark} {item}{change.what}")
     if not found.changes:

@@ -1,16 +1,18 @@
 """Suites of a capability: what every provider of it must do, in every placement.
 
-SUITE = Suite(
-"loop:fsx",
-providers=(Provided("builtin:fsx"), Provided("python:loop_kit.capabilities.fsx:Files")),
-)
+A package that ships its suite has it in `capabilities/NAME/_conform.py`:
 
-@SUITE.case("files", "a file is read whole")
-async def _(scene: Scene) -> None:
-(scene.folder / "a.txt").write_bytes(b"hello")
-async with scene.client({"roots": {"r": {"path": scene.folder}}}) as fsx:
-root = await fsx.files.root("r")
-expect(await root.read("a.txt"), b"hello", "the contents")
+    SUITE = Suite(
+        "loop:fsx",
+        providers=(Provided("builtin:fsx"), Provided("python:loop_kit.capabilities.fsx:Files")),
+    )
+
+    @SUITE.case("files", "a file is read whole")
+    async def _(scene: Scene) -> None:
+        (scene.folder / "a.txt").write_bytes(b"hello")
+        async with scene.client({"roots": {"r": {"path": str(scene.folder)}}}) as fsx:
+            root = await fsx.files.root("r")
+            expect(await root.read("a.txt"), b"hello", "the contents")
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import importlib
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,6 @@ from loop_kit.testing import Placed
 
 __all__ = ["PLACEMENTS", "Provided", "Scene", "Suite", "SuiteCase", "Way", "suite_of", "suites", "ways"]
 
-# A package that ships its suite has it in `capabilities/NAME/_conform.py`.
 _SUITES = ("core", "fsx", "keyvalue", "netx", "process")
 
 PLACEMENTS = ("in-process", "sidecar", "remote")
@@ -60,6 +61,11 @@ class Provided:
     imports: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_component(self) -> bool:
+        """Whether it is one, which is loaded anew for each client: its grant is there from the start."""
+        return self.provider.startswith("component:")
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,8 @@ class Scene:
         way: The provider and where it runs.
     """
 
-    def __init__(self, suite: Suite, way: Way, folder: Path, placed: Placed | None = None) -> None:
+    def __init__(self, suite: Suite, way: Way, folder: Path, placed: Placed | None) -> None:
+        """`placed`: the provider, entered, which all cases share; None: it is a component."""
         self.folder = folder
         self.way = way
         self._suite = suite
@@ -111,22 +118,18 @@ class Scene:
 
     @asynccontextmanager
     async def _client(self, grant: Mapping[str, Any], config: Mapping[str, Any]) -> AsyncIterator[Exports]:
-        if self.way.provided.imports is not None:
-            settings = Settings(self.way.provided.config)
-            placed = self.way.placed(self._suite.capability, self.way.provided.imports(grant), settings)
-            async with placed, placed.client() as made:
-                yield made
-        elif self.way.provided.provider.startswith("component:"):
-            placed = self.way.placed(self._suite.capability, settings=Settings(config, grant))
-            async with placed, placed.client() as made:
-                yield made
-        elif self._placed is not None:
+        provided = self.way.provided
+        if self._placed is not None:
             async with self._placed.client(grant=grant, config=config) as made:
                 yield made
+            return
+        if provided.imports is not None:
+            imports, settings = provided.imports(grant), Settings(provided.config)
         else:
-            placed = self.way.placed(self._suite.capability)
-            async with placed, placed.client(grant=grant, config=config) as made:
-                yield made
+            imports, settings = None, Settings(config, grant)
+        placed = self.way.placed(self._suite.capability, imports, settings)
+        async with placed, placed.client() as made:
+            yield made
 
 
 @dataclass(frozen=True)
@@ -206,17 +209,13 @@ class Suite:
             LoadError: It cannot be started.
         """
         outcomes = []
-        shared = None if way.provided.provider.startswith("component:") else way.placed(self.capability)
-        if shared is not None:
-            await shared.__aenter__()
-        try:
+        started: AbstractAsyncContextManager[Placed | None]
+        started = nullcontext() if way.provided.is_component else way.placed(self.capability)
+        async with started as shared:
             for case in self.of(way.provided):
                 outcome = await self._outcome(case, way, shared, patience)
                 outcomes.append(outcome)
                 on_outcome(outcome)
-        finally:
-            if shared is not None:
-                await shared.__aexit__(None, None, None)
         return outcomes
 
     async def _outcome(self, case: SuiteCase, way: Way, shared: Placed | None, patience: float) -> Outcome:

@@ -28,7 +28,7 @@ from loop_kit.manifest._toml import string
 
 __all__ = [
     "Bool", "Choice", "Cursor", "Duration", "Either", "Field", "Free", "Integer", "JsonSchema", "ListOf",
-    "MapOf", "Shape", "Size", "Table", "Text", "did_you_mean", "nearest",
+    "MapOf", "Shape", "Size", "Table", "Text", "did_you_mean", "either", "nearest",
 ]  # fmt: skip
 
 JsonSchema = dict[str, Any]
@@ -147,7 +147,7 @@ class Choice(Shape):
 
     @property
     def expects(self) -> str:  # type: ignore[override]
-        return _either(map(string, self.words))
+        return either(map(string, self.words))
 
     def takes(self, value: object) -> bool:
         return isinstance(value, str)
@@ -282,7 +282,7 @@ class Either(Shape):
 
     @property
     def expects(self) -> str:  # type: ignore[override]
-        return _either(shape.expects for shape in self.shapes)
+        return either(shape.expects for shape in self.shapes)
 
     def takes(self, value: object) -> bool:
         return any(shape.takes(value) for shape in self.shapes)
@@ -407,7 +407,8 @@ def _excerpt(value: str) -> str:
     return string(value if len(value) <= 60 else value[:57] + "...")
 
 
-def _either(words: Iterable[str]) -> str:
+def either(words: Iterable[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
 

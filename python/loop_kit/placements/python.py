@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from loop_kit.errors import LoadError
 
-__all__ = ["python"]
+__all__ = ["class_of", "python"]
 
 
 def python(target: str, *, config: Mapping[str, Any], grant: Mapping[str, Any], folder: Path | None) -> Any:
@@ -22,15 +23,24 @@ def python(target: str, *, config: Mapping[str, Any], grant: Mapping[str, Any], 
     Raises:
         LoadError: There is no such module or class, or it cannot be made.
     """
-    module, _, name = target.partition(":")
     if folder is not None and str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as e:
-        raise LoadError(f"python:{target}: {e}") from None
+    cls = class_of(target)
     given = {key: value for key, value in (("config", config), ("grant", grant)) if value}
     try:
         return cls(**given)
     except Exception as e:
         raise LoadError(f"python:{target}: {type(e).__name__}: {e}") from e
+
+
+def class_of(target: str) -> Any:
+    """What `module:Class` names; a class within another has dots in its name.
+
+    Raises:
+        LoadError: There is no such module or class.
+    """
+    module, _, name = target.partition(":")
+    try:
+        return operator.attrgetter(name)(importlib.import_module(module))
+    except (ImportError, AttributeError) as e:
+        raise LoadError(f"python:{target}: {e}") from None

@@ -24,8 +24,8 @@ from loop_kit.placements._process import Child, Command
 from loop_kit.placements._ready import listen_on
 from loop_kit.placements.builtin import Builtin, driven
 from loop_kit.placements.component import Settings, wants_settings
-from loop_kit.placements.python import python
-from loop_kit.provider import Declared, declared
+from loop_kit.placements.python import class_of, python
+from loop_kit.provider import declared
 
 __all__ = ["Placed", "client"]
 
@@ -176,13 +176,10 @@ class Placed:
                 settings = Settings(config, grant) if config or grant else self._settings
                 yield (await self._load(host, settings)).exports
 
-    def _declared(self) -> Declared:
-        return declared(_class(self._target))
-
     def _contract(self) -> tuple[Path, list[str]]:
         """The WIT that the provider's interfaces are in, and their names."""
         if self._kind == "python":
-            said = self._declared()
+            said = declared(class_of(self._target))
             return said.wit, list(said.interfaces)
         folder = Path(__file__).parents[1] / "capabilities" / self.capability.rpartition(":")[2] / "wit"
         return folder, self._interfaces
@@ -251,15 +248,6 @@ class Placed:
         )
         self._stack.push_async_callback(server.close, 0)
         self.address = server.address
-
-
-def _class(target: str) -> type:
-    module, _, name = target.partition(":")
-    __import__(module)
-    found: Any = sys.modules[module]
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found  # type: ignore[no-any-return]
 
 
 def _plain(value: Any) -> Any:
