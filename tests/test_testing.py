@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 import loop_kit as loop
-from loop_kit.errors import LinkError, ProviderError, ProviderTypeError
+from loop_kit.errors import LinkError, LoadError, ProviderError, ProviderTypeError
+from loop_kit.placements.python import python
 from loop_kit.testing import Called, MockProvider
 from tests.async_guests import asking, keeping, plain
 from tests.guests import HOST
@@ -122,3 +123,17 @@ def test_other_hosts_errors_stay_as_they_are() -> None:
         with pytest.raises(LinkError, match="the component does not import it"):
             host.load(FUNC["func"], {HOST: mock, "acme:else/where": mock})
         assert host.load(FUNC["func"], {HOST: mock}).call("ask", 1) == 5
+
+
+class Outer:
+    """Has a provider within."""
+
+    class Inner:
+        """Is that provider."""
+
+
+def test_a_provider_may_be_a_class_within_another() -> None:
+    made = python(f"{__name__}:Outer.Inner", config={}, grant={}, folder=None)
+    assert type(made) is Outer.Inner
+    with pytest.raises(LoadError, match="no attribute 'Other'"):
+        python(f"{__name__}:Outer.Other", config={}, grant={}, folder=None)
