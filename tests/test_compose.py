@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
@@ -297,6 +298,52 @@ async def test_memory_is_each_ones_own(both: Both, kind: str, instances: Any) ->
     assert (caught.value.what, caught.value.limit) == ("memory", 3 << 20)
     two, _ = await pair(both, kind, instances, {"memory": "16MiB"}, memory="6MiB")
     await both.call(two, "grow")
+
+
+async def test_who_waits_for_a_shared_instance_that_traps_gets_the_next(host: loop.Host) -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def get(n: int) -> int:
+        if n == 0:
+            entered.set()
+            await leave.wait()
+            raise ZeroDivisionError
+        return 2 * n
+
+    app = await host.load(
+        INNER["func"], {DEEP: SimpleNamespace(get=get)}, limits=loop.Limits(instances="shared")
+    )
+    assert await app.call(f"{HOST}#next") == 1
+    async with asyncio.timeout(10):
+        breaks = asyncio.ensure_future(app.call(f"{HOST}#get", 0))
+        await entered.wait()
+        waiting = [asyncio.ensure_future(app.call(f"{HOST}#next")) for _ in range(3)]
+        await asyncio.sleep(0)
+        leave.set()
+        with pytest.raises(ProviderError, match="ZeroDivisionError"):
+            await breaks
+        assert sorted(await asyncio.gather(*waiting)) == [1, 2, 3]
+
+
+def test_threads_that_wait_for_a_shared_instance_that_traps_get_the_next() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def get(n: int) -> int:
+        entered.set()
+        leave.wait(10)
+        raise ZeroDivisionError
+
+    with loop.blocking.Host(cache=None) as host, ThreadPoolExecutor(4) as threads:
+        app = host.load(
+            INNER["func"], {DEEP: SimpleNamespace(get=get)}, limits=loop.Limits(instances="shared")
+        )
+        breaks = threads.submit(app.call, f"{HOST}#get", 0)
+        entered.wait(10)
+        waiting = [threads.submit(app.call, f"{HOST}#next") for _ in range(3)]
+        leave.set()
+        with pytest.raises(ProviderError, match="ZeroDivisionError"):
+            breaks.result(10)
+        assert sorted(each.result(10) for each in waiting) == [1, 2, 3]
 
 
 # ---- resources

@@ -211,11 +211,18 @@ impl Program {
         let _running = self.enter()?;
         self.check_arity(index, args.len())?;
         if self.instances == Instances::Shared {
-            let home = match self.living_shared() {
-                Some(home) => home,
-                None => self.share(self.instantiate(by.on_tick)?),
-            };
-            return home.call::<D>(index, args, by);
+            loop {
+                let home = match self.living_shared() {
+                    Some(home) => home,
+                    None => self.share(self.instantiate(by.on_tick)?),
+                };
+                let _turn = home.take_turn(by)?;
+                home.check::<D>(index, &args)?;
+                if let Some(live) = home.unpark() {
+                    return live.call_and_park::<D>(index, args, by.on_tick);
+                }
+                self.unshare(&home);
+            }
         }
         let mut live = match self.take_idle() {
             Some(live) => live,
@@ -290,6 +297,14 @@ impl Program {
             *shared = Some(home.clone());
         }
         home
+    }
+
+    /// Makes room for the next shared instance where `home` turned out to have trapped, while others wait for it still.
+    pub(crate) fn unshare(&self, home: &Arc<Home>) {
+        let mut shared = lock(&self.shared);
+        if shared.as_ref().is_some_and(|h| Arc::ptr_eq(h, home)) {
+            *shared = None;
+        }
     }
 
     pub(crate) fn shared_slot(&self) -> &Mutex<Option<Arc<Home>>> {
@@ -371,14 +386,11 @@ impl Home {
         by: Caller,
     ) -> Result<Option<D::Value>> {
         let _turn = self.take_turn(by)?;
-        // An argument that does not fit must not cost the instance its state, so all are checked before it is entered.
         self.check::<D>(index, &args)?;
-        let Some(mut live) = self.unpark() else {
-            return Err(Fault::Gone("it trapped earlier".into()).into());
-        };
-        let out = live.call::<D>(index, args, by.on_tick)?;
-        live.park();
-        Ok(out)
+        match self.unpark() {
+            Some(live) => live.call_and_park::<D>(index, args, by.on_tick),
+            None => Err(Fault::Gone("it trapped earlier".into()).into()),
+        }
     }
 
     /// Runs the destructors of resources whose handles died, unless the instance is busy: then whoever runs it does.
@@ -456,6 +468,7 @@ impl Home {
         })
     }
 
+    /// An argument that does not fit must not cost the instance its state, so all are checked before it is entered.
     pub(crate) fn check<D: Domain>(&self, index: usize, args: &[D::Value]) -> Result<()> {
         let f = &self.program.exports[index].ty;
         let Kind::Tuple(slots) = &f.param_tuple.kind else {
@@ -479,6 +492,17 @@ impl Drop for Turn<'_> {
 }
 
 impl Live {
+    fn call_and_park<D: Domain>(
+        mut self,
+        index: usize,
+        args: Vec<D::Value>,
+        on_tick: Option<fn() -> Result<()>>,
+    ) -> Result<Option<D::Value>> {
+        let out = self.call::<D>(index, args, on_tick)?;
+        self.park();
+        Ok(out)
+    }
+
     fn call<D: Domain>(
         &mut self,
         index: usize,

@@ -165,18 +165,24 @@ impl Program {
     ) -> Result<Option<D::Value>> {
         let deadline = self.limits.deadline;
         if on.is_some() || self.instances == Instances::Shared {
-            let home = match on {
-                Some(home) => home,
-                None => self.shared_home_async().await?,
-            };
-            let _turn = home.take_turn_async().await?;
-            home.check::<D>(index, &args)?;
-            let Some(mut live) = home.unpark() else {
-                return Err(Fault::Gone("it trapped earlier".into()).into());
-            };
-            let out = Timed::new(deadline, live.call_async::<D>(index, args, context)).await?;
-            live.park();
-            return Ok(out);
+            loop {
+                let home = match &on {
+                    Some(home) => home.clone(),
+                    None => self.shared_home_async().await?,
+                };
+                let _turn = home.take_turn_async().await?;
+                home.check::<D>(index, &args)?;
+                let Some(mut live) = home.unpark() else {
+                    if on.is_some() {
+                        return Err(Fault::Gone("it trapped earlier".into()).into());
+                    }
+                    self.unshare(&home);
+                    continue;
+                };
+                let out = Timed::new(deadline, live.call_async::<D>(index, args, context)).await?;
+                live.park();
+                return Ok(out);
+            }
         }
         let mut live = match self.take_idle() {
             Some(live) => live,
