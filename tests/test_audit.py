@@ -34,7 +34,7 @@ async def test_calls_are_told_with_their_arguments(tmp_path: Path) -> None:
     grant = {"r": {"path": str(tmp_path)}}
     told = await used(loop.builtin("fsx", roots=grant), tmp_path)
     files = {interface for interface, _, _ in told}
-    assert files == {"loop:fsx/files@0.1.0-dev"}
+    assert files == {"loop:fsx/files@0.1.0"}
     calls = [(function, arguments) for _, function, arguments in told]
     assert ("root", '"r"') in calls
     assert ("[method]dir.read", '<a resource>, "f"') in calls
@@ -103,7 +103,7 @@ async def test_a_workspace_logs_them(
                 assert b"components.site" in bytes(await site.call("read", "r", "loop.toml"))
         said = [record.getMessage() for record in caplog.records if record.name == "loop_kit.audit"]
         assert bool(said) == audit
-    assert f"site uses loop:fsx/files@0.1.0-dev#root({shown})" in said
+    assert f"site uses loop:fsx/files@0.1.0#root({shown})" in said
     record = next(r for r in caplog.records if r.name == "loop_kit.audit")
     assert (vars(record)["component"], vars(record)["function"]) == ("site", "root")
 

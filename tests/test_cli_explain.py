@@ -44,8 +44,8 @@ trusted = true
 """
 IMPORTS = {
     "site.wasm": [
-        "loop:fsx/files@0.1.0-dev",
-        "loop:core/log@0.1.0-dev",
+        "loop:fsx/files@0.1.0",
+        "loop:core/log@0.1.0",
         "acme:kv/store@1.0.0",
         "wasi:clocks/monotonic-clock@0.2.12",
         "wasi:filesystem/types@0.2.12",
@@ -71,9 +71,9 @@ def explained(text: str, *names: str) -> dict[str, ExplainedImport]:
 
 def test_linked_imports() -> None:
     items = explained(SITE, *IMPORTS["site.wasm"])
-    files = items["loop:fsx/files@0.1.0-dev"]
+    files = items["loop:fsx/files@0.1.0"]
     assert files == ExplainedImport(
-        "loop:fsx/files@0.1.0-dev",
+        "loop:fsx/files@0.1.0",
         "linked",
         provider="files",
         use="builtin:fsx",
@@ -82,10 +82,10 @@ def test_linked_imports() -> None:
         reason='"loop:fsx" in [components.site.imports] matches its package, in any version',
         place="loop.toml:6",
     )
-    log = items["loop:core/log@0.1.0-dev"]
+    log = items["loop:core/log@0.1.0"]
     assert (log.provider, log.placement, log.trusted, log.place) == ("mine", "python", True, "loop.toml:26")
     shipped = SITE.replace("python:acme.log:Log", "python:loop_kit.capabilities.core:Core")
-    log = explained(shipped, *IMPORTS["site.wasm"])["loop:core/log@0.1.0-dev"]
+    log = explained(shipped, *IMPORTS["site.wasm"])["loop:core/log@0.1.0"]
     assert (log.placement, log.trusted) == ("python", False)
     store = items["acme:kv/store@1.0.0"]
     assert (store.placement, store.trusted, store.answered) == ("component", False, True)
@@ -149,12 +149,12 @@ handshake = false
 "acme:log" = { provider = "near", grant = { level = 1 } }
 "acme:other" = { provider = "own", grant = { c = 3 } }
 """
-FAR = ["loop:fsx/files@0.1.0-dev", "acme:kv/a", "acme:own/a", "acme:far/a", "acme:old/a"]
+FAR = ["loop:fsx/files@0.1.0", "acme:kv/a", "acme:own/a", "acme:far/a", "acme:old/a"]
 
 
 def test_providers_that_run_elsewhere() -> None:
     items = explained(ELSEWHERE, *FAR)
-    near = items["loop:fsx/files@0.1.0-dev"]
+    near = items["loop:fsx/files@0.1.0"]
     assert (near.placement, near.transport, near.budget, near.trusted) == ("sidecar", "quic", 0.005, False)
     assert near.process == ("/ws/bin/kv", "--name", "a b")
     assert [place for place, _ in near.entrusted] == [
@@ -178,7 +178,7 @@ site  {ws}/site.wasm
   may use acme:old by remote:tcp://127.0.0.1:7
   may not use the network or run programs
 
-  loop:fsx/files@0.1.0-dev
+  loop:fsx/files@0.1.0
     provider   near, sidecar:./bin/kv
     runs       as a process of its own, over quic
     command    {ws}/bin/kv --name 'a b'
@@ -254,8 +254,8 @@ BARE = '[components.site]\npath = "site.wasm"\n'
 @pytest.mark.parametrize(
     "name",
     [
-        "loop:fsx/files@0.1.0-dev",
-        "loop:core/log@0.1.0-dev",
+        "loop:fsx/files@0.1.0",
+        "loop:core/log@0.1.0",
         "acme:kv/store@1.0.0",
         "log",
         "wasi:cli/stdout@0.2.12",
@@ -336,13 +336,13 @@ site  {ws}/site.wasm
   may connect to 127.0.0.1:5432 (by WASI)
   may not run programs
 
-  loop:fsx/files@0.1.0-dev
+  loop:fsx/files@0.1.0
     provider   files, builtin:fsx
     runs       in this process, as part of loop-kit
     grant      {{ roots = {{ docs = {{ mode = "ro", path = "{ws}/docs" }} }}, max-read = 1048576 }}
     because    "loop:fsx" in [components.site.imports] matches its package, in any version (loop.toml:6)
 
-  loop:core/log@0.1.0-dev
+  loop:core/log@0.1.0
     provider   mine, python:acme.log:Log
     runs       TRUSTED: in this process, with all the rights of the host
     grant      {{ log = {{ level = "info", targets = ["site", "db.pool"] }} }}
@@ -398,7 +398,7 @@ def test_the_json(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report["manifest"] == str(workspace / "loop.toml")
     site: dict[str, Any] = report["components"][0]
     assert (site["name"], site["answered"], site["unread"]) == ("site", True, None)
-    assert [item["name"] for item in site["imports"] if item["trusted"]] == ["loop:core/log@0.1.0-dev"]
+    assert [item["name"] for item in site["imports"] if item["trusted"]] == ["loop:core/log@0.1.0"]
     assert site["imports"][0]["grant"] == {
         "roots": {"docs": {"mode": "ro", "path": str(workspace / "docs")}},
         "max-read": 1 << 20,

@@ -54,14 +54,14 @@ def test_a_site(name: str, tmp_path: Path) -> None:
         for request, (status, words) in requests.items():
             assert words in fetch(url, request, status), request
 
-    shows_what_it_is(site / "build" / "site.wasm", {"loop:fsx/files@0.1.0-dev", "loop:core/log@0.1.0-dev"})
+    shows_what_it_is(site / "build" / "site.wasm", {"loop:fsx/files@0.1.0", "loop:core/log@0.1.0"})
     text = loop("explain", cwd=site).stdout
     assert f'grant      {{ roots = {{ docs = {{ mode = "ro", path = "{tmp_path}/docs" }} }} }}' in text
     explained = loop("explain", "--json", cwd=site)
     assert explained.returncode == 0
     (component,) = json.loads(explained.stdout)["components"]
     linked = {item["name"]: item["provider"] for item in component["imports"] if item["status"] == "linked"}
-    assert linked == {"loop:fsx/files@0.1.0-dev": "files", "loop:core/log@0.1.0-dev": "core"}
+    assert linked == {"loop:fsx/files@0.1.0": "files", "loop:core/log@0.1.0": "core"}
     assert all(item["answered"] for item in component["imports"])
 
 

@@ -232,7 +232,7 @@ FSX = '[providers.files]\nuse = "builtin:fsx"\n[links]\n'
             'loop.toml:4:27: links."loop:fsx": there is no provider "fils" (did you mean "files"?)',
         ),
         (
-            FSX + '"loop:fsx/files@0.1.0-dev".grant.roots.d = { path = "d", mode = "w" }',
+            FSX + '"loop:fsx/files@0.1.0".grant.roots.d = { path = "d", mode = "w" }',
             '.grant.roots.d.mode: expected "ro" or "rw"',
         ),
         (

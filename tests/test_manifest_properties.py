@@ -74,8 +74,8 @@ SHIPPED = "python:loop_kit.capabilities.core:Core"
 import_keys = st.sampled_from(
     ["acme:kv", "acme:kv/store", "acme:kv/store@1.0.0", "acme:kv@2.1.0-rc.1", "log"]
 )
-fsx_keys = st.sampled_from(["loop:fsx", "loop:fsx/files", "loop:fsx/files@0.1.0-dev"])
-core_keys = st.sampled_from(["loop:core", "loop:core/log", "loop:core@0.1.0-dev"])
+fsx_keys = st.sampled_from(["loop:fsx", "loop:fsx/files", "loop:fsx/files@0.1.0"])
+core_keys = st.sampled_from(["loop:core", "loop:core/log", "loop:core@0.1.0"])
 roots = st.dictionaries(names, table({"path": filled}, mode=st.just("ro")), max_size=2)
 fsx_grant = table({}, **{"roots": roots, "max-read": sizes, "max-entries": st.integers(1, 10**6)})
 levels = st.sampled_from(["trace", "debug", "info", "warn", "error"])

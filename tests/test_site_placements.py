@@ -22,7 +22,7 @@ import { serve } from '@loop-kit/provider';
 const log = (level, target, message, fields) =>
   console.error(JSON.stringify({ level, target, message, fields: Object.fromEntries(fields) }));
 
-await serve({ wit: 'core', provides: { 'loop:core/log@0.1.0-dev': { log } }, signals: true });
+await serve({ wit: 'core', provides: { 'loop:core/log@0.1.0': { log } }, signals: true });
 """
 TRANSPORTS = ("stdio", "unix", "shm", "tcp", "quic", "http2", "ws", "nats")
 

@@ -87,8 +87,8 @@ class _Namespace:
 
 def _link_interface(link: Link, interface: Interface, provider: Any, problems: list[LinkProblem]) -> bool:
     if isinstance(provider, Native):
-        for name in link.define_native(interface.name, provider):
-            problems.append(LinkProblem(interface.name, name, "is not served by this native provider"))
+        for name, message in link.define_native(interface.name, provider):
+            problems.append(LinkProblem(interface.name, name, message, tuple(provider.interfaces)))
         # a provider whose answer comes later says so itself
         return False
     if isinstance(provider, Route):
@@ -99,9 +99,8 @@ def _link_interface(link: Link, interface: Interface, provider: Any, problems: l
     program = getattr(provider, "_program", None)
     if isinstance(program, Program):  # another loaded component: joined in the core, no Python on the path
         for name, message in link.define_program(interface.name, program):
-            problems.append(
-                LinkProblem(interface.name, name, message, tuple(e.name for e in program.exports))
-            )
+            there = (e.name if name else e.interface for e in program.exports)
+            problems.append(LinkProblem(interface.name, name, message, tuple(dict.fromkeys(there))))
         return not program.is_sync
     waits = False
     classes: dict[str, Any] = {}

@@ -17,13 +17,15 @@ use crate::types::{FuncTy, Kind, TyRef};
 use crate::value::{Neutral, Value};
 
 impl Link {
-    /// Serves import `interface` by the exports of `provider`: values are copied from one instance to the other, and
-    /// each keeps its own limits and its own traps. `notify` polls concurrent instances.
+    /// Serves import `interface` by what `provider` exports as `offered`, which may be another version of it: values are
+    /// copied from one instance to the other, and each keeps its own limits and its own traps. `notify` polls
+    /// concurrent instances.
     ///
     /// Errors with what is missing or has another type, one line each.
     pub fn define_program(
         &mut self,
         interface: &str,
+        offered: &str,
         provider: &Arc<Program>,
         notify: Option<&Arc<dyn Notify>>,
     ) -> std::result::Result<(), Vec<(String, String)>> {
@@ -31,11 +33,9 @@ impl Link {
             return Ok(());
         };
         let (funcs, resources) = (import.funcs.clone(), import.resources.clone());
-        let bare = |name: &str| name.split('@').next().unwrap_or_default().to_string();
         let mut problems = vec![];
         for f in &funcs {
-            let fits =
-                |e: &crate::program::Export| e.ty.name == f.name && bare(&e.ty.interface) == bare(interface);
+            let fits = |e: &crate::program::Export| e.ty.name == f.name && &*e.ty.interface == offered;
             let Some(index) = provider.exports.iter().position(fits) else {
                 problems.push((
                     f.name.to_string(),

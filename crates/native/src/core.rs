@@ -29,16 +29,16 @@ use crate::{Capability, HostServices, Provider, ProviderError};
 pub(crate) const CAPABILITY: Capability = Capability {
     name: "core",
     interfaces: &[
-        "loop:core/log@0.1.0-dev",
-        "loop:core/attributes@0.1.0-dev",
-        "loop:core/metrics@0.1.0-dev",
-        "loop:core/trace@0.1.0-dev",
-        "loop:core/clock@0.1.0-dev",
-        "loop:core/timers@0.1.0-dev",
-        "loop:core/random@0.1.0-dev",
-        "loop:core/insecure-random@0.1.0-dev",
-        "loop:core/cancel@0.1.0-dev",
-        "loop:core/cancellation@0.1.0-dev",
+        "loop:core/log@0.1.0",
+        "loop:core/attributes@0.1.0",
+        "loop:core/metrics@0.1.0",
+        "loop:core/trace@0.1.0",
+        "loop:core/clock@0.1.0",
+        "loop:core/timers@0.1.0",
+        "loop:core/random@0.1.0",
+        "loop:core/insecure-random@0.1.0",
+        "loop:core/cancel@0.1.0",
+        "loop:core/cancellation@0.1.0",
     ],
     provide,
 };
@@ -93,6 +93,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
     let tokens = Quota::new("token", "cancel.max", grant.cancel.0.or(16384));
     functions.extend(cancel::functions(tokens, &timers));
     Ok(Provider {
+        interfaces: CAPABILITY.interfaces,
         functions: functions.into_iter().collect(),
     })
 }

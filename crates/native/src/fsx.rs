@@ -33,13 +33,13 @@ use crate::{Capability, HostServices, Provider, ProviderError};
 pub(crate) const CAPABILITY: Capability = Capability {
     name: "fsx",
     interfaces: &[
-        "loop:fsx/files@0.1.0-dev",
-        "loop:fsx/writing@0.1.0-dev",
-        "loop:fsx/digests@0.1.0-dev",
-        "loop:fsx/temporary@0.1.0-dev",
-        "loop:fsx/streaming@0.1.0-dev",
-        "loop:fsx/walking@0.1.0-dev",
-        "loop:fsx/watching@0.1.0-dev",
+        "loop:fsx/files@0.1.0",
+        "loop:fsx/writing@0.1.0",
+        "loop:fsx/digests@0.1.0",
+        "loop:fsx/temporary@0.1.0",
+        "loop:fsx/streaming@0.1.0",
+        "loop:fsx/walking@0.1.0",
+        "loop:fsx/watching@0.1.0",
     ],
     provide,
 };
@@ -58,5 +58,8 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
     functions.extend(calls::streaming(&host.io, &streams));
     functions.extend(calls::walking(&host.io, &streams));
     functions.extend(calls::watching(&host.io, &grant));
-    Ok(Provider { functions })
+    Ok(Provider {
+        interfaces: CAPABILITY.interfaces,
+        functions,
+    })
 }

@@ -256,6 +256,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
         ),
     ];
     Ok(Provider {
+        interfaces: CAPABILITY.interfaces,
         functions: functions.into(),
     })
 }

@@ -86,13 +86,15 @@ pub struct Ended {
 
 /// The host functions of one capability under one grant.
 pub struct Provider {
+    /// The capability's.
+    pub interfaces: &'static [&'static str],
     /// By interface and WIT name, without package and version: `files#roots`, `files#[method]dir.list`.
     pub functions: BTreeMap<&'static str, Import<Neutral>>,
 }
 
 impl Provider {
     /// The function that serves `function` of `interface`, which may carry package and version
-    /// (`loop:fsx/files@0.1.0-dev`); these are not compared.
+    /// (`loop:fsx/files@0.1.0`); these are not compared.
     pub fn import(&self, interface: &str, function: &str) -> Option<&Import<Neutral>> {
         let interface = interface.rsplit('/').next()?.split('@').next()?;
         self.functions.get(format!("{interface}#{function}").as_str())
@@ -103,7 +105,7 @@ impl Provider {
 pub struct Capability {
     /// `fsx`.
     pub name: &'static str,
-    /// Its interfaces, with package and version: `loop:fsx/files@0.1.0-dev`.
+    /// Its interfaces, with package and version: `loop:fsx/files@0.1.0`.
     pub interfaces: &'static [&'static str],
     provide: fn(&Json, &Json, HostServices) -> Result<Provider, ProviderError>,
 }

@@ -44,15 +44,15 @@ use crate::{Capability, HostServices, Provider, ProviderError};
 pub(crate) const CAPABILITY: Capability = Capability {
     name: "netx",
     interfaces: &[
-        "loop:netx/types@0.1.0-dev",
-        "loop:netx/dns@0.1.0-dev",
-        "loop:netx/grpc@0.1.0-dev",
-        "loop:netx/grpc-streaming@0.1.0-dev",
-        "loop:netx/http-client@0.1.0-dev",
-        "loop:netx/http-streaming@0.1.0-dev",
-        "loop:netx/websocket@0.1.0-dev",
-        "loop:netx/http-server@0.1.0-dev",
-        "loop:netx/wrpc@0.1.0-dev",
+        "loop:netx/types@0.1.0",
+        "loop:netx/dns@0.1.0",
+        "loop:netx/grpc@0.1.0",
+        "loop:netx/grpc-streaming@0.1.0",
+        "loop:netx/http-client@0.1.0",
+        "loop:netx/http-streaming@0.1.0",
+        "loop:netx/websocket@0.1.0",
+        "loop:netx/http-server@0.1.0",
+        "loop:netx/wrpc@0.1.0",
     ],
     provide,
 };
@@ -207,6 +207,7 @@ fn provide_by(
     functions.extend(wrpc::functions(grant.wrpc, &pool)?);
     functions.extend(grpc::functions(&pool));
     Ok(Provider {
+        interfaces: CAPABILITY.interfaces,
         functions: functions.into_iter().collect(),
     })
 }

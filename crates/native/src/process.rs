@@ -35,10 +35,7 @@ use crate::{Capability, HostServices, Level, Provider, ProviderError, Record};
 
 pub(crate) const CAPABILITY: Capability = Capability {
     name: "process",
-    interfaces: &[
-        "loop:process/commands@0.1.0-dev",
-        "loop:process/children@0.1.0-dev",
-    ],
+    interfaces: &["loop:process/commands@0.1.0", "loop:process/children@0.1.0"],
     provide,
 };
 
@@ -167,6 +164,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
         ),
     ];
     Ok(Provider {
+        interfaces: CAPABILITY.interfaces,
         functions: functions.into(),
     })
 }

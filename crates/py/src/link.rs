@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use loop_engine::{FuncTy, Import, Instances, Kind, Limits, Neutral, Outcome};
 use loop_remote::Encoded;
+use loop_wire::serves;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -194,19 +195,26 @@ impl Link {
         Ok(())
     }
 
-    /// Serves import `interface` by a native provider; returns the functions that it lacks.
-    fn define_native(&mut self, interface: &str, provider: &Native) -> PyResult<Vec<String>> {
+    /// Serves import `interface` by a native provider; returns what it lacks, as functions, or None for the whole
+    /// interface, and reasons.
+    fn define_native(&mut self, interface: &str, provider: &Native) -> PyResult<Vec<Problem>> {
         let audit = self.audit.clone();
         let link = self.get_mut()?;
         let Some(found) = link.imports.iter().find(|i| &*i.name == interface) else {
             return Ok(vec![]);
         };
+        if let Err(problem) = version(provider.0.interfaces.iter().copied(), interface) {
+            return Ok(vec![problem]);
+        }
         let (funcs, resources) = (found.funcs.clone(), found.resources.clone());
         let mut missing = vec![];
         for f in &funcs {
             match provider.0.import(interface, &f.name) {
                 Some(import) => link.define(f, told(audit.as_ref(), f, import.clone())),
-                None => missing.push(f.name.to_string()),
+                None => missing.push((
+                    Some(f.name.to_string()),
+                    "is not served by this native provider".into(),
+                )),
             }
         }
         for r in &resources {
@@ -237,20 +245,27 @@ impl Link {
         Ok(missing)
     }
 
-    /// Serves import `interface` by another loaded component; returns what does not fit, as names and reasons.
-    fn define_program(&mut self, interface: &str, provider: Py<Program>) -> PyResult<Vec<(String, String)>> {
+    /// Serves import `interface` by another loaded component; returns what does not fit, as functions, or None for the
+    /// whole interface, and reasons.
+    fn define_program(&mut self, interface: &str, provider: Py<Program>) -> PyResult<Vec<Problem>> {
         let notify = self
             .hub
             .as_ref()
             .map(|h| -> Arc<dyn loop_engine::Notify> { h.get().inner.clone() });
         let inner = provider.get().shell.inner.clone();
+        let exported = inner.exports.iter().map(|e| &*e.ty.interface);
+        let offered = match version(exported, interface) {
+            Ok(offered) => offered,
+            Err(problem) => return Ok(vec![problem]),
+        };
         self.python |= !provider.get().shell.movable;
         self.kept.keep(provider.into_any());
         let link = self.get_mut()?;
-        Ok(link
-            .define_program(interface, &inner, notify.as_ref())
-            .err()
-            .unwrap_or_default())
+        let problems = link
+            .define_program(interface, offered, &inner, notify.as_ref())
+            .err();
+        let problems = problems.unwrap_or_default().into_iter();
+        Ok(problems.map(|(function, why)| (Some(function), why)).collect())
     }
 
     /// Checks the whole. Times in seconds, sizes in bytes; None: unlimited.
@@ -407,4 +422,21 @@ fn is_err(v: &Bound<'_, PyAny>) -> bool {
             .map(Bound::unbind)
     });
     class.is_ok_and(|c| v.is_instance(c.bind(py)).unwrap_or(false))
+}
+
+/// What does not fit: a function, or None for the whole interface, and why.
+type Problem = (Option<String>, String);
+
+/// The one of `offered` that serves the import `wanted`: of that very name, else the first whose version does.
+fn version<'a>(offered: impl Iterator<Item = &'a str> + Clone, wanted: &str) -> Result<&'a str, Problem> {
+    let same = offered.clone().find(|o| *o == wanted);
+    if let Some(found) = same.or_else(|| offered.clone().find(|o| serves(o, wanted))) {
+        return Ok(found);
+    }
+    let name = |full: &str| full.split('@').next().unwrap_or_default().to_string();
+    let why = match offered.clone().find(|o| name(o) == name(wanted)) {
+        Some(other) => format!("is there as {other}, which does not serve this version"),
+        None => "is not exported".into(),
+    };
+    Err((None, why))
 }

@@ -51,6 +51,12 @@ impl Native {
         made.map(Native).map_err(|e| PyValueError::new_err(e.to_string()))
     }
 
+    /// What it serves, with package and version.
+    #[getter]
+    fn interfaces(&self) -> Vec<&'static str> {
+        self.0.interfaces.to_vec()
+    }
+
     /// The functions of `contract` in its order, to be called from Python on the loop of `hub`; None for what this
     /// provider lacks.
     fn functions(&self, contract: &Contract, hub: &Hub) -> Vec<Option<NativeFunction>> {
@@ -156,7 +162,7 @@ impl Future for Answer {
     }
 }
 
-/// The native capabilities with their interfaces: `[("core", ["loop:core/log@0.1.0-dev", ...]), ...]`.
+/// The native capabilities with their interfaces: `[("core", ["loop:core/log@0.1.0", ...]), ...]`.
 #[pyfunction]
 pub fn capabilities() -> Vec<(&'static str, Vec<&'static str>)> {
     loop_native::CAPABILITIES

@@ -1,7 +1,7 @@
 // The edge of the component: WASI's HTTP on one side, the site as a plain function on the other.
 
-import { log } from "loop:core/log@0.1.0-dev";
-import { root } from "loop:fsx/files@0.1.0-dev";
+import { log } from "loop:core/log@0.1.0";
+import { root } from "loop:fsx/files@0.1.0";
 import { Fields, Response } from "wasi:http/types@0.3.0";
 
 import { createApp } from "./app.js";

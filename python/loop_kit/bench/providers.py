@@ -68,11 +68,11 @@ class Watched(Bench):
         return answer
 
 
-@provider("loop:core/log@0.1.0-dev", wit="../capabilities/core/wit")
+@provider("loop:core/log@0.1.0", wit="../capabilities/core/wit")
 class Log(Core):
     """Logs, in a process of its own."""
 
 
-@provider("loop:fsx/files@0.1.0-dev", wit="../capabilities/fsx/wit")
+@provider("loop:fsx/files@0.1.0", wit="../capabilities/fsx/wit")
 class Files(_Files):
     """Reads files, in a process of its own."""

@@ -119,7 +119,7 @@ class Link:
     """What an import key is linked to.
 
     Attributes:
-        name: The key as written: `loop:fsx/files@0.1.0-dev`, `loop:fsx/files` or `loop:fsx`.
+        name: The key as written: `loop:fsx/files@0.1.0`, `loop:fsx/files` or `loop:fsx`.
         provider: Name of the provider.
         grant: What the provider may touch for this component; the capability defines its keys.
         keys: Where the link stands in the manifest.
@@ -346,8 +346,8 @@ class Manifest:
         `component` is None for a component that has no table of its own: a provider's `component:file.wasm`.
 
         A component's own `imports` come before `[links]`. Within either, a key matches by full name
-        (`loop:fsx/files@0.1.0-dev`), by interface or versioned package (`loop:fsx/files`,
-        `loop:fsx@0.1.0-dev`), or by package (`loop:fsx`), the most specific first.
+        (`loop:fsx/files@0.1.0`), by interface or versioned package (`loop:fsx/files`,
+        `loop:fsx@0.1.0`), or by package (`loop:fsx`), the most specific first.
 
         Raises:
             KeyError: There is no such component.

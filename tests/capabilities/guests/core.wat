@@ -1,19 +1,19 @@
 (component ;; Asks `loop:core` what it is asked itself.
-  (import "loop:core/log@0.1.0-dev" (instance $log
+  (import "loop:core/log@0.1.0" (instance $log
     (type $level0 (enum "trace" "debug" "info" "warn" "error"))
     (export "level" (type $level (eq $level0)))
     (export "log" (func (param "level" $level) (param "target" string) (param "message" string)
       (param "fields" (list (tuple string string)))))))
-  (import "loop:core/clock@0.1.0-dev" (instance $clock
+  (import "loop:core/clock@0.1.0" (instance $clock
     (type $instant0 (record (field "seconds" s64) (field "nanoseconds" u32)))
     (export "instant" (type $instant (eq $instant0)))
     (export "now" (func (result $instant)))
     (export "monotonic-now" (func (result u64)))
     (export "resolution" (func (result u64)))))
-  (import "loop:core/random@0.1.0-dev" (instance $random
+  (import "loop:core/random@0.1.0" (instance $random
     (export "bytes" (func (param "len" u32) (result (list u8))))
     (export "u64" (func (result u64)))))
-  (import "loop:core/cancel@0.1.0-dev" (instance $cancel
+  (import "loop:core/cancel@0.1.0" (instance $cancel
     (export "token" (type $token (sub resource)))
     (export "[constructor]token" (func (result (own $token))))
     (export "[method]token.child" (func (param "self" (borrow $token)) (result (own $token))))

@@ -1,5 +1,5 @@
 (component ;; Asks `loop:fsx/files` what it is asked itself, each time through a handle of its own that it drops at once.
-  (import "loop:fsx/files@0.1.0-dev" (instance $files
+  (import "loop:fsx/files@0.1.0" (instance $files
     (type $instant0 (record (field "seconds" s64) (field "nanoseconds" u32)))
     (export "instant" (type $instant (eq $instant0)))
     (type $kind0 (enum "regular-file" "directory" "symbolic-link" "other"))

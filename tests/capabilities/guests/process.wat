@@ -1,5 +1,5 @@
 (component ;; Asks `loop:process/commands` what it is asked itself.
-  (import "loop:process/commands@0.1.0-dev" (instance $commands
+  (import "loop:process/commands@0.1.0" (instance $commands
     (type $directory0 (record (field "root" string) (field "path" string)))
     (export "directory" (type $directory (eq $directory0)))
     (type $command0 (record

@@ -1,5 +1,5 @@
 (component ;; Reads streams of `loop:fsx/streaming`.
-  (import "loop:fsx/files@0.1.0-dev" (instance $files
+  (import "loop:fsx/files@0.1.0" (instance $files
     (type $code0 (variant
       (case "access") (case "file-too-large") (case "invalid") (case "io") (case "is-directory") (case "loop")
       (case "message-size") (case "name-too-long") (case "no-entry") (case "not-directory")
@@ -13,7 +13,7 @@
   (alias export $files "dir" (type $dir))
   (type $bytes (stream u8))
   (type $end (future (result (error $code))))
-  (import "loop:fsx/streaming@0.1.0-dev" (instance $streaming
+  (import "loop:fsx/streaming@0.1.0" (instance $streaming
     (export "read-stream" (func async (param "dir" (borrow $dir)) (param "path" string) (param "offset" u64)
       (result (result (tuple $bytes $end) (error $code)))))))
 

@@ -1,5 +1,5 @@
 (component ;; Has a temporary directory of `loop:fsx/temporary`, and traps or returns without dropping it.
-  (import "loop:fsx/files@0.1.0-dev" (instance $files
+  (import "loop:fsx/files@0.1.0" (instance $files
     (type $code0 (variant
       (case "access") (case "file-too-large") (case "invalid") (case "io") (case "is-directory") (case "loop")
       (case "message-size") (case "name-too-long") (case "no-entry") (case "not-directory")
@@ -10,9 +10,9 @@
     (export "dir" (type $dir (sub resource)))))
   (alias export $files "error-code" (type $code))
   (alias export $files "dir" (type $dir))
-  (import "loop:fsx/temporary@0.1.0-dev" (instance $temporary
+  (import "loop:fsx/temporary@0.1.0" (instance $temporary
     (export "temp-dir" (func (result (result (own $dir) (error $code)))))))
-  (import "loop:fsx/writing@0.1.0-dev" (instance $writing
+  (import "loop:fsx/writing@0.1.0" (instance $writing
     (export "write" (func (param "dir" (borrow $dir)) (param "path" string) (param "data" (list u8))
       (result (result (error $code)))))))
 

@@ -1,6 +1,6 @@
 ;; Reads the file `file` of the root `bench`, as `echo.wat` calls. Its handle of the root stays open.
 (component
-  (import "loop:fsx/files@0.1.0-dev" (instance $files
+  (import "loop:fsx/files@0.1.0" (instance $files
     (type $code0 (variant
       (case "access") (case "file-too-large") (case "invalid") (case "io") (case "is-directory") (case "loop")
       (case "message-size") (case "name-too-long") (case "no-entry") (case "not-directory")

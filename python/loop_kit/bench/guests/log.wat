@@ -1,6 +1,6 @@
 ;; Logs a record, as `echo.wat` calls.
 (component
-  (import "loop:core/log@0.1.0-dev" (instance $log
+  (import "loop:core/log@0.1.0" (instance $log
     (type $level0 (enum "trace" "debug" "info" "warn" "error"))
     (export "level" (type $level (eq $level0)))
     (export "log" (func (param "level" $level) (param "target" string) (param "message" string)

@@ -1,6 +1,6 @@
-import { log } from "loop:core/log@0.1.0-dev";
-import { Counter, Histogram } from "loop:core/metrics@0.1.0-dev";
-import { Span, current as now } from "loop:core/trace@0.1.0-dev";
+import { log } from "loop:core/log@0.1.0";
+import { Counter, Histogram } from "loop:core/metrics@0.1.0";
+import { Span, current as now } from "loop:core/trace@0.1.0";
 import { go } from "test:telling/next";
 
 const text = (key, val) => ({ key, value: { tag: "text", val } });
