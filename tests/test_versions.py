@@ -32,10 +32,8 @@ def test_every_interface_of_loop_is_released() -> None:
     names = {name.partition("/")[0] for _, names in _core.capabilities() for name in names}
     ours = {name.removeprefix("loop:") for name in names if name.startswith("loop:")}
     assert ours | {"provider"} == {path.name for path in RELEASED}
-    for _, names_ in _core.capabilities():
-        for name in names_:
-            _, at, version = name.partition("@")
-            assert at and ("-" not in version or not name.startswith("loop:")), name
+    served = [name for _, names in _core.capabilities() for name in names if name.startswith("loop:")]
+    assert [name for name in served if "-" in name.partition("@")[2]] == []
 
 
 def providing(version: str) -> bytes:
@@ -103,5 +101,5 @@ async def test_a_native_provider_serves_no_version_that_is_not_its_own(version: 
 
 async def test_a_native_provider_serves_its_own_packages_alone() -> None:
     async with loop.Host(cache=None) as host:
-        with pytest.raises(LinkError, match="acme:core/timers@0.1.0: is not exported"):
+        with pytest.raises(LinkError, match=r"acme:core/timers@0\.1\.0: is not exported"):
             await host.load(wanting("acme:core/timers@0.1.0"), {"acme:core": loop.builtin("core")})
