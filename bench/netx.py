@@ -1,13 +1,14 @@
-"""What `loop:netx` costs beside aiohttp and PyPI's websockets, all driven from one event loop.
+"""What `loop:netx` costs a component beside what aiohttp and PyPI's websockets cost a program.
 
-Requests go to `loop serve` with a pool of instances, in a process of its own; a WebSocket's echo is between two
-processes that run the same library, with one message on its way and with 32.
+Requests go to `loop serve` with a pool of instances, in a process of its own; they are made in turn, and by 32 at once. A
+WebSocket's echo is between two processes that run the same library, with one message on its way and with 32.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import wasmtime
@@ -26,36 +26,36 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from bench.http import Server
 from bench.report import GUESTS, Bench
 
-from loop_kit import testing
+import loop_kit as loop
 
-OURS, AIOHTTP, WEBSOCKETS = "loop:netx", "aiohttp", "websockets"
+OURS, AIOHTTP, WEBSOCKETS = "component, loop:netx", "aiohttp", "websockets"
 AT_ONCE = 32
+BATCH = 50
 
-Work = Callable[[], Awaitable[None]]
+# Does something so many times.
+Work = Callable[[int], Awaitable[object]]
+
+
+def guest(name: str) -> bytes:
+    return bytes(wasmtime.wat2wasm((GUESTS / f"{name}.wat").read_text()))
+
 
 ECHO = {
     OURS: """
-import asyncio
-from loop_kit import Err, testing
+import asyncio, sys
+import loop_kit as loop
+from bench.netx import guest
 
 async def main():
-    grant = {"listen": {"echo": {"address": "127.0.0.1:0"}}}
-    async with testing.client("loop:netx", grant=grant) as netx:
-        listener = await netx.http_server.listen("echo", [])
-        print((await listener.address()).rpartition(":")[2], flush=True)
-        while True:
-            socket = await (await listener.accept()).upgrade(None, [])
-            try:
-                while True:
-                    message = await socket.receive()
-                    await socket.send((message.case, message.value))
-            except Err:
-                pass
+    netx = loop.builtin("netx", listen={"echo": {"address": f"127.0.0.1:{sys.argv[1]}"}})
+    async with loop.Host(cache=None) as host:
+        app = await host.load(guest("echoes"), {"loop:netx": netx}, limits=loop.Limits(deadline=None))
+        await app.call("serve", "echo")
 
 asyncio.run(main())
 """,
     WEBSOCKETS: """
-import asyncio
+import asyncio, sys
 from websockets.asyncio.server import serve
 
 async def echo(socket):
@@ -63,8 +63,7 @@ async def echo(socket):
         await socket.send(message)
 
 async def main():
-    async with serve(echo, "127.0.0.1", 0, compression=None) as server:
-        print(server.sockets[0].getsockname()[1], flush=True)
+    async with serve(echo, "127.0.0.1", int(sys.argv[1]), compression=None):
         await asyncio.get_running_loop().create_future()
 
 asyncio.run(main())
@@ -73,15 +72,15 @@ asyncio.run(main())
 
 
 async def rate(work: Work, at_once: int, seconds: float) -> float:
-    """How often a second the work is done, so many at once."""
+    """How often a second the work is done, by so many at once."""
     done = 0
     end = time.perf_counter() + seconds
 
     async def one() -> None:
         nonlocal done
         while time.perf_counter() < end:
-            await work()
-            done += 1
+            await work(BATCH)
+            done += BATCH
 
     began = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(at_once)))
@@ -103,30 +102,29 @@ async def compare(bench: Bench, name: str, works: dict[str, Work], at_once: int,
 
 async def fetching(bench: Bench, port: int) -> None:
     url = f"http://127.0.0.1:{port}/"
-    request: dict[str, Any] = {"method": "GET", "url": url, "headers": [], "options": None}
-    grant = {"allow": [f"http://127.0.0.1:{port}"]}
-    async with testing.client("loop:netx", grant=grant) as netx, aiohttp.ClientSession() as session:
-        fetch = netx.http_client.fetch
+    netx = loop.builtin("netx", allow=[f"http://127.0.0.1:{port}"])
+    limits = loop.Limits(instances=AT_ONCE, deadline=None)
+    async with loop.Host(cache=None) as host, aiohttp.ClientSession() as session:
+        app = await host.load(guest("fetches"), {"loop:netx": netx}, limits=limits)
 
-        async def ours() -> None:
-            if (await fetch(request, None)).status != 200:
-                raise RuntimeError("no answer")
+        async def theirs(n: int) -> None:
+            for _ in range(n):
+                async with session.get(url) as response:
+                    if response.status != 200:
+                        raise RuntimeError(f"the server said {response.status}")
+                    await response.read()
 
-        async def theirs() -> None:
-            async with session.get(url) as response:
-                await response.read()
-
-        works: dict[str, Work] = {OURS: ours, AIOHTTP: theirs}
+        works: dict[str, Work] = {OURS: lambda n: app.call("fetch", url, n), AIOHTTP: theirs}
         for at_once in (1, AT_ONCE):
             await compare(bench, f"GET, {at_once} at once", works, at_once, "req/s", AIOHTTP)
 
 
 async def echoing(bench: Bench, ports: dict[str, int]) -> None:
+    url = f"ws://127.0.0.1:{ports[OURS]}/"
+    netx = loop.builtin("netx", allow=[f"ws://127.0.0.1:{ports[OURS]}"])
     async with AsyncExitStack() as stack:
-        netx = await stack.enter_async_context(
-            testing.client("loop:netx", grant={"allow": [f"ws://127.0.0.1:{ports[OURS]}"]})
-        )
-        mine = await netx.websocket.connect(f"ws://127.0.0.1:{ports[OURS]}/", [], [], None)
+        host = await stack.enter_async_context(loop.Host(cache=None))
+        app = await host.load(guest("echoes"), {"loop:netx": netx}, limits=loop.Limits(deadline=None))
         peer = await stack.enter_async_context(
             connect(f"ws://127.0.0.1:{ports[WEBSOCKETS]}/", compression=None)
         )
@@ -134,19 +132,20 @@ async def echoing(bench: Bench, ports: dict[str, int]) -> None:
             message = b"x" * size
             for at_once in (1, AT_ONCE):
 
-                async def ours(message: bytes = message, n: int = at_once) -> None:
-                    for _ in range(n):
-                        await mine.send(("binary", message))
-                    for _ in range(n):
-                        await mine.receive()
+                async def theirs(turns: int, message: bytes = message, n: int = at_once) -> None:
+                    for _ in range(turns):
+                        for _ in range(n):
+                            await peer.send(message)
+                        for _ in range(n):
+                            await peer.recv()
 
-                async def theirs(message: bytes = message, n: int = at_once) -> None:
-                    for _ in range(n):
-                        await peer.send(message)
-                    for _ in range(n):
-                        await peer.recv()
-
-                works: dict[str, Work] = {OURS: ours, WEBSOCKETS: theirs}
+                # ours opens a connection for each of these, which is counted in
+                works: dict[str, Work] = {
+                    OURS: partial(
+                        lambda n, k, size: app.call("turns", url, n, k, size), k=at_once, size=size
+                    ),
+                    WEBSOCKETS: theirs,
+                }
                 name = f"echo of {size} bytes, {at_once} on their way"
                 await compare(bench, name, works, 1, "turns/s", WEBSOCKETS)
 
@@ -155,7 +154,7 @@ def client(bench: Bench, core: int) -> None:
     """Requests."""
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
-        (folder / "hello.wasm").write_bytes(wasmtime.wat2wasm((GUESTS / "hello.wat").read_text()))
+        (folder / "hello.wasm").write_bytes(guest("hello"))
         program = Path(sys.executable).parent / "loop"
         command = (program, "serve", "hello.wasm", "--addr", "127.0.0.1:PORT", "--instances", "32")
         server = closing.enter_context(Server("loop serve", command, folder, core))
@@ -165,20 +164,33 @@ def client(bench: Bench, core: int) -> None:
 def websocket(bench: Bench, core: int) -> None:
     """WebSockets."""
     with ExitStack() as closing:
-        ports: dict[str, Any] = {}
+        ports: dict[str, int] = {}
         for who, program in ECHO.items():
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                ports[who] = free.getsockname()[1]
             process = closing.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", program],
-                    stdout=subprocess.PIPE,
+                    [sys.executable, "-P", "-c", program, str(ports[who])],
+                    env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
                     preexec_fn=partial(os.sched_setaffinity, 0, {core}),
                 )
             )
             closing.callback(process.terminate)
-            if process.stdout is None:
-                raise RuntimeError(f"{who} has no output")
-            ports[who] = int(process.stdout.readline())
+            listening(who, ports[who], process)
         asyncio.run(echoing(bench, ports))
+
+
+def listening(who: str, port: int, process: subprocess.Popen[bytes]) -> None:
+    """Waits until somebody listens there."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        except OSError:
+            if process.poll() is not None:
+                raise RuntimeError(f"{who} ended with {process.returncode}") from None
+            time.sleep(0.02)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ mod exchange;
 mod fields;
 mod grpc;
 mod inflate;
+mod line;
 mod pool;
 mod proxy;
 mod route;
@@ -22,8 +23,10 @@ mod tls;
 mod wrpc;
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,9 +34,8 @@ use loop_engine::{Result, Value};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::runtime::Handle;
-use tokio_util::task::AbortOnDropHandle;
 
-use self::code::{ErrorCode, words};
+use self::code::ErrorCode;
 use self::egress::Egress;
 use self::pool::Pool;
 use self::proxy::{Proxies, ProxyGrant};
@@ -219,13 +221,13 @@ fn answer(result: Result<Value, ErrorCode>) -> Result<Option<Value>> {
     }))
 }
 
-/// What runs on the host's runtime, whoever polls for it; given up, it is dropped.
-async fn spawned<T: Send + 'static>(
-    io: &Handle,
-    work: impl Future<Output = Result<T, ErrorCode>> + Send + 'static,
-) -> Result<T, ErrorCode> {
-    match AbortOnDropHandle::new(io.spawn(work)).await {
-        Ok(result) => result,
-        Err(_) => Err(ErrorCode::InternalError(words("the host is shutting down"))),
-    }
+/// Does the work on whatever thread polls for it, with the timers and sockets of the host's runtime: an answer that can be
+/// had without waiting needs no other thread, and any other only to be told when to go on.
+async fn within<T>(io: &Handle, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        let _entered = io.enter();
+        work.as_mut().poll(cx)
+    })
+    .await
 }

@@ -17,6 +17,7 @@ use super::code::{Carried, ErrorCode, words};
 use super::fields;
 use super::grpc::Messages;
 use super::inflate::Inflate;
+use super::pool::Lease;
 use crate::value::{ByteReader, Settled};
 
 /// A body on its way out.
@@ -149,9 +150,6 @@ pub(super) struct Patience {
     pub fields: usize,
 }
 
-/// Called once the body has ended well: the connection can be used again.
-type Done = Box<dyn FnOnce() + Send>;
-
 /// A body on its way in.
 pub(super) struct Arriving {
     body: Incoming,
@@ -163,7 +161,8 @@ pub(super) struct Arriving {
     timer: Option<Pin<Box<Sleep>>>,
     io: Handle,
     trailers: HeaderMap,
-    done: Option<Done>,
+    /// The connection that it comes on, to be given back once it has ended well.
+    lease: Option<Lease>,
     over: bool,
 }
 
@@ -178,13 +177,17 @@ impl Arriving {
             timer: None,
             io,
             trailers: HeaderMap::new(),
-            done: None,
+            lease: None,
             over: false,
         }
     }
 
-    pub fn when_done(&mut self, done: impl FnOnce() + Send + 'static) {
-        self.done = Some(Box::new(done));
+    /// The same, on a connection that whoever reads keeps going.
+    pub fn on(self, lease: Lease) -> Self {
+        Arriving {
+            lease: Some(lease),
+            ..self
+        }
     }
 
     pub fn length(&self) -> Option<u64> {
@@ -209,13 +212,13 @@ impl Arriving {
             Some(Ok(_)) => {}
             None => {
                 self.over = true;
-                if let Some(done) = self.done.take() {
-                    done();
+                if let Some(lease) = self.lease.take() {
+                    lease.give_back();
                 }
             }
             Some(Err(_)) => {
                 self.over = true;
-                self.done = None;
+                self.lease = None;
             }
         }
         Poll::Ready(piece)
@@ -244,7 +247,14 @@ impl Arriving {
                     }
                 }
             }
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            let mut frame = Pin::new(&mut self.body).poll_frame(cx);
+            if frame.is_pending()
+                && let Some(lease) = &mut self.lease
+            {
+                lease.drive(cx);
+                frame = Pin::new(&mut self.body).poll_frame(cx);
+            }
+            match frame {
                 Poll::Pending => {
                     ready!(self.poll_timer(cx));
                     return Poll::Ready(Some(Err(ErrorCode::ConnectionReadTimeout)));

@@ -15,7 +15,7 @@ use super::fields;
 use super::inflate::{self, Inflate};
 use super::pool::{Lease, Pool};
 use super::rule::Scheme;
-use super::{answer, spawned};
+use super::{answer, within};
 use crate::value::{args, bytes_of, items, optional, settled, string};
 
 /// `request-options`, with the grant's word for what is not said.
@@ -88,14 +88,14 @@ pub(super) struct Asked {
     pub options: Options,
     /// Nothing but HTTP/2 will do.
     pub only_http2: bool,
+    /// Body and response may go both ways at once.
+    pub streams: bool,
 }
 
 pub(super) struct Answered {
     pub head: response::Parts,
     pub body: Arriving,
     pub target: Target,
-    /// The connection, to be given back once the body is over.
-    pub lease: Option<Lease>,
 }
 
 /// Method, URL and fields of the record `request`.
@@ -143,15 +143,13 @@ pub(super) fn fetch(pool: Arc<Pool>) -> Import<Neutral> {
                 options: Options::parse(options, &pool)?,
                 body: Outgoing::whole(body),
                 only_http2: false,
+                streams: false,
             };
             let max = asked.options.max_body;
             let io = pool.io.clone();
             let done = async move {
                 let mut answered = send(&pool, asked).await?;
                 let body = answered.body.collect(max).await?;
-                if let Some(lease) = answered.lease.take() {
-                    lease.give_back();
-                }
                 Ok(Value::Fields(vec![
                     Value::Num(Num::U16, answered.head.status.as_u16().into()),
                     Value::string(answered.target.url.as_str()),
@@ -160,7 +158,7 @@ pub(super) fn fetch(pool: Arc<Pool>) -> Import<Neutral> {
                     fields::value(answered.body.trailers()),
                 ]))
             };
-            answer(spawned(&io, done).await)
+            answer(within(&io, done).await)
         }
     })
 }
@@ -193,31 +191,21 @@ pub(super) fn send_streaming(pool: Arc<Pool>) -> Import<Neutral> {
                 options: Options::parse(options, &pool)?,
                 body,
                 only_http2: false,
+                streams: true,
             };
             let io = pool.io.clone();
-            let sent = spawned(&io, async move { send(&pool, asked).await }).await;
+            let sent = within(&io, async move { send(&pool, asked).await }).await;
             answer(sent.map(|answered| {
                 let head = Value::Fields(vec![
                     Value::Num(Num::U16, answered.head.status.as_u16().into()),
                     Value::string(answered.target.url.as_str()),
                     fields::value(&answered.head.headers),
                 ]);
-                let (bytes, end) = answered.into_values();
+                let (bytes, end) = answered.body.into_values();
                 Value::Fields(vec![head, bytes, end])
             }))
         }
     })
-}
-
-impl Answered {
-    /// The body's stream and its end; the connection is kept once the body is over.
-    pub fn into_values(self) -> (Value, Value) {
-        let mut body = self.body;
-        if let Some(lease) = self.lease {
-            body.when_done(move || lease.give_back());
-        }
-        body.into_values()
-    }
 }
 
 /// Sends a request and follows where its answer leads.
@@ -241,7 +229,7 @@ pub(super) async fn send(pool: &Arc<Pool>, mut asked: Asked) -> Result<Answered,
     loop {
         pool.egress.permit(&asked.target)?;
         let again = asked.body.again();
-        let answered = once(pool, &mut asked, decompress).await?;
+        let mut answered = once(pool, &mut asked, decompress).await?;
         let Some(next) = next_hop(&answered, asked.options.redirects)? else {
             return Ok(answered);
         };
@@ -277,20 +265,12 @@ pub(super) async fn send(pool: &Arc<Pool>, mut asked: Asked) -> Result<Answered,
             }
         }
         asked.target = next;
-        drain(answered).await;
+        let _ = answered.body.collect(DRAIN).await;
     }
 }
 
 /// Bytes of a redirect's body that are read, so that its connection can be used again.
 const DRAIN: u64 = 16 << 10;
-
-async fn drain(mut answered: Answered) {
-    if answered.body.collect(DRAIN).await.is_ok()
-        && let Some(lease) = answered.lease.take()
-    {
-        lease.give_back();
-    }
-}
 
 /// Where a redirect leads; `None` where it is none, or not to be followed.
 fn next_hop(answered: &Answered, follow: u32) -> Result<Option<Target>, ErrorCode> {
@@ -330,6 +310,9 @@ async fn once(pool: &Arc<Pool>, asked: &mut Asked, decompress: bool) -> Result<A
             .step(options.connect)
             .saturating_duration_since(Instant::now());
         let mut lease = pool.lease(&asked.target, asked.only_http2, fresh, limit).await?;
+        if asked.streams {
+            lease.run_apart();
+        }
         let request = build(asked, body, &lease)?;
         let sent = timeout_at(options.step(options.first_byte), lease.send(request))
             .await
@@ -400,9 +383,8 @@ fn receive(
     };
     Ok(Answered {
         head,
-        body: Arriving::new(body, coding, patience, pool.io.clone()),
+        body: Arriving::new(body, coding, patience, pool.io.clone()).on(lease),
         target: asked.target.clone(),
-        lease: Some(lease),
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loop_engine::{Import, Neutral, Num, Value};
 
 use super::pool::Pool;
-use super::{answer, spawned};
+use super::{answer, within};
 use crate::value::{args, string};
 
 pub(super) fn resolve(pool: Arc<Pool>) -> Import<Neutral> {
@@ -16,7 +16,7 @@ pub(super) fn resolve(pool: Arc<Pool>) -> Import<Neutral> {
             let [name] = args(a)?;
             let name = string(name)?;
             let io = pool.io.clone();
-            let found = spawned(&io, async move {
+            let found = within(&io, async move {
                 pool.egress.resolve(&name, pool.limits.connect_timeout).await
             });
             answer(

@@ -17,7 +17,7 @@ use super::body::{Arriving, Outgoing, Patience};
 use super::code::{ErrorCode, words};
 use super::route::Matched;
 use super::socket::Socket;
-use super::{Limits, answer, fields, spawned};
+use super::{Limits, answer, fields, within};
 use crate::value::{args, bytes_of, option, optional, settled, string};
 
 /// The resource `exchange`.
@@ -300,7 +300,7 @@ pub(super) fn functions() -> Vec<(&'static str, Import<Neutral>)> {
                 let headers = fields::parse(headers, exchange.limits.max_header)?;
                 let io = exchange.io.clone();
                 let upgraded = async move { exchange.upgrade(protocol, headers?).await };
-                answer(spawned(&io, upgraded).await.map(Value::host))
+                answer(within(&io, upgraded).await.map(Value::host))
             }),
         ),
     ]

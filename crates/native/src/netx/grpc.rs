@@ -17,7 +17,7 @@ use super::code::{ErrorCode, words};
 use super::egress::Target;
 use super::pool::Pool;
 use super::rule::Scheme;
-use super::{fields, spawned};
+use super::{fields, within};
 use crate::value::{ValueReader, args, items, string, values_of};
 
 /// Bytes before a message: whether it is compressed, and its length.
@@ -273,20 +273,13 @@ fn asked(call: Value, body: Outgoing, pool: &Pool) -> Result<Result<Asked, Error
         body,
         options,
         only_http2: true,
+        streams: true,
     }))
 }
 
 /// Checks that it is gRPC that was answered, and, where nothing but a status was, that.
 fn begun(answered: Answered, max: usize) -> Result<(HeaderMap, Answers), Failed> {
-    let Answered {
-        mut head,
-        mut body,
-        lease,
-        ..
-    } = answered;
-    if let Some(lease) = lease {
-        body.when_done(move || lease.give_back());
-    }
+    let Answered { mut head, body, .. } = answered;
     let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     if head.status != StatusCode::OK || !kind.is_some_and(|k| k.starts_with(b"application/grpc")) {
         let code = match head.status.as_u16() {
@@ -371,8 +364,7 @@ pub(super) fn functions(pool: &Arc<Pool>) -> Vec<(&'static str, Import<Neutral>)
                         Err(code) => return told(Err(code.into())),
                     };
                     let io = pool.io.clone();
-                    let done = spawned(&io, async move { Ok(one(pool, asked, max).await) }).await;
-                    told(done.unwrap_or_else(|code| Err(code.into())))
+                    told(within(&io, one(pool, asked, max)).await)
                 }
             }),
         ),
@@ -391,9 +383,8 @@ pub(super) fn functions(pool: &Arc<Pool>) -> Vec<(&'static str, Import<Neutral>)
                         Err(code) => return told(Err(code.into())),
                     };
                     let io = pool.io.clone();
-                    let begin = async move { Ok(begun(send(&pool, asked).await?, max)) };
-                    let begun = spawned(&io, begin).await.unwrap_or_else(|code| Err(code.into()));
-                    told(begun.map(|(metadata, answers)| {
+                    let begun = within(&io, async move { begun(send(&pool, asked).await?, max) });
+                    told(begun.await.map(|(metadata, answers)| {
                         let (stream, end) = streamed(answers);
                         Value::Fields(vec![metadata_of(&metadata), stream, end])
                     }))

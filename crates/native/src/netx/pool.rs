@@ -1,7 +1,10 @@
 //! Connections of one component's grant: those at work, and those kept for the next request.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http::Request;
@@ -40,7 +43,7 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Kept {
-    idle: HashMap<Key, Vec<(http1::SendRequest<Outgoing>, Instant)>>,
+    idle: HashMap<Key, Vec<(Http1, Instant)>>,
     shared: HashMap<Key, (http2::SendRequest<Outgoing>, Instant)>,
     sweeping: bool,
 }
@@ -57,8 +60,37 @@ pub(super) struct Lease {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Outgoing>),
+    Http1(Http1),
     Http2(http2::SendRequest<Outgoing>),
+}
+
+/// A connection that serves one request at a time. Whoever waits for its response moves its bytes, so that no other
+/// thread has to wake for it.
+struct Http1 {
+    sender: http1::SendRequest<Outgoing>,
+    /// `None` once it has ended, or runs in a task of its own.
+    line: Option<Line>,
+}
+
+struct Line {
+    connection: Pin<Box<http1::Connection<TokioIo<Stream>, Outgoing>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+fn drive(line: &mut Option<Line>, cx: &mut Context<'_>) {
+    if let Some(moving) = line
+        && moving.connection.as_mut().poll(cx).is_ready()
+    {
+        *line = None;
+    }
+}
+
+impl Http1 {
+    /// Whether another request may be sent, as far as can be known.
+    fn is_ready(&mut self) -> bool {
+        drive(&mut self.line, &mut Context::from_waker(Waker::noop()));
+        self.sender.is_ready() && !self.sender.is_closed()
+    }
 }
 
 impl Pool {
@@ -165,9 +197,9 @@ impl Pool {
             kept.shared.remove(key);
         }
         let idle = kept.idle.get_mut(key)?;
-        while let Some((sender, _)) = idle.pop() {
-            if sender.is_ready() && !sender.is_closed() {
-                return Some(Sender::Http1(sender));
+        while let Some((mut connection, _)) = idle.pop() {
+            if connection.is_ready() {
+                return Some(Sender::Http1(connection));
             }
         }
         None
@@ -234,17 +266,19 @@ impl Pool {
             .handshake(io)
             .await
             .map_err(|e| ErrorCode::of_hyper(&e))?;
-        self.io.spawn(async move {
-            let _ = connection.await;
-            drop(permit);
-        });
-        Ok(Sender::Http1(sender))
+        Ok(Sender::Http1(Http1 {
+            sender,
+            line: Some(Line {
+                connection: Box::pin(connection),
+                _permit: permit,
+            }),
+        }))
     }
 
-    fn put(self: &Arc<Self>, key: Key, sender: http1::SendRequest<Outgoing>) {
+    fn put(self: &Arc<Self>, key: Key, connection: Http1) {
         let mut kept = self.kept();
         let idle = kept.idle.entry(key).or_default();
-        idle.push((sender, Instant::now()));
+        idle.push((connection, Instant::now()));
         if idle.len() > self.limits.max_idle {
             idle.remove(0);
         }
@@ -272,7 +306,7 @@ fn sweep_once(pool: &Weak<Pool>, limit: Duration) -> bool {
     let mut kept = pool.kept();
     let now = Instant::now();
     for all in kept.idle.values_mut() {
-        all.retain(|(sender, since)| !sender.is_closed() && now.duration_since(*since) < limit);
+        all.retain_mut(|(connection, since)| connection.is_ready() && now.duration_since(*since) < limit);
     }
     kept.idle.retain(|_, all| !all.is_empty());
     kept.shared
@@ -300,24 +334,58 @@ impl Lease {
         request: Request<Outgoing>,
     ) -> Result<http::Response<hyper::body::Incoming>, Box<SendError>> {
         match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await.map_err(Box::new),
+            Sender::Http1(http1) => {
+                let mut sent = pin!(http1.sender.try_send_request(request));
+                let line = &mut http1.line;
+                poll_fn(|cx| {
+                    drive(line, cx);
+                    sent.as_mut().poll(cx)
+                })
+                .await
+                .map_err(Box::new)
+            }
             Sender::Http2(sender) => sender.try_send_request(request).await.map_err(Box::new),
+        }
+    }
+
+    /// Moves bytes for whoever waits for the response's.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Sender::Http1(http1) = &mut self.sender {
+            drive(&mut http1.line, cx);
+        }
+    }
+
+    /// Has the bytes move whoever waits: what is sent may go on while nobody reads what comes.
+    pub fn run_apart(&mut self) {
+        if let Sender::Http1(http1) = &mut self.sender
+            && let Some(line) = http1.line.take()
+        {
+            self.pool.io.spawn(async move {
+                let _ = line.connection.await;
+            });
         }
     }
 
     /// Keeps the connection for later: its response is over.
     pub fn give_back(self) {
-        let Sender::Http1(mut sender) = self.sender else {
+        let Sender::Http1(mut http1) = self.sender else {
             return;
         };
-        if sender.is_ready() {
-            return self.pool.put(self.key, sender);
+        if http1.is_ready() {
+            return self.pool.put(self.key, http1);
+        }
+        if http1.sender.is_closed() {
+            return;
         }
         let (pool, key) = (self.pool, self.key);
         let io = pool.io.clone();
         io.spawn(async move {
-            if sender.ready().await.is_ok() {
-                pool.put(key, sender);
+            let ready = poll_fn(|cx| {
+                drive(&mut http1.line, cx);
+                http1.sender.poll_ready(cx)
+            });
+            if ready.await.is_ok() {
+                pool.put(key, http1);
             }
         });
     }

@@ -25,7 +25,7 @@ use super::code::{ErrorCode, words};
 use super::exchange::{self, Exchange};
 use super::pool::Stream;
 use super::route::{Missed, Routes};
-use super::{Limits, ListenGrant, answer, fields, spawned};
+use super::{Limits, ListenGrant, answer, fields, within};
 use crate::ProviderError;
 use crate::error::Table;
 use crate::value::{args, string};
@@ -94,7 +94,7 @@ pub(super) fn functions(
                         };
                         Listener::open(&name, place, routes?, limits, Handle::current())
                     };
-                    answer(spawned(&io, serving).await.map(Value::host))
+                    answer(within(&io, serving).await.map(Value::host))
                 }
             }),
         ),

@@ -1,58 +1,31 @@
 //! `websocket`: connections, whichever side opened them.
 //!
-//! One task reads: pings are answered and the close handshake is kept though the component does not ask, until as
-//! much waits for it as one message may have. It writes where it sends, on its own thread.
+//! What moves their bytes is in [`line`](super::line).
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Request, header};
 use loop_engine::{Error, Import, Neutral, Num, Result, Value};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::client::Options;
 use super::code::{ErrorCode, words};
 use super::egress::Target;
+use super::line::{Closing, Held, Line, config, lost};
 use super::pool::{Pool, Stream};
 use super::rule::Scheme;
 use super::tls::Speaks;
-use super::{answer, fields, spawned};
+use super::{answer, fields, within};
 use crate::value::{args, items, option, string};
 
-type Line = WebSocketStream<Stream>;
-/// Gone once the connection has ended, so that the other side sees its end.
-type Sink = Arc<Turn<Option<SplitSink<Line, Message>>>>;
-
-/// Messages that wait for the component at most, besides the bound on their bytes.
-const WAITING: usize = 64;
-/// What bytes are counted by: a semaphore has 32 bits.
-const UNIT: usize = 1 << 10;
-/// Pings that wait for their pongs at most.
-const PINGS: usize = 16;
 /// How long the other side has to answer a close.
 const CLOSING: Duration = Duration::from_secs(10);
-
-/// How a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Closing {
-    code: u16,
-    reason: String,
-    /// Both sides said so.
-    clean: bool,
-}
 
 impl From<Closing> for Value {
     fn from(c: Closing) -> Value {
@@ -81,64 +54,27 @@ impl From<SocketError> for Value {
     }
 }
 
-type Pings = Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>;
-
 /// The resource `connection`.
 pub(super) struct Socket {
     protocol: Option<String>,
-    sink: Sink,
-    queue: Turn<mpsc::Receiver<(Message, OwnedSemaphorePermit)>>,
-    closing: watch::Receiver<Option<Closing>>,
-    pings: Pings,
-    next_ping: AtomicU64,
+    line: Arc<Line>,
     max: usize,
     io: Handle,
-    _reading: AbortOnDropHandle<()>,
-}
-
-/// What a connection holds for as long as it is open.
-pub(super) type Held = Box<dyn Send>;
-
-pub(super) fn config(max: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .max_message_size(Some(max))
-        .max_frame_size(Some(max))
-        .read_buffer_size(64 << 10)
-        .write_buffer_size(0)
-        .max_write_buffer_size(max.saturating_add(1 << 20))
 }
 
 impl Socket {
-    pub fn new(line: Line, protocol: Option<String>, max: usize, io: &Handle, held: Held) -> Self {
-        let (sink, stream) = line.split();
-        let sink = Arc::new(Turn::new(Some(sink)));
-        let (queued, queue) = mpsc::channel(WAITING);
-        let (ended, closing) = watch::channel(None);
-        let pings = Pings::default();
-        let reading = Reading {
-            stream,
-            sink: sink.clone(),
-            queued,
-            room: Arc::new(Semaphore::new(max.div_ceil(UNIT) + 1)),
-            pings: pings.clone(),
-        };
-        let line = sink.clone();
-        let reading = io.spawn(async move {
-            let end = reading.run().await;
-            // whoever still sends gives up
-            ended.send_replace(Some(end));
-            drop((line.lock().await.take(), held));
-        });
+    pub fn new(
+        stream: WebSocketStream<Stream>,
+        protocol: Option<String>,
+        max: usize,
+        io: &Handle,
+        held: Held,
+    ) -> Self {
         Socket {
             protocol,
-            sink,
-            queue: Turn::new(queue),
-            closing,
-            pings,
-            next_ping: AtomicU64::new(1),
+            line: Line::new(stream, max, io, held),
             max,
             io: io.clone(),
-            _reading: AbortOnDropHandle::new(reading),
         }
     }
 
@@ -150,70 +86,27 @@ impl Socket {
         io: &Handle,
         held: Held,
     ) -> Self {
-        let line = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config(max))).await;
-        Socket::new(line, protocol, max, io, held)
-    }
-
-    fn closed(&self) -> SocketError {
-        let closing = self.closing.borrow().clone();
-        SocketError::Closed(closing.unwrap_or_else(lost))
-    }
-
-    async fn ended(&self) -> Closing {
-        let mut closing = self.closing.clone();
-        match closing.wait_for(Option::is_some).await {
-            Ok(closing) => closing.clone().unwrap_or_else(lost),
-            Err(_) => lost(),
-        }
+        let stream = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config(max))).await;
+        Socket::new(stream, protocol, max, io, held)
     }
 
     async fn send(&self, message: Message) -> Result<(), SocketError> {
         if message.len() > self.max {
             return Err(SocketError::MessageSize(self.max as u64));
         }
-        if self.closing.borrow().is_some() {
-            return Err(self.closed());
-        }
-        let mut closing = self.closing.clone();
-        let sending = async {
-            match &mut *self.sink.lock().await {
-                Some(sink) => sink.send(message).await.is_ok(),
-                None => false,
-            }
-        };
-        let sent = tokio::select! {
-            sent = sending => sent,
-            _ = closing.wait_for(Option::is_some) => false,
-        };
-        if sent {
-            return Ok(());
-        }
-        Err(SocketError::Closed(self.ended().await))
+        self.line.send(message).await.map_err(SocketError::Closed)
     }
 
     async fn receive(&self) -> Result<Message, SocketError> {
-        match self.queue.lock().await.recv().await {
-            Some((message, _room)) => Ok(message),
-            None => Err(SocketError::Closed(self.ended().await)),
-        }
+        self.line.receive().await.map_err(SocketError::Closed)
     }
 
     async fn ping(&self) -> Result<Duration, SocketError> {
-        let (tell, told) = oneshot::channel();
-        let id = self.next_ping.fetch_add(1, Relaxed);
-        {
-            let mut pings = self.pings.lock().unwrap_or_else(PoisonError::into_inner);
-            pings.retain(|_, tell| !tell.is_closed());
-            if pings.len() >= PINGS {
-                return Err(SocketError::Invalid("too many pings wait for their pongs"));
-            }
-            pings.insert(id, tell);
-        }
         let began = Instant::now();
-        self.send(Message::Ping(id.to_be_bytes().to_vec().into())).await?;
-        match told.await {
-            Ok(()) => Ok(began.elapsed()),
-            Err(_) => Err(SocketError::Closed(self.ended().await)),
+        match self.line.ping().await {
+            Some(Ok(())) => Ok(began.elapsed()),
+            Some(Err(closing)) => Err(SocketError::Closed(closing)),
+            None => Err(SocketError::Invalid("too many pings wait for their pongs")),
         }
     }
 
@@ -229,112 +122,14 @@ impl Socket {
                 "the reason must not have more than 123 bytes",
             ));
         }
-        if self.closing.borrow().is_none() {
-            // what waits unread is nobody's any more, and must not keep the answer from being read
-            self.queue.lock().await.close();
-            let _ = timeout(CLOSING, say(&self.sink, code, reason)).await;
-        }
-        Ok(timeout(CLOSING, self.ended()).await.unwrap_or_else(|_| lost()))
+        let closing = timeout(CLOSING, self.line.close(code, reason)).await;
+        Ok(closing.unwrap_or_else(|_| lost()))
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.closing.borrow().is_none() {
-            let sink = self.sink.clone();
-            // nobody waits for it, so it is brief
-            self.io.spawn(async move {
-                let _ = timeout(Duration::from_secs(1), say(&sink, 1001, String::new())).await;
-            });
-        }
-    }
-}
-
-async fn say(sink: &Sink, code: u16, reason: String) {
-    let frame = CloseFrame {
-        code: CloseCode::from(code),
-        reason: reason.into(),
-    };
-    if let Some(sink) = &mut *sink.lock().await {
-        let _ = sink.send(Message::Close(Some(frame))).await;
-    }
-}
-
-fn lost() -> Closing {
-    Closing {
-        code: 1006,
-        reason: String::new(),
-        clean: false,
-    }
-}
-
-struct Reading {
-    stream: SplitStream<Line>,
-    sink: Sink,
-    queued: mpsc::Sender<(Message, OwnedSemaphorePermit)>,
-    room: Arc<Semaphore>,
-    pings: Pings,
-}
-
-impl Reading {
-    async fn run(mut self) -> Closing {
-        let mut closing = None;
-        loop {
-            match self.stream.next().await {
-                Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                    let units = (message.len() / UNIT + 1) as u32;
-                    let room = self.room.clone().acquire_many_owned(units);
-                    // a closed queue drops what comes: the component closes, and waits for the answer
-                    let Ok(room) = room.await else { continue };
-                    let _ = self.queued.send((message, room)).await;
-                }
-                Some(Ok(Message::Pong(id))) => {
-                    if let Ok(id) = <[u8; 8]>::try_from(&id[..]) {
-                        let mut pings = self.pings.lock().unwrap_or_else(PoisonError::into_inner);
-                        if let Some(tell) = pings.remove(&u64::from_be_bytes(id)) {
-                            let _ = tell.send(());
-                        }
-                    }
-                }
-                Some(Ok(Message::Close(frame))) => {
-                    // the next read sends the answer, and finds the end
-                    closing = Some(match frame {
-                        Some(f) => Closing {
-                            code: f.code.into(),
-                            reason: f.reason.to_string(),
-                            clean: true,
-                        },
-                        None => Closing {
-                            code: 1005,
-                            reason: String::new(),
-                            clean: true,
-                        },
-                    });
-                }
-                Some(Ok(_)) => {}
-                Some(Err(e)) => return self.fail(e, closing).await,
-                None => return closing.unwrap_or_else(lost),
-            }
-        }
-    }
-
-    /// Tells the other side what was wrong with what it sent.
-    async fn fail(self, e: WsError, closing: Option<Closing>) -> Closing {
-        let (code, reason) = match e {
-            WsError::Utf8(_) => (1007, "the text is not UTF-8"),
-            WsError::Capacity(_) => (1009, "the message is too long"),
-            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                return closing.unwrap_or_else(lost);
-            }
-            WsError::Protocol(_) | WsError::AttackAttempt => (1002, "what came is no WebSocket frame"),
-            _ => return closing.unwrap_or_else(lost),
-        };
-        let _ = timeout(Duration::from_secs(1), say(&self.sink, code, reason.into())).await;
-        Closing {
-            code,
-            reason: reason.into(),
-            clean: false,
-        }
+        self.line.leave();
     }
 }
 
@@ -369,7 +164,7 @@ pub(super) fn connect(pool: Arc<Pool>) -> Import<Neutral> {
             let protocols = protocols_of(protocols)?;
             let options = Options::parse(options, &pool)?;
             let io = pool.io.clone();
-            let opened = spawned(&io, async move {
+            let opened = within(&io, async move {
                 open(&pool, &url, headers?, protocols?, options).await
             });
             answer(opened.await.map(Value::host))
@@ -514,10 +309,8 @@ pub(super) fn functions() -> Vec<(&'static str, Import<Neutral>)> {
             Import::later(|a| async move {
                 let [socket, code, reason] = args(a)?;
                 let (socket, code) = (socket.as_host::<Socket>()?, code.as_u64()? as u16);
-                let (io, reason) = (socket.io.clone(), string(reason)?);
-                // its clock needs the runtime
-                let closed = io.spawn(async move { socket.close(code, reason).await });
-                told(closed.await.map_err(Error::new)?, |closing| Some(closing.into()))
+                let closed = within(&socket.io, socket.close(code, string(reason)?));
+                told(closed.await, |closing| Some(closing.into()))
             }),
         ),
     ]
