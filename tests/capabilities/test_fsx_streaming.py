@@ -30,6 +30,18 @@ def test_a_stream_gives_all_bytes_and_ends_well(serve: Serving, tmp_path: Path, 
         assert (data == DATA, end) == (True, loop.Ok(None))
 
 
+@pytest.mark.parametrize("once", [1 << 20, 1 << 17, 5000])
+def test_a_file_that_is_in_memory_in_parts(serve: Serving, tmp_path: Path, once: int) -> None:
+    """Those go to the guest at once, the others are read ahead, and they come in order."""
+    call = load(serve, tmp_path, {"f": DATA})
+    with (tmp_path / "top/f").open("rb") as file:
+        os.fsync(file.fileno())
+        for offset in range(0, len(DATA), 3 << 17):
+            os.posix_fadvise(file.fileno(), offset, 1 << 17, os.POSIX_FADV_DONTNEED)
+    data, end = call("stream", "f", 0, once, ALL)
+    assert (data == DATA, end) == (True, loop.Ok(None))
+
+
 def test_one_byte_at_a_time(serve: Serving, tmp_path: Path) -> None:
     call = load(serve, tmp_path, {"f": DATA[:1000]})
     assert call("stream", "f", 0, 1, ALL) == (DATA[:1000], loop.Ok(None))

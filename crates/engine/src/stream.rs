@@ -40,6 +40,12 @@ pub enum Chunk<D: Domain> {
 pub trait Source<D: Domain>: Send + 'static {
     /// The next chunk; `None` ends the stream. An error traps the guest.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<D>>>>;
+
+    /// Puts what comes next straight into a guest's memory, where that can be had without waiting; how many bytes.
+    /// `None`, also at the end: ask `poll_next`. For streams of bytes alone.
+    fn fill(&mut self, _room: &mut [u8]) -> Option<usize> {
+        None
+    }
 }
 
 /// What a host value lowered as a stream is.
@@ -145,6 +151,10 @@ impl<D: Domain> Source<D> for Counted<D> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk<D>>>> {
         self.source.poll_next(cx)
     }
+
+    fn fill(&mut self, room: &mut [u8]) -> Option<usize> {
+        self.source.fill(room)
+    }
 }
 
 /// Polls a source for a producer: `None` means that the answer is already in the second place.
@@ -180,8 +190,21 @@ impl<D: Domain, T: 'static> StreamProducer<T> for Bytes<D> {
         dst: Destination<'a, u8, VecBuffer<u8>>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
-        if dst.remaining(&mut store) == Some(0) {
+        let room = dst.remaining(&mut store);
+        if room == Some(0) {
             return Poll::Ready(Ok(StreamResult::Completed)); // "ready?" is answered by the next, real read
+        }
+        let mut direct = dst.as_direct(store, 64 * 1024);
+        let left = self
+            .current
+            .as_ref()
+            .is_some_and(|(c, at)| *at < (**c).as_ref().len());
+        if room.is_some()
+            && !left
+            && let Some(n) = self.source.fill(direct.remaining())
+        {
+            direct.mark_written(n);
+            return Poll::Ready(Ok(StreamResult::Completed));
         }
         let (chunk, from) = loop {
             match self.current.take() {
@@ -198,7 +221,6 @@ impl<D: Domain, T: 'static> StreamProducer<T> for Bytes<D> {
             }
         };
         let src = &(*chunk).as_ref()[from..];
-        let mut direct = dst.as_direct(store, 64 * 1024);
         let room = direct.remaining();
         let n = room.len().min(src.len());
         room[..n].copy_from_slice(&src[..n]);

@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 
 use self::grant::Grant;
 use crate::error::{NoConfig, settings};
+use crate::hints::Hints;
 use crate::{Capability, HostServices, Provider, ProviderError};
 
 pub(crate) const CAPABILITY: Capability = Capability {
@@ -47,14 +48,15 @@ pub(crate) const CAPABILITY: Capability = Capability {
 fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, ProviderError> {
     let NoConfig {} = settings("config", config)?;
     let grant: Grant = settings("grant", grant)?;
-    let roots = Arc::new(grant.roots()?);
+    let hints = Hints::new(host.observer, "loop:fsx");
+    let roots = Arc::new(grant.roots(&hints)?);
     let temp = grant.temp(&host.io)?;
     let streams = Arc::new(Semaphore::new(grant.max_streams()));
     let mut functions = std::collections::BTreeMap::new();
-    functions.extend(calls::files(roots));
+    functions.extend(calls::files(roots, hints.clone()));
     functions.extend(calls::writing(&host.io));
     functions.extend(calls::digests(&host.io));
-    functions.extend(calls::temporary(temp));
+    functions.extend(calls::temporary(temp, hints));
     functions.extend(calls::streaming(&host.io, &streams));
     functions.extend(calls::walking(&host.io, &streams));
     functions.extend(calls::watching(&host.io, &grant));

@@ -16,6 +16,7 @@ use serde_json::Value as Json;
 
 use self::db::{Db, Durability};
 use crate::error::{Table, settings};
+use crate::hints::{Hints, named};
 use crate::value::{args, items, option, string};
 use crate::{Capability, HostServices, Provider, ProviderError};
 
@@ -115,6 +116,8 @@ impl From<Refusal> for Value {
 struct Bucket {
     db: Arc<Db>,
     table: i64,
+    name: String,
+    hints: Arc<Hints>,
     mode: Mode,
     max_size: Option<u64>,
     limits: Limits,
@@ -151,6 +154,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
         list: grant.max_list.get(),
         batch: grant.max_batch.get(),
     };
+    let hints = Hints::new(host.observer, "wasi:keyvalue");
     let mut buckets = BTreeMap::new();
     for (name, Table(granted)) in grant.buckets {
         let counted = granted.max_size.is_some();
@@ -163,6 +167,8 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
         let bucket = Bucket {
             db: db.clone(),
             table,
+            name: name.clone(),
+            hints: hints.clone(),
             mode: granted.mode,
             max_size: granted.max_size.map(NonZeroU64::get),
             limits,
@@ -177,9 +183,16 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
             "store#open",
             Import::now(move |a| {
                 let [name] = args(a)?;
-                answer(match buckets.get(name.as_str()?) {
+                let name = name.as_str()?;
+                answer(match buckets.get(name) {
                     Some(bucket) => Ok(Some(Value::Host(bucket.clone()))),
-                    None => Err(Refusal::AccessDenied),
+                    None => {
+                        let name = named(name);
+                        hints.say(&format!(
+                            "the grant has no bucket `{name}`; add `buckets.{name}.mode`"
+                        ));
+                        Err(Refusal::AccessDenied)
+                    }
                 })
             }),
         ),
@@ -321,7 +334,14 @@ impl Bucket {
     fn writable(&self) -> Result<(), Refusal> {
         match self.mode {
             Mode::Rw => Ok(()),
-            Mode::Ro => Err(Refusal::AccessDenied),
+            Mode::Ro => {
+                let name = named(&self.name);
+                let words = format!(
+                    "the bucket `{name}` is read-only; `buckets.{name}.mode = \"rw\"` lets it be changed"
+                );
+                self.hints.say(&words);
+                Err(Refusal::AccessDenied)
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 mod core;
 mod error;
 mod fsx;
+mod hints;
 mod keyvalue;
 #[cfg(unix)]
 pub mod launch;

@@ -14,6 +14,7 @@ use super::grant::Grant;
 use super::root::{Entry, Root};
 use super::temp::Session;
 use super::{stream, walk};
+use crate::hints::{Hints, named};
 use crate::value::{args, instant, items, option, string};
 
 type Functions = Vec<(&'static str, Import<Neutral>)>;
@@ -25,8 +26,8 @@ const SMALL: u64 = 256 << 10;
 /// Milliseconds that a debounce may have.
 const MAX_DEBOUNCE: u64 = 60_000;
 
-pub(super) fn files(roots: Roots) -> Functions {
-    let named = roots.clone();
+pub(super) fn files(roots: Roots, hints: Arc<Hints>) -> Functions {
+    let given = roots.clone();
     vec![
         (
             "files#roots",
@@ -41,7 +42,14 @@ pub(super) fn files(roots: Roots) -> Functions {
             "files#root",
             Import::now(move |a| {
                 let [name] = args(a)?;
-                let root = named.get(name.as_str()?).ok_or(ErrorCode::NotPermitted);
+                let name = name.as_str()?;
+                let root = given.get(name).ok_or_else(|| {
+                    let name = named(name);
+                    hints.say(&format!(
+                        "the grant has no root `{name}`; add `roots.{name}.path`"
+                    ));
+                    ErrorCode::NotPermitted
+                });
                 answer(root.map(|r| Value::Host(r.clone())))
             }),
         ),
@@ -208,9 +216,12 @@ pub(super) fn digests(io: &Handle) -> Functions {
     vec![("digests#digest", digest)]
 }
 
-pub(super) fn temporary(session: Option<Arc<Session>>) -> Functions {
+pub(super) fn temporary(session: Option<Arc<Session>>, hints: Arc<Hints>) -> Functions {
     let temp_dir = Import::now(move |_| {
-        let session = session.as_ref().ok_or(ErrorCode::NotPermitted);
+        let session = session.as_ref().ok_or_else(|| {
+            hints.say("the grant has no temporary directories; add `temp = {}`");
+            ErrorCode::NotPermitted
+        });
         answer(session.and_then(Session::temp_dir).map(Value::host))
     });
     vec![("temporary#temp-dir", temp_dir)]

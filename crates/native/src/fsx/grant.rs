@@ -10,10 +10,11 @@ use cap_std::fs::Dir;
 use serde::Deserialize;
 
 use super::quota::{Count, Quota};
-use super::root::{Bounds, Links, Root};
+use super::root::{Bounds, Links, ReadOnly, Root};
 use super::temp::Session;
 use crate::ProviderError;
 use crate::error::Table;
+use crate::hints::Hints;
 
 /// The grant: `{ roots: { NAME: … }, temp: …, max-read, … }`.
 #[derive(Deserialize)]
@@ -123,7 +124,7 @@ impl Grant {
     }
 
     /// Opens every root.
-    pub fn roots(&self) -> Result<BTreeMap<String, Arc<Root>>, ProviderError> {
+    pub fn roots(&self, hints: &Arc<Hints>) -> Result<BTreeMap<String, Arc<Root>>, ProviderError> {
         let mut roots = BTreeMap::new();
         for (name, Table(granted)) in &self.roots {
             let key = format!("grant.roots.{name}");
@@ -141,11 +142,14 @@ impl Grant {
                 ));
             }
             let quota = match granted.mode {
-                Mode::Ro => None,
+                Mode::Ro => Err(ReadOnly {
+                    name: name.clone(),
+                    hints: hints.clone(),
+                }),
                 Mode::Rw => {
                     let counted = dir.try_clone().map_err(|e| refuse(&key, &granted.path, &e))?;
                     let most = most(granted.max_bytes, granted.max_files);
-                    Some(Arc::new(Quota::new(counted, most)))
+                    Ok(Arc::new(Quota::new(counted, most)))
                 }
             };
             roots.insert(

@@ -15,6 +15,7 @@ use super::code::ErrorCode;
 use super::glob::{self, Pattern};
 use super::quota::Quota;
 use super::temp::TempDir;
+use crate::hints::{Hints, named};
 
 /// As Linux has it: bytes of a path, without its end. What is deeper cannot be named.
 pub(super) const MAX_PATH: usize = 4095;
@@ -44,11 +45,17 @@ pub(super) enum Links {
 pub(crate) struct Root {
     pub(super) dir: Dir,
     pub(super) links: Links,
-    /// How much it may hold; none: nothing may be changed.
-    pub(super) quota: Option<Arc<Quota>>,
+    /// How much it may hold; where nothing may be changed, what would allow it.
+    quota: Result<Arc<Quota>, ReadOnly>,
     pub(super) bounds: Bounds,
     /// It goes with this root.
     _temp: Option<TempDir>,
+}
+
+/// Nothing may be changed in the root of this name.
+pub(super) struct ReadOnly {
+    pub name: String,
+    pub hints: Arc<Hints>,
 }
 
 /// A directory to look a path up from.
@@ -152,7 +159,7 @@ pub(super) fn open_dir(dir: &Dir, path: impl AsRef<Path>, follow: bool) -> io::R
 }
 
 impl Root {
-    pub fn new(dir: Dir, links: Links, quota: Option<Arc<Quota>>, bounds: Bounds) -> Self {
+    pub fn new(dir: Dir, links: Links, quota: Result<Arc<Quota>, ReadOnly>, bounds: Bounds) -> Self {
         Root {
             dir,
             links,
@@ -166,13 +173,19 @@ impl Root {
     pub(super) fn temporary(dir: Dir, quota: Arc<Quota>, bounds: Bounds, temp: TempDir) -> Self {
         Root {
             _temp: Some(temp),
-            ..Root::new(dir, Links::Create, Some(quota), bounds)
+            ..Root::new(dir, Links::Create, Ok(quota), bounds)
         }
     }
 
     /// The quota, which says that something may be changed here.
     pub(super) fn writable(&self) -> Result<&Arc<Quota>, ErrorCode> {
-        self.quota.as_ref().ok_or(ErrorCode::ReadOnly)
+        self.quota.as_ref().map_err(|refused| {
+            let name = named(&refused.name);
+            let words =
+                format!("the root `{name}` is read-only; `roots.{name}.mode = \"rw\"` lets it be changed");
+            refused.hints.say(&words);
+            ErrorCode::ReadOnly
+        })
     }
 
     /// Where `path` is.

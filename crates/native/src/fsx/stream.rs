@@ -20,6 +20,9 @@ use super::write::At;
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
+/// Bytes that a guest must ask for to get them without a chunk between: for fewer a call of the system is too much.
+const LEAST: usize = 4 << 10;
+
 /// Chunks that are read ahead.
 const AHEAD: usize = 4;
 
@@ -44,8 +47,8 @@ pub(super) fn with_end(source: impl FnOnce(oneshot::Sender<End>) -> Value) -> Va
 /// The stream and the future of `read-stream`: the bytes of `file` from where it stands, and how it ended. No file
 /// gives no bytes.
 ///
-/// Chunks are read ahead on a blocking thread, which is given back as soon as there are enough: a stream that nobody
-/// reads holds no thread. Dropping the stream ends it well.
+/// What the system has in memory goes straight to the guest's. The rest is read ahead on a blocking thread, which is given
+/// back as soon as there are enough chunks: a stream that nobody reads holds no thread. Dropping the stream ends it well.
 pub(super) fn read_ahead(io: Handle, file: Option<File>, permit: OwnedSemaphorePermit) -> Value {
     with_end(|ended| {
         let (tx, rx) = mpsc::channel(AHEAD);
@@ -101,6 +104,10 @@ impl Ahead {
         self.idle.lock().expect("nothing panics here").take()
     }
 
+    fn put(&self, file: File) {
+        *self.idle.lock().expect("nothing panics here") = Some(file);
+    }
+
     /// Begins to read ahead if nobody does and there is room.
     fn go_on(self: &Arc<Self>) {
         if self.tx.capacity() * 2 < AHEAD {
@@ -134,7 +141,7 @@ impl Ahead {
                 }
                 Err(mpsc::error::TrySendError::Closed(())) => return,
                 Err(mpsc::error::TrySendError::Full(())) => {
-                    *self.idle.lock().expect("nothing panics here") = Some(file);
+                    self.put(file);
                     // whoever made room since then saw us at work
                     if self.tx.capacity() == 0 {
                         return;
@@ -179,6 +186,38 @@ impl Source<Neutral> for Reading {
         }
         Poll::Ready(Ok(None))
     }
+
+    fn fill(&mut self, room: &mut [u8]) -> Option<usize> {
+        let ahead = self.ahead.as_ref()?;
+        if room.len() < LEAST {
+            return None;
+        }
+        let file = ahead.take()?;
+        // nobody reads ahead now, and nothing that was read waits: the file stands where the stream does
+        let read = self.rx.is_empty().then(|| read_now(&file, room)).flatten();
+        ahead.put(file);
+        read
+    }
+}
+
+/// Reads what needs no waiting for the disk; `None` where there is nothing like that, the end included.
+#[cfg(target_os = "linux")]
+fn read_now(file: &File, room: &mut [u8]) -> Option<usize> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    // from where the file stands, and on
+    let here = u64::MAX;
+    let read = preadv2(
+        file,
+        &mut [io::IoSliceMut::new(room)],
+        here,
+        ReadWriteFlags::NOWAIT,
+    );
+    read.ok().filter(|n| *n > 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_now(_: &File, _: &mut [u8]) -> Option<usize> {
+    None
 }
 
 /// The variant `placement`.

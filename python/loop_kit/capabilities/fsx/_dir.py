@@ -43,7 +43,7 @@ class Dir:
         beneath: The directory.
         max_read: Bytes that one read returns at most.
         max_entries: Entries or paths that one call returns at most.
-        quota: How much it may hold; None: nothing may be changed.
+        quota: How much it may hold; or what is called where something is to be changed that may not be.
         makes_links: Whether links may be made.
 
     Attributes:
@@ -56,7 +56,7 @@ class Dir:
         beneath: Beneath,
         max_read: int,
         max_entries: int,
-        quota: Quota | None = None,
+        quota: Quota | Callable[[], object],
         makes_links: bool = False,
     ) -> None:
         self.beneath = beneath
@@ -72,7 +72,8 @@ class Dir:
         Raises:
             Err: `read-only`: nothing may be changed.
         """
-        if self._quota is None:
+        if not isinstance(self._quota, Quota):
+            self._quota()
             raise Err("read-only")
         return self._quota
 

@@ -7,10 +7,12 @@ import os
 import tempfile
 import weakref
 from collections.abc import AsyncIterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from loop_kit._types import Err
 from loop_kit.capabilities import _settings
+from loop_kit.capabilities._hints import Hints, named
 from loop_kit.capabilities.fsx import _dir
 from loop_kit.capabilities.fsx._beneath import Beneath
 from loop_kit.capabilities.fsx._quota import Count, Quota
@@ -63,7 +65,8 @@ class Files(Writing):
         )
         self._left, *_ = [_settings.positive(f"grant.{key}", given.get(key), 64) for key in _AT_MOST]
         roots = _settings.table("grant.roots", given.get("roots"))
-        self._roots = {name: _root(f"grant.roots.{name}", roots[name], *bounds) for name in sorted(roots)}
+        self._hints = Hints("loop:fsx")
+        self._roots = {name: _root(name, roots[name], self._hints, *bounds) for name in sorted(roots)}
         self._temp = None if given.get("temp") is None else _temp("grant.temp", given["temp"], *bounds)
 
     def roots(self) -> Sequence[tuple[str, _dir.Dir]]:
@@ -77,6 +80,7 @@ class Files(Writing):
             Err: `not-permitted`: the grant has none.
         """
         if name not in self._roots:
+            self._hints.say(f"the grant has no root `{named(name)}`; add `roots.{named(name)}.path`")
             raise Err("not-permitted")
         return self._roots[name]
 
@@ -88,6 +92,7 @@ class Files(Writing):
             Err: `not-permitted`: the grant gives none; `quota`: it gives no more.
         """
         if self._temp is None:
+            self._hints.say("the grant has no temporary directories; add `temp = {}`")
             raise Err("not-permitted")
         return self._temp.temp_dir()
 
@@ -155,7 +160,8 @@ class Files(Writing):
         self._left += 1
 
 
-def _root(key: str, value: Any, max_read: int, max_entries: int) -> _dir.Dir:
+def _root(name: str, value: Any, hints: Hints, max_read: int, max_entries: int) -> _dir.Dir:
+    key = f"grant.roots.{name}"
     given = _settings.table(key, value, ("path", "mode", "links", *_QUOTA))
     mode = _settings.word(f"{key}.mode", given.get("mode"), ("ro", "rw"), "ro")
     links = _settings.word(f"{key}.links", given.get("links"), ("refuse", "follow", "create"), "follow")
@@ -177,7 +183,9 @@ def _root(key: str, value: Any, max_read: int, max_entries: int) -> _dir.Dir:
     except OSError as e:
         hint = "name a directory that exists"
         raise ValueError(f"{key}.path: `{os.fspath(path)}` cannot be opened ({e.strerror}); {hint}") from None
-    return _dir.Dir(beneath, max_read, max_entries, quota, links == "create")
+    lets = f'`roots.{named(name)}.mode = "rw"` lets it be changed'
+    refused = partial(hints.say, f"the root `{named(name)}` is read-only; {lets}")
+    return _dir.Dir(beneath, max_read, max_entries, quota or refused, links == "create")
 
 
 def _temp(key: str, value: Any, max_read: int, max_entries: int) -> Session:
