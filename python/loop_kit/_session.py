@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import inspect
 import json
 import secrets
 from collections import deque
@@ -17,7 +18,7 @@ from loop_kit._invocation import at_work
 from loop_kit.errors import LinkError, LinkProblem, NotGranted, PeerError
 from loop_kit.routes import attribute_of, is_async, members, unfit
 
-__all__ = ["Events", "targets"]
+__all__ = ["Events", "all_closed", "targets"]
 
 Target = tuple[Any, bool]
 
@@ -163,10 +164,24 @@ class Events:
             self.wire.reloaded(number)
 
 
+_closing: set[asyncio.Task[None]] = set()
+
+
 def _close(made: Any) -> None:
-    close = getattr(made, "close", None)
-    if callable(close):
+    """Has an object that served a link let go of what it holds."""
+    aclose, close = getattr(made, "aclose", None), getattr(made, "close", None)
+    if inspect.iscoroutinefunction(aclose):
+        task = asyncio.get_running_loop().create_task(aclose())
+        _closing.add(task)
+        task.add_done_callback(_closing.discard)
+    elif callable(close):
         close()
+
+
+async def all_closed() -> None:
+    """Waits for what `aclose()` of objects does that served links on this loop."""
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(task for task in _closing if task.get_loop() is loop), return_exceptions=True)
 
 
 async def _answer(jobs: deque[_core.Job]) -> None:

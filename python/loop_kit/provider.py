@@ -31,7 +31,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loop_kit import _core
 from loop_kit._login import of_environment
-from loop_kit._session import Events, give_hub, hub_and_engine, instance_id, names, take_hub, targets
+from loop_kit._session import (
+    Events,
+    all_closed,
+    give_hub,
+    hub_and_engine,
+    instance_id,
+    names,
+    take_hub,
+    targets,
+)
 from loop_kit.errors import LoadError, NotGranted, PeerError
 from loop_kit.manifest.model import Login, Tls
 from loop_kit.placements.builtin import Builtin, Opened, contract_of
@@ -67,7 +76,8 @@ def provider(
     """Declares that a class provides WIT interfaces.
 
     The class's methods are named as `docs/values.md` says. Its constructor may take `grant` and `config`, which are
-    what the manifest gives the link that an instance serves; each link has an instance of its own.
+    what the manifest gives the link that an instance serves; each link has an instance of its own. Its `aclose()`, a
+    coroutine, is called when the link ends, or the workspace.
 
     Args:
         interfaces: Such as `acme:kv/store@0.1.0`; without any, all of the WIT.
@@ -262,6 +272,7 @@ class Server:
         except TimeoutError:
             for wire in list(self._sessions):
                 wire.close()
+        await all_closed()
         if listener is not None:
             await asyncio.to_thread(listener.finish, patience)
         give_hub(self._loop)

@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from contextvars import ContextVar
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,8 @@ def _audited(component: str, interface: str, function: str, arguments: str) -> N
 class Workspace:
     """Loads the components of a manifest into a host; a provider that is a component is loaded once.
 
-    As an async context manager, within that of the host, it ends the sidecars and the sessions with remote providers.
+    As an async context manager, within that of the host, it ends the sidecars, the sessions with remote providers, and
+    Python providers that have an `aclose()`.
 
     Args:
         host: The host.
@@ -70,10 +72,11 @@ class Workspace:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Ends all sidecars at once, in good order, and the sessions with remote providers. Again is harmless."""
-        running = [*self._sidecars.values(), *self._remotes.values()]
-        self._sidecars.clear()
-        self._remotes.clear()
+        """Ends all sidecars at once, in good order, and what else the workspace has opened. Again is harmless."""
+        made = [item for item in self._python.values() if iscoroutinefunction(getattr(item, "aclose", None))]
+        running = [*self._sidecars.values(), *self._remotes.values(), *made]
+        for kept in (self._sidecars, self._remotes, self._python):
+            kept.clear()
         results = await asyncio.gather(*(item.aclose() for item in running), return_exceptions=True)
         if failed := [item for item in results if isinstance(item, BaseException)]:
             raise failed[0]

@@ -52,6 +52,7 @@ class Provided:
         placements: Where it can run.
         imports: Makes what a component's own imports are linked to, under the grant that a case asks for.
         config: What such a component is configured with.
+        place: Makes, of a case's folder, config of every client: where a provider keeps things if not in itself.
         without: Words of cases that it need not do, with the reason that its README gives.
     """
 
@@ -60,6 +61,7 @@ class Provided:
     placements: tuple[str, ...] = PLACEMENTS
     imports: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    place: Callable[[Path], Mapping[str, Any]] | None = None
     without: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -119,6 +121,8 @@ class Scene:
     @asynccontextmanager
     async def _client(self, grant: Mapping[str, Any], config: Mapping[str, Any]) -> AsyncIterator[Exports]:
         provided = self.way.provided
+        if provided.place is not None:
+            config = {**provided.place(self.folder), **config}
         if self._placed is not None:
             async with self._placed.client(grant=grant, config=config) as made:
                 yield made

@@ -11,10 +11,11 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
-from loop_kit import inspect, peer, provider
+from loop_kit import _core, inspect, peer, provider
 from loop_kit._shipped import shipped
 from loop_kit.errors import LoadError
 from loop_kit.exports import Exports
@@ -181,6 +182,8 @@ class Placed:
         if self._kind == "python":
             said = declared(class_of(self._target))
             return said.wit, list(said.interfaces)
+        if self._kind == "builtin":
+            self._interfaces = dict(_core.capabilities()).get(self._target, [])
         folder = Path(__file__).parents[1] / "capabilities" / self.capability.rpartition(":")[2] / "wit"
         return folder, self._interfaces
 
@@ -222,6 +225,8 @@ class Placed:
                 yield session.exports()
         finally:
             await server.close(0)
+            if iscoroutinefunction(aclose := getattr(instance, "aclose", None)):
+                await aclose()
 
     async def _load(self, host: Host, settings: Settings | None) -> App:
         component = shipped(self._target) if is_shipped(self._target) else self._target

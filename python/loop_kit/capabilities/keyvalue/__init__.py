@@ -1,7 +1,8 @@
-"""`wasi:keyvalue`: buckets of keys and values in one SQLite file."""
+"""`wasi:keyvalue`: buckets of keys and values, in one SQLite file or in NATS JetStream."""
 
 from __future__ import annotations
 
+from loop_kit.capabilities.keyvalue._nats import NatsKeyValue
 from loop_kit.capabilities.keyvalue._provider import KeyValue
 
-__all__ = ["KeyValue"]
+__all__ = ["KeyValue", "NatsKeyValue"]

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from loop_kit import Err
+from loop_kit.capabilities.keyvalue._server import running
 from loop_kit.conform import Provided, Scene, Suite, expect, fails
 
 __all__ = ["SUITE"]
 
 _NO_FILE = "it keeps all in its own memory"
+_NO_SIZE = "JetStream bounds its buckets itself, and counts its own bytes too"
+
+
+def _in_nats(folder: Path) -> dict[str, Any]:
+    """Buckets of a case's own."""
+    return {"url": running(), "prefix": hashlib.sha256(bytes(folder)).hexdigest()[:16]}
 
 
 SUITE = Suite(
@@ -19,10 +28,18 @@ SUITE = Suite(
         Provided("builtin:keyvalue"),
         Provided("python:loop_kit.capabilities.keyvalue:KeyValue"),
         Provided(
+            "python:loop_kit.capabilities.keyvalue:NatsKeyValue",
+            place=_in_nats,
+            without={
+                "store: a bucket has a bound": _NO_SIZE,
+                "store: a bound holds for what was there before it": _NO_SIZE,
+            },
+        ),
+        Provided(
             "component:loop:keyvalue/memory",
             without={
                 "store: a bound holds for what was there before it": _NO_FILE,
-                "store: what is in a file stays, and is seen by everybody who has it open": _NO_FILE,
+                "store: what was set stays, and is seen by everybody": _NO_FILE,
                 "atomics: no increment is lost, whoever makes it": _NO_FILE,
             },
         ),
@@ -35,6 +52,11 @@ _BUCKET = "b"
 def _grant(**more: Any) -> dict[str, Any]:
     """A bucket to read and write."""
     return {"buckets": {_BUCKET: {"mode": "rw"} | more.pop("bucket", {})}} | more
+
+
+def _shared(scene: Scene, **more: Any) -> dict[str, Any]:
+    """The config by which clients share what is kept."""
+    return {} if scene.way.provided.place else {"path": str(scene.folder / "kv.db"), **more}
 
 
 async def _refused(made: Any, what: str) -> tuple[str, Any]:
@@ -131,10 +153,9 @@ async def _(scene: Scene) -> None:
         expect((await bucket.list_keys(2**53 - 1)).keys, [], "a page after the last")
 
 
-@SUITE.case("store", "keys, values and buckets have bounds")
+@SUITE.case("store", "keys and values have bounds")
 async def _(scene: Scene) -> None:
-    bounds = {"max-key": 4, "max-value": 10, "bucket": {"max-size": 30}}
-    async with scene.client(_grant(**bounds)) as kv:
+    async with scene.client(_grant(**{"max-key": 4, "max-value": 10})) as kv:
         bucket = await kv.store.open(_BUCKET)
         await bucket.set("éé", b"x" * 10)
         for what, made, key in (
@@ -145,6 +166,14 @@ async def _(scene: Scene) -> None:
         ):
             case, words = await _refused(made, what)
             expect((case, f"`grant.{key}`" in str(words)), ("other", True), f"{what}: {words}")
+        expect(await _keys(bucket), ["éé"], "what is there afterwards")
+
+
+@SUITE.case("store", "a bucket has a bound")
+async def _(scene: Scene) -> None:
+    async with scene.client(_grant(bucket={"max-size": 30})) as kv:
+        bucket = await kv.store.open(_BUCKET)
+        await bucket.set("éé", b"x" * 10)
         await bucket.set("b", b"x" * 10)  # 14 + 11 bytes
         case, words = await _refused(bucket.set("cc", b"x" * 10), "too much in all")
         expect((case, "`max-size`" in str(words)), ("other", True), f"too much in all: {words}")
@@ -158,7 +187,7 @@ async def _(scene: Scene) -> None:
 
 @SUITE.case("store", "a bound holds for what was there before it")
 async def _(scene: Scene) -> None:
-    config = {"path": str(scene.folder / "kv.db")}
+    config = _shared(scene)
     async with scene.client(_grant(), config) as kv:
         await (await kv.store.open(_BUCKET)).set("k", b"x" * 90)
     async with scene.client(_grant(bucket={"max-size": 100}), config) as kv:
@@ -167,9 +196,9 @@ async def _(scene: Scene) -> None:
         await bucket.set("l", b"x" * 8)
 
 
-@SUITE.case("store", "what is in a file stays, and is seen by everybody who has it open")
+@SUITE.case("store", "what was set stays, and is seen by everybody")
 async def _(scene: Scene) -> None:
-    config = {"path": str(scene.folder / "kv.db")}
+    config = _shared(scene)
     async with scene.client(_grant(), config) as kv:
         bucket = await kv.store.open(_BUCKET)
         await bucket.set("k", b"v")
@@ -178,7 +207,7 @@ async def _(scene: Scene) -> None:
             expect(bytes(await seen.get("k")), b"v", "what was there")
             await bucket.set("k", b"w")
             expect(bytes(await seen.get("k")), b"w", "what was written meanwhile")
-    async with scene.client(_grant(), config | {"durability": "normal"}) as kv:
+    async with scene.client(_grant(), _shared(scene, durability="normal")) as kv:
         expect(bytes(await (await kv.store.open(_BUCKET)).get("k")), b"w", "what was left")
 
 
@@ -204,7 +233,7 @@ async def _(scene: Scene) -> None:
 
 @SUITE.case("atomics", "no increment is lost, whoever makes it")
 async def _(scene: Scene) -> None:
-    config = {"path": str(scene.folder / "kv.db"), "durability": "normal"}
+    config = _shared(scene, durability="normal")
     async with scene.client(_grant(), config) as one, scene.client(_grant(), config) as two:
         buckets = [(kv, await kv.store.open(_BUCKET)) for kv in (one, two)]
         made = [kv.atomics.increment(bucket, "n", 1) for _ in range(50) for kv, bucket in buckets]

@@ -1,4 +1,4 @@
-"""The provider of `wasi:keyvalue` in Python."""
+"""The provider of `wasi:keyvalue` in Python that keeps values in SQLite."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 
 from loop_kit._types import Err
 from loop_kit.capabilities import _settings
-from loop_kit.capabilities.keyvalue import _bucket
+from loop_kit.capabilities.keyvalue import _bucket, _grant
 from loop_kit.capabilities.keyvalue._db import Db
 from loop_kit.provider import provider
 
-__all__ = ["KeyValue"]
+__all__ = ["INTERFACES", "KeyValue"]
+
+# `watcher` is for components to export
+INTERFACES = tuple(f"wasi:keyvalue/{name}@0.2.0-draft" for name in ("store", "atomics", "batch"))
 
 
-@provider(wit="wit")
+@provider(*INTERFACES, wit="wit")
 class KeyValue:
     """Serves `wasi:keyvalue`: store, atomics and batch. Writes wait for the disk on the caller's thread.
 
@@ -42,14 +45,7 @@ class KeyValue:
         durability = _settings.word(
             "config.durability", configured.get("durability"), ("full", "normal"), "full"
         )
-        known = ("buckets", "max-key", "max-value", "max-list", "max-batch")
-        given = _settings.table("grant", grant, known)
-        limits = _bucket.Limits(
-            _settings.positive("grant.max-key", given.get("max-key"), 1024),
-            _settings.positive("grant.max-value", given.get("max-value"), 1 << 20),
-            _settings.positive("grant.max-list", given.get("max-list"), 1000),
-            _settings.positive("grant.max-batch", given.get("max-batch"), 1000),
-        )
+        buckets = _grant.granted(grant)
         path = configured.get("path")
         if path is not None and not (isinstance(path, (str, os.PathLike)) and os.path.isabs(path)):
             raise ValueError(f"config.path: `{path}` is relative; write the absolute path")
@@ -58,16 +54,10 @@ class KeyValue:
         except Error as e:
             hint = "its folder must exist and be writable"
             raise ValueError(f"config.path: `{path}` cannot be opened as a database ({e}); {hint}") from None
-        self._buckets: dict[str, _bucket.Bucket] = {}
-        for name, value in _settings.table("grant.buckets", given.get("buckets")).items():
-            key = f"grant.buckets.{name}"
-            bucket = _settings.table(key, value, ("mode", "max-size"))
-            mode = _settings.word(f"{key}.mode", bucket.get("mode"), ("ro", "rw"), "ro")
-            most = bucket.get("max-size")
-            most = most if most is None else _settings.positive(f"{key}.max-size", most, 1)
-            self._buckets[name] = _bucket.Bucket(
-                db, db.bucket(name, counted=most is not None), mode == "rw", most, limits
-            )
+        self._buckets = {
+            name: _bucket.Bucket(db, db.bucket(name, counted=granted.max_size is not None), granted)
+            for name, granted in buckets.items()
+        }
 
     def open(self, identifier: str) -> _bucket.Bucket:
         """The bucket of this name.

@@ -1,0 +1,439 @@
+"""`wasi:keyvalue` in NATS JetStream beyond its suite: several hosts, servers that go away, logins, others' keys."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+import loop_kit as loop
+from loop_kit import manifest
+from loop_kit.capabilities.keyvalue import NatsKeyValue
+from loop_kit.capabilities.keyvalue._subject import bucket_name, key_of, key_token
+from loop_kit.testing import client
+from loop_kit.workspace import Workspace
+from tests.capabilities.serving import guest
+from tests.children import until
+from tests.nats import PROGRAM, serving
+
+NATS = "python:loop_kit.capabilities.keyvalue:NatsKeyValue"
+GRANT: dict[str, Any] = {"buckets": {"b": {"mode": "rw"}}}
+SECRET = "open-sesame"
+# a pair of the server's documentation
+SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
+PUBLIC = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+
+
+def jetstream(folder: Path, *options: str) -> Any:
+    return serving(folder, "--jetstream", "--store_dir", str(folder / "js"), *options)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with jetstream(tmp_path_factory.mktemp("nats")) as address:
+        yield address
+
+
+@pytest.fixture
+async def raw(server: str) -> AsyncIterator[Any]:
+    """Another client of the server, which knows nothing of loop-kit."""
+    import nats
+
+    connected = await nats.connect(server)
+    yield connected.jetstream()
+    await connected.close()
+
+
+def config(server: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Buckets of a test's own."""
+    return {"url": server, "prefix": bucket_name(request.node.name).replace("=", "_") + "-"}
+
+
+def words(error: loop.Err[Any]) -> str:
+    code: Any = error.value
+    case, text = code if isinstance(code, tuple) else (code.case, code.value)
+    assert case == "other"
+    return str(text)
+
+
+async def said(made: Any) -> str:
+    with pytest.raises(loop.Err) as caught:
+        await made
+    return words(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "token"),
+    [
+        ("", "="),
+        ("a/b_c-D9", "a/b_c-D9"),
+        ("user.name", "user.name"),
+        (".", "=2E"),
+        (".a..b.", "=2Ea.=2Eb=2E"),
+        ("a=b c*>", "a=3Db=20c=2A=3E"),
+        ("é\0", "=C3=A9=00"),
+    ],
+)
+def test_keys_have_names_that_nats_allows(key: str, token: str) -> None:
+    assert key_token(key) == token
+    assert key_of(token) == key
+
+
+@pytest.mark.parametrize("token", ["a=b", "=3d", "=41", "=FF", "a=", "a..b", "=00="])
+def test_names_that_no_key_has_are_none(token: str) -> None:
+    assert key_of(token) is None
+
+
+async def test_two_hosts_see_each_others_writes(
+    server: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Two workspaces of one manifest, as on two machines, with the provider in the process and beside it."""
+    (tmp_path / "app.wasm").write_bytes(guest("keyvalue"))
+    prefix = config(server, request)["prefix"]
+    answers = []
+    for use in (NATS, f"sidecar:{NATS}"):
+        text = f"""
+            components.app.path = "app.wasm"
+            components.app.imports."wasi:keyvalue" = {{ provider = "kv", grant.buckets.b.mode = "rw" }}
+            providers.kv = {{ use = "{use}", config = {{ url = "{server}", prefix = "{prefix}" }} }}
+        """
+        declared = manifest.loads(text, tmp_path / "loop.toml")
+        async with (
+            loop.Host(cache=tmp_path) as one,
+            loop.Host(cache=tmp_path) as two,
+            Workspace(one, declared) as here,
+            Workspace(two, declared) as there,
+        ):
+            apps = [await workspace.load("app") for workspace in (here, there)]
+            answers.append(await apps[1].call("get", "k"))
+            for number in range(20):
+                await apps[number % 2].call("set", "k", str(number).encode())
+                assert await apps[1 - number % 2].call("get", "k") == str(number).encode()
+    assert answers == [None, b"19"]
+
+
+async def test_numbers_that_others_grow_too(server: str, raw: Any, request: pytest.FixtureRequest) -> None:
+    given = config(server, request)
+    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+        bucket = await kv.store.open("b")
+        other = await raw.key_value(given["prefix"] + "b")
+        await other.put("n", b"41")
+        assert await kv.atomics.increment(bucket, "n", 1) == 42
+        await other.delete("n")
+        assert await kv.atomics.increment(bucket, "n", 5) == 5
+        assert (await other.get("n")).value == b"5"
+
+
+async def test_what_others_write_is_read_and_listed(
+    server: str, raw: Any, request: pytest.FixtureRequest
+) -> None:
+    given = config(server, request)
+    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+        bucket = await kv.store.open("b")
+        other = await raw.key_value(given["prefix"] + "b")
+        for key in ("user.name", "a/b", "no=key"):
+            await other.put(key, b"v")
+        assert bytes(await bucket.get("user.name")) == b"v"
+        # a name that no key of ours has cannot be read, and so is not told
+        assert list((await bucket.list_keys(None)).keys) == ["user.name", "a/b"]
+        await bucket.set("é", b"ours")
+        assert (await other.get("=C3=A9")).value == b"ours"
+        await other.purge("a/b")
+        assert await bucket.get("a/b") is None
+        assert not await bucket.exists("a/b")
+        assert list((await bucket.list_keys(None)).keys) == ["user.name", "é"]
+
+
+async def test_a_page_passes_over_what_was_deleted(server: str, request: pytest.FixtureRequest) -> None:
+    grant = {**GRANT, "max-list": 5}
+    async with client("wasi:keyvalue", provider=NATS, config=config(server, request), grant=grant) as kv:
+        bucket = await kv.store.open("b")
+        names = [f"k{number}" for number in range(700)]
+        await kv.batch.set_many(bucket, [(name, b"") for name in names])
+        await kv.batch.delete_many(bucket, names[:690])
+        # deleting what is not there leaves nothing behind
+        await kv.batch.delete_many(bucket, [f"x{number}" for number in range(700)])
+        first = await bucket.list_keys(None)
+        assert list(first.keys) == names[690:695]
+        last = await bucket.list_keys(first.cursor)
+        assert list(last.keys) == names[695:]
+        page = last
+        while page.cursor is not None:
+            page = await bucket.list_keys(page.cursor)
+            assert list(page.keys) == []
+
+
+async def test_no_consumer_is_left_on_the_server(
+    server: str, raw: Any, request: pytest.FixtureRequest
+) -> None:
+    given = config(server, request)
+    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+        bucket = await kv.store.open("b")
+        await bucket.set("k", b"")
+        for _ in range(3):
+            await bucket.list_keys(None)
+        info = await raw.stream_info(f"KV_{given['prefix']}b")
+        assert info.state.consumer_count == 0
+
+
+async def test_a_bucket_is_as_large_as_jetstream_lets_it_be(
+    server: str, raw: Any, request: pytest.FixtureRequest
+) -> None:
+    given = config(server, request)
+    await raw.create_key_value(bucket=given["prefix"] + "b", max_bytes=2000)
+    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+        bucket = await kv.store.open("b")
+        await bucket.set("k", b"x" * 1000)
+        assert "as large as JetStream lets it be" in await said(bucket.set("l", b"x" * 1000))
+        await bucket.set("k", b"x" * 500)
+
+
+async def test_what_nats_cannot_hold_is_refused(server: str, request: pytest.FixtureRequest) -> None:
+    grant = {**GRANT, "max-value": 4 << 20, "max-key": 1 << 20}
+    async with client("wasi:keyvalue", provider=NATS, config=config(server, request), grant=grant) as kv:
+        bucket = await kv.store.open("b")
+        assert "`max_payload`" in await said(bucket.set("k", bytes(2 << 20)))
+        assert "as NATS has it, which takes 3800" in await said(bucket.set("é" * 1000, b""))
+        await bucket.set("k" * 3800, bytes(1 << 20))
+        assert len(await bucket.get("k" * 3800)) == 1 << 20
+
+
+async def test_a_bucket_that_somebody_deletes_is_made_again(
+    server: str, raw: Any, request: pytest.FixtureRequest
+) -> None:
+    given = config(server, request)
+    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+        bucket = await kv.store.open("b")
+        await bucket.set("k", b"v")
+        await raw.delete_key_value(given["prefix"] + "b")
+        assert "no such bucket" in await said(bucket.set("k", b"v"))
+        again = await kv.store.open("b")
+        await again.set("k", b"w")
+        assert bytes(await bucket.get("k")) == b"w"
+
+
+def started(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    argv = [str(PROGRAM), "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder)]
+    return subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+
+
+async def until_set(bucket: Any, value: bytes) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await bucket.set("k", value)
+            except loop.Err:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("placement", ["python", "sidecar"])
+async def test_a_server_that_goes_away_is_told_and_comes_back(placement: str, tmp_path: Path) -> None:
+    with serving(tmp_path) as address:
+        port = int(address.rpartition(":")[2])  # free again in a moment
+    given = {"url": address}
+    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT, placement=placement) as kv:
+        assert f"at {address} cannot be reached" in await said(kv.store.open("b"))
+        server = started(tmp_path / "js", port)
+        try:
+            async with asyncio.timeout(60):
+                while True:
+                    try:
+                        bucket = await kv.store.open("b")
+                        break
+                    except loop.Err:
+                        await asyncio.sleep(0.02)
+            await bucket.set("k", b"kept")
+            # the calls in flight, and those after them
+            began = time.monotonic()
+            asked = [asyncio.ensure_future(bucket.set("k", b"kept")) for _ in range(200)]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            server.kill()
+            server.wait()
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            failed = [words(answer) for answer in answers if answer is not None]  # type: ignore[arg-type]
+            assert all(address in text for text in failed), failed[:3]
+            assert f"at {address} cannot be reached" in await said(bucket.get("k"))
+            assert time.monotonic() - began < 4, "nobody waits for the patience of a request"
+            server = started(tmp_path / "js", port)
+            await until_set(bucket, b"again")
+            assert bytes(await bucket.get("k")) == b"again"
+        finally:
+            server.kill()
+            server.wait()
+
+
+async def test_a_server_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
+    with serving(tmp_path) as address:
+        port = int(address.rpartition(":")[2])
+    server = started(tmp_path / "js", port)
+    try:
+        async with client(
+            "wasi:keyvalue", provider=NATS, config={"url": address, "timeout": 1}, grant=GRANT
+        ) as kv:
+            async with asyncio.timeout(60):
+                while True:
+                    try:
+                        bucket = await kv.store.open("b")
+                        break
+                    except loop.Err:
+                        await asyncio.sleep(0.02)
+            server.send_signal(signal.SIGSTOP)
+            state = Path(f"/proc/{server.pid}/stat")
+            until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
+            assert "did not answer within 1 s" in await said(bucket.get("k"))
+            server.send_signal(signal.SIGCONT)
+            await until_set(bucket, b"v")
+    finally:
+        server.send_signal(signal.SIGCONT)
+        server.kill()
+        server.wait()
+
+
+async def test_without_jetstream_it_is_said(tmp_path: Path) -> None:
+    with serving(tmp_path) as address:
+        async with client("wasi:keyvalue", provider=NATS, config={"url": address}, grant=GRANT) as kv:
+            assert "start it with `--jetstream`" in await said(kv.store.open("b"))
+
+
+LOGINS = [
+    (("--user", "kv", "--pass", SECRET), {"user": "kv", "password": SECRET}, "the user kv and a password"),
+    (("--auth", SECRET), {"token": SECRET}, "a token"),
+    ((), {"credentials": SEED}, "credentials"),
+]
+
+
+@pytest.mark.parametrize(("options", "login", "shown"), LOGINS, ids=["user", "token", "key"])
+async def test_it_logs_in(
+    options: tuple[str, ...],
+    login: dict[str, str],
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = {
+        "user": "NATS_USER",
+        "password": "NATS_PASSWORD",
+        "token": "NATS_TOKEN",
+        "credentials": "NATS_CREDS",
+    }
+    for name in names.values():
+        monkeypatch.delenv(name, raising=False)
+    if "credentials" in login:
+        (tmp_path / "nats.conf").write_text(f"authorization {{ users = [{{ nkey: {PUBLIC} }}] }}\n")
+        options = ("-c", str(tmp_path / "nats.conf"))
+    with jetstream(tmp_path, *options) as address:
+
+        async def tried(given: dict[str, Any]) -> None:
+            async with client(
+                "wasi:keyvalue", provider=NATS, config={"url": address} | given, grant=GRANT
+            ) as kv:
+                await (await kv.store.open("b")).set("k", b"v")
+
+        await tried({"login": login})
+        refused = await said(tried({}))
+        assert refused.startswith(f"the NATS server at {address} refuses this client: ")
+        assert refused.endswith("it was shown no login")
+        if "credentials" not in login:
+            wrong = await said(tried({"login": login | {[*login][-1]: "guess"}}))
+            assert f"it was shown {shown}" in wrong
+            assert "guess" not in wrong
+        for name, text in login.items():
+            monkeypatch.setenv(names[name], text)
+        await tried({})
+
+
+async def test_over_tls(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    made = ca.issue_cert("localhost", "127.0.0.1")
+    made.private_key_pem.write_to_path(tmp_path / "key.pem")
+    made.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    secured = ("--tls", "--tlscert", str(tmp_path / "cert.pem"), "--tlskey", str(tmp_path / "key.pem"))
+
+    async def tried(address: str, tls: dict[str, str] | None) -> None:
+        given = {"url": address} | ({} if tls is None else {"tls": tls})
+        async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+            await (await kv.store.open("b")).set("k", b"v")
+
+    trusting = {"ca": str(tmp_path / "ca.pem")}
+    with jetstream(tmp_path, *secured) as told:
+        address = told.replace("tls://", "nats://")
+        await tried(address, trusting)
+        assert "certificate verify failed" in await said(tried(address, {}))
+        other = await said(tried(address, trusting | {"server-name": "elsewhere.example"}))
+        assert "certificate verify failed" in other
+
+
+async def test_nothing_is_sent_in_the_clear_where_tls_is_asked_for() -> None:
+    """A server, or whoever is in between, that says that it has no TLS learns no password."""
+    heard = bytearray()
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b'INFO {"server_id":"x","version":"2.10.0","auth_required":true,"max_payload":1048576}\r\n'
+        )
+        heard.extend(await reader.read(1000))
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    given = {
+        "url": f"nats://127.0.0.1:{port}",
+        "tls": {},
+        "login": {"user": "kv", "password": SECRET},
+    }
+    async with NatsKeyValue(config=given, grant=GRANT) as kv:
+        assert "has no TLS, which the config asks for" in await said(kv.open("b"))
+    server.close()
+    await server.wait_closed()
+    assert bytes(heard) == b""
+
+
+@pytest.mark.parametrize(
+    ("given", "grant", "message"),
+    [
+        ({}, {}, r"config\.url: write the server"),
+        ({"url": "tcp://127.0.0.1:1"}, {}, r"config\.url: expected a server"),
+        ({"url": "nats://127.0.0.1/subject"}, {}, r"config\.url: expected a server"),
+        ({"url": ["nats://127.0.0.1", "x"]}, {}, r"config\.url: expected a server .* got 'x'"),
+        ({"url": "nats://me:secret@127.0.0.1"}, {}, r"config\.url: a login does not stand in an address"),
+        (
+            {"url": "nats://kv.example"},
+            {},
+            r"config\.url: kv\.example is another machine, so the connection needs TLS",
+        ),
+        ({"url": "nats://127.0.0.1", "path": "/x"}, {}, r"config\.path: unknown key"),
+        ({"url": "nats://127.0.0.1", "prefix": "a.b"}, {}, r"config\.prefix: must be letters"),
+        ({"url": "nats://127.0.0.1", "replicas": 0}, {}, r"config\.replicas: must be a whole number"),
+        ({"url": "nats://127.0.0.1", "login": {"user": "kv"}}, {}, r"config\.login: a login has"),
+        (
+            {"url": "nats://127.0.0.1", "tls": {"ca": "ca.pem"}},
+            {},
+            r"config\.tls\.ca: must be the absolute path",
+        ),
+        (
+            {"url": "nats://127.0.0.1", "tls": {"ca": "/no/ca.pem"}},
+            {},
+            r"config\.tls: its files cannot be used",
+        ),
+        ({"url": "nats://127.0.0.1", "tls": {"key": "/k"}}, {}, r"config\.tls: `certificate` and `key`"),
+        (
+            {"url": "nats://127.0.0.1"},
+            {"buckets": {"b": {"max-size": 5}}},
+            r"grant\.buckets\.b\.max-size: .* by `nats kv add b --max-bucket-size",
+        ),
+        ({"url": "nats://127.0.0.1"}, {"buckets": {"b": {"mode": "w"}}}, r"grant\.buckets\.b\.mode"),
+    ],
+)
+def test_what_a_config_or_grant_may_not_say(
+    given: dict[str, Any], grant: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        NatsKeyValue(config=given, grant=grant)
