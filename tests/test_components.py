@@ -23,7 +23,7 @@ SECOND = 10**9
 
 def test_they_are_what_their_sources_make() -> None:
     assert stale(crates()) == []
-    assert shipped_names() == [*crates()]
+    assert shipped_names() == [name for name in crates() if not name.startswith("test/")]
 
 
 def test_the_check_tells_what_differs(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@
     tools/build_components.py --check [PACKAGE/WHAT ...]  exit 1 and name each that differs from its sources
 
 The crate `components/PACKAGE-WHAT` becomes `PACKAGE/components/WHAT.wasm` in `python/loop_kit/capabilities`, with a
-record of what it was built from beside it. A check compares that record, which takes no compiler; where the target and
+record of what it was built from beside it; guests of tests, `components/test-WHAT`, go to `tests/capabilities/guests`. A
+check compares that record, which takes no compiler; where the target and
 the compiler of the record are there, it builds too and compares the bytes.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "components"
 CAPABILITIES = ROOT / "python" / "loop_kit" / "capabilities"
+GUESTS = ROOT / "tests" / "capabilities" / "guests"
 TARGET = "wasm32-unknown-unknown"
 
 
@@ -46,7 +48,8 @@ class Crate:
 
     @property
     def wasm(self) -> Path:
-        return CAPABILITIES / self.package / "components" / f"{self.what}.wasm"
+        folder = GUESTS if self.package == "test" else CAPABILITIES / self.package / "components"
+        return folder / f"{self.what}.wasm"
 
     @property
     def record(self) -> Path:
@@ -65,8 +68,9 @@ class Crate:
         files = [self.folder / "Cargo.toml", *(SOURCES / "encode" / "src").rglob("*.rs")]
         for name in ("src", "wit"):
             files += [path for path in (self.folder / name).rglob("*") if path.is_file()]
-        for capability in told["capabilities"]:
-            files += (CAPABILITIES / capability / "wit").glob("*.wit")
+        folders = [CAPABILITIES / capability / "wit" for capability in told["capabilities"]]
+        for folder in folders + [ROOT / "wit" / "deps" / name for name in told.get("vendored", ())]:
+            files += folder.glob("*.wit")
         files += (CAPABILITIES.parent / "wit").glob("*.wit")
         digest = hashlib.sha256()
         for path in sorted(files):
@@ -116,7 +120,7 @@ def stale(chosen: dict[str, Crate]) -> list[str]:
         if record["sha256"] != hashlib.sha256(crate.wasm.read_bytes()).hexdigest():
             lines.append(f"{name}: it is not the file that was built")
     known = {crate.wasm for crate in crates().values()}
-    extra = set(CAPABILITIES.glob("*/components/*.wasm")) - known
+    extra = {*CAPABILITIES.glob("*/components/*.wasm"), *GUESTS.glob("*.wasm")} - known
     return lines + [f"{path.relative_to(ROOT)}: has no sources" for path in sorted(extra)]
 
 

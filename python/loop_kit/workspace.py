@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import sys
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from loop_kit import _core, inspect
 from loop_kit import manifest as manifests
 from loop_kit._shipped import Shipped, shipped
+from loop_kit._types import Err
 from loop_kit.errors import LoadError
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
@@ -42,6 +44,11 @@ def _audited(component: str, interface: str, function: str, arguments: str) -> N
     _AUDIT.info("%s uses %s#%s(%s)", component, interface, function, arguments, extra=said)
 
 
+def _python_key(provider: Provider, link: Link) -> str:
+    """Links with the same grant share an object."""
+    return f"{provider.name} {link.grant!r}"
+
+
 class Workspace:
     """Loads the components of a manifest into a host; a provider that is a component is loaded once.
 
@@ -64,6 +71,7 @@ class Workspace:
         self._python: dict[str, Any] = {}
         self._sidecars: dict[str, Supervisor[sidecar.Sidecar]] = {}
         self._remotes: dict[str, Any] = {}
+        self._watches = AsyncExitStack()
 
     async def __aenter__(self) -> Workspace:
         return self
@@ -73,6 +81,7 @@ class Workspace:
 
     async def aclose(self) -> None:
         """Ends all sidecars at once, in good order, and what else the workspace has opened. Again is harmless."""
+        await self._watches.aclose()
         made = [item for item in self._python.values() if iscoroutinefunction(getattr(item, "aclose", None))]
         running = [*self._sidecars.values(), *self._remotes.values(), *made]
         for kept in (self._sidecars, self._remotes, self._python):
@@ -145,8 +154,31 @@ class Workspace:
             component = self.manifest.components[name]
             await self.build(name)
             limits, wasi = Limits(**component.limits.given()), self._wasi(component)
-            self._apps[name] = await self._load(name, component.path, limits, wasi)
+            app = await self._load(name, component.path, limits, wasi)
+            if component.watch:
+                await self._watch(component, app)
+            self._apps[name] = app
         return self._apps[name]
+
+    async def _watch(self, component: Component, app: App) -> None:
+        """Has the component told of changes, until the workspace is closed."""
+        from loop_kit.capabilities.keyvalue import watch
+
+        where = ("components", component.name, "watch")
+        link = self.manifest.link_for(component.name, "wasi:keyvalue/store@0.2.0-draft")
+        if link is None:
+            raise self.manifest.error(
+                where, "nothing provides its buckets", 'link its import "wasi:keyvalue"'
+            )
+        provider = self.manifest.providers[link.provider]
+        store: Any = self._python.get(_python_key(provider, link))
+        if not hasattr(getattr(store, "Bucket", None), "changes"):
+            hint = 'NATS has: use = "python:loop_kit.capabilities.keyvalue:NatsKeyValue"'
+            raise self.manifest.error(where, f"{provider.use} has no changes to watch", hint)
+        try:
+            await self._watches.enter_async_context(watch(app, store, *component.watch))
+        except Err as error:
+            raise self.manifest.error(where, f"cannot be watched: {error}") from None
 
     async def _load(
         self,
@@ -181,7 +213,7 @@ class Workspace:
             case "builtin":
                 return Builtin(provider.target, anchored(config, self.manifest.folder), grant)
             case "python":
-                key = f"{provider.name} {grant!r}"
+                key = _python_key(provider, link)
                 if key not in self._python:
                     # code that needs no trust must not bring modules of the workspace in
                     folder = None if provider.shipped else self.manifest.folder

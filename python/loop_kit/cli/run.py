@@ -55,7 +55,7 @@ def run(
 
     A component that exports wasi:cli/run (0.2 or 0.3), or a core module for WASI preview 1, runs with this terminal's
     standard streams and nothing else that is not granted here; its exit code is passed on. A folder with a loop.toml
-    is run as its components' `run` says: served until Ctrl-C, or run to its end.
+    is run as its components' `run` says: served until Ctrl-C, or run to its end; those that `watch` do so until then.
     """
     path = Path(target)
     if path.is_dir() or path.suffix == ".toml":
@@ -166,9 +166,9 @@ def _workspace(path: Path, audit: bool) -> None:
     from loop_kit.workspace import Workspace
 
     manifest = load(path)
-    named = [c for c in manifest.components.values() if c.run]
+    named = [c for c in manifest.components.values() if c.run or c.watch]
     if not named:
-        raise LoadError(f'{manifest.path}: no component says run = "serve" or run = "run"')
+        raise LoadError(f'{manifest.path}: no component says run = "serve", run = "run" or `watch`')
 
     if audit:
         _audit_to_stderr()
@@ -176,16 +176,17 @@ def _workspace(path: Path, audit: bool) -> None:
     async def main() -> int:
         async with Host() as host, Workspace(host, manifest, audit=audit) as workspace:
             code = 0
-            served = []
+            served, watching = [], False
             for component in named:
                 if component.build is not None:
                     click.echo(f"building {component.name} …", err=True)
                 app = await workspace.load(component.name)
                 if component.run == "run":
                     code = code or await asyncio.to_thread(_command, app._program)
-                else:
+                elif component.run == "serve":
                     served.append((component.name, app, component.serve.addr))
-            if served:
+                watching |= bool(component.watch)
+            if served or watching:
                 await serve_until_stopped(served, on_hangup=workspace.reload)
             return code
 

@@ -150,6 +150,10 @@ COMPONENT = Table(
         ),
         "run": Field(Choice(("serve", "run")), "What `loop run` of the workspace does with the component."),
         "serve": Field(SERVE, SERVE.doc),
+        "watch": Field(
+            ListOf(TEXT),
+            "Buckets whose changes `wasi:keyvalue/watcher`, which the component exports, is called for.",
+        ),
         "args": Field(ListOf(_TEXT_OR_SECRET), "Arguments of the guest, without the program's name."),
         "env": Field(
             MapOf(_TEXT_OR_SECRET, key_pattern=ENV_NAME.pattern, key_expects=ENV_NAME.expects),

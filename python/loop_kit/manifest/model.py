@@ -291,6 +291,7 @@ class Component:
         build: How to make it: a string for the shell, or an argument list; None if it is there already.
         run: What `loop run` of the workspace does with it; None if nothing.
         serve: How it is served.
+        watch: Buckets whose changes its `wasi:keyvalue/watcher` is called for.
         args: Arguments of the guest, without the program's name.
         env: Environment variables of the guest.
         imports: Links by import key, before the workspace's.
@@ -303,6 +304,7 @@ class Component:
     build: str | tuple[str, ...] | None = None
     run: Literal["serve", "run"] | None = None
     serve: Serve = field(default_factory=Serve)
+    watch: tuple[str, ...] = ()
     args: tuple[str | Secret, ...] = ()
     env: Mapping[str, str | Secret] = field(default_factory=dict)
     imports: Mapping[str, Link] = field(default_factory=dict)

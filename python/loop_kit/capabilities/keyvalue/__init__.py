@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from loop_kit.capabilities.keyvalue._nats import NatsKeyValue
 from loop_kit.capabilities.keyvalue._provider import KeyValue
+from loop_kit.capabilities.keyvalue._watch import Change, Watching, watch
 
-__all__ = ["KeyValue", "NatsKeyValue"]
+__all__ = ["Change", "KeyValue", "NatsKeyValue", "Watching", "watch"]

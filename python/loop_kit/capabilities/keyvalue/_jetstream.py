@@ -8,7 +8,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from nats import errors
 from nats.aio.client import Client, RawCredentials
@@ -18,9 +18,10 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from loop_kit.capabilities.keyvalue._grant import other
 from loop_kit.capabilities.keyvalue._subject import key_of, key_token
+from loop_kit.capabilities.keyvalue._watch import Change
 from loop_kit.manifest.model import Login, Tls
 
-__all__ = ["Change", "Entry", "JetStream", "Stale"]
+__all__ = ["Entry", "JetStream", "Stale"]
 
 _LOG = logging.getLogger(__name__)
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -33,6 +34,8 @@ _PAGE = 500
 _SCANS = 20  # fetches of so many for one page: what is deleted is there still, and is passed over
 _AT_ONCE = 32
 _LAST = 2**63 - 2
+# Seconds that a watch waits at the server before it asks anew, and that the server keeps its place without.
+_LINGER, _FORGET = 5, 30
 
 
 class Stale(Exception):
@@ -52,14 +55,6 @@ class Entry:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A key that was set or, without a value, deleted."""
-
-    key: str
-    value: bytes | None
-
-
 class _Client(Client):
     """A client that sends nothing in the clear where TLS is asked for, which nats-py leaves to the server."""
 
@@ -73,7 +68,7 @@ class _Client(Client):
     def drop(self) -> None:
         """Lets go of a connection that did not come about; after TLS failed, `close` may wait for ever."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.close()  # type: ignore[no-untyped-call]
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if self.tls_only and initial_connection and not info.get("tls_required"):
@@ -248,9 +243,11 @@ class JetStream:
         try:
             while True:
                 try:
-                    messages = await held.fetch(_AT_ONCE, timeout=5, heartbeat=1)
+                    messages = await held.fetch(_AT_ONCE, timeout=_LINGER)
                 except errors.TimeoutError:
                     continue
+                except asyncio.CancelledError:
+                    self._given_up()
                 for message in messages:
                     yield message
         finally:
@@ -260,7 +257,6 @@ class JetStream:
     async def _asking(self, bucket: str | None = None) -> AsyncIterator[JetStreamContext]:
         """The connection for some requests, whose failures become an `error`."""
         client = await self._connected()
-        task = asyncio.current_task()
         try:
             async with asyncio.timeout(self._patience) as patience:
                 self._waiting.add(patience)
@@ -269,10 +265,7 @@ class JetStream:
                 finally:
                     self._waiting.discard(patience)
         except asyncio.CancelledError:
-            # nats-py cancels what waits for messages when a connection ends
-            if task is None or task.cancelling():
-                raise
-            raise other(f"the NATS server at {self._where} has gone away") from None
+            self._given_up()
         except (APIError, NoStreamResponseError, errors.NoRespondersError) as error:
             raise self._refusal(error, bucket) from None
         except TimeoutError:
@@ -283,6 +276,13 @@ class JetStream:
             raise other(f"the NATS server at {self._where} {words}") from None
         except (errors.Error, OSError) as error:
             raise other(f"the NATS server at {self._where} fails: {_words(error)}") from None
+
+    def _given_up(self) -> NoReturn:
+        """Tells a task that was cancelled from what nats-py does to those that wait when a connection ends."""
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise asyncio.CancelledError
+        raise other(f"the NATS server at {self._where} has gone away") from None
 
     def _refusal(self, error: Exception, bucket: str | None) -> Exception:
         """What JetStream said, as an `error`; nobody answers for buckets that are not there."""
@@ -323,6 +323,7 @@ class JetStream:
                     name="loop-kit",
                     # a lost connection is made anew by whoever needs it, so that others learn of it at once
                     allow_reconnect=False,
+                    ping_interval=10,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
                     error_cb=self._told,
@@ -359,7 +360,7 @@ def _from(bucket: str, revision: int, *, headers_only: bool) -> api.ConsumerConf
         ack_policy=api.AckPolicy.NONE,
         filter_subject=f"$KV.{bucket}.>",
         headers_only=headers_only,
-        inactive_threshold=30,
+        inactive_threshold=_FORGET,
         mem_storage=True,
         num_replicas=1,
     )

@@ -19,7 +19,8 @@ from loop_kit.manifest.model import Login, Tls
 from loop_kit.provider import provider
 
 if TYPE_CHECKING:
-    from loop_kit.capabilities.keyvalue._jetstream import Change, JetStream
+    from loop_kit.capabilities.keyvalue._jetstream import JetStream
+    from loop_kit.capabilities.keyvalue._watch import Change
 
 __all__ = ["NatsBucket", "NatsKeyValue"]
 
