@@ -173,7 +173,7 @@ class Workspace:
         provider = self.manifest.providers[link.provider]
         store: Any = self._python.get(_python_key(provider, link))
         if not hasattr(getattr(store, "Bucket", None), "changes"):
-            hint = 'NATS has: use = "python:loop_kit.capabilities.keyvalue:NatsKeyValue"'
+            hint = 'use "python:loop_kit.capabilities.keyvalue:NatsKeyValue" has, and ":KeyValue" for a file'
             raise self.manifest.error(where, f"{provider.use} has no changes to watch", hint)
         try:
             await self._watches.enter_async_context(watch(app, store, *component.watch))

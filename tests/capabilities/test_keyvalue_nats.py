@@ -22,6 +22,7 @@ from loop_kit.workspace import Workspace
 from tests.capabilities.serving import guest
 from tests.children import until
 from tests.nats import PROGRAM, serving
+from tests.soaking import Soak
 
 NATS = "python:loop_kit.capabilities.keyvalue:NatsKeyValue"
 GRANT: dict[str, Any] = {"buckets": {"b": {"mode": "rw"}}}
@@ -224,6 +225,16 @@ def started(folder: Path, port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, stderr=subprocess.DEVNULL)
 
 
+async def opened(kv: Any) -> Any:
+    """The bucket `b`, once the server is there."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await kv.store.open("b")
+            except loop.Err:
+                await asyncio.sleep(0.02)
+
+
 async def until_set(bucket: Any, value: bytes) -> None:
     async with asyncio.timeout(60):
         while True:
@@ -242,13 +253,7 @@ async def test_a_server_that_goes_away_is_told_and_comes_back(placement: str, tm
         assert f"at {address} cannot be reached" in await said(kv.store.open("b"))
         server = started(tmp_path / "js", port)
         try:
-            async with asyncio.timeout(60):
-                while True:
-                    try:
-                        bucket = await kv.store.open("b")
-                        break
-                    except loop.Err:
-                        await asyncio.sleep(0.02)
+            bucket = await opened(kv)
             await bucket.set("k", b"kept")
             # the calls in flight, and those after them
             began = time.monotonic()
@@ -269,6 +274,36 @@ async def test_a_server_that_goes_away_is_told_and_comes_back(placement: str, tm
             server.wait()
 
 
+async def test_what_was_answered_outlives_a_server_that_is_killed(tmp_path: Path, soak: Soak) -> None:
+    with serving(tmp_path) as address:
+        port = int(address.rpartition(":")[2])
+    async with client("wasi:keyvalue", provider=NATS, config={"url": address}, grant=GRANT) as kv:
+        answered: list[int] = []
+        for number in range(soak(3, 100)):
+            server = started(tmp_path / "js", port)
+            try:
+                bucket = await opened(kv)
+                await until_set(bucket, b"")
+                keys = [f"k{each}" for each in answered[-900:]]
+                got = await kv.batch.get_many(bucket, keys)
+                assert [pair and bytes(pair[1]) for pair in got] == [key.encode() * 50 for key in keys]
+                first = (answered or [0])[-1] + 1000
+
+                async def write(key: int, bucket: Any = bucket) -> None:
+                    await bucket.set(f"k{key}", f"k{key}".encode() * 50)
+                    answered.append(key)
+
+                writes = [asyncio.ensure_future(write(first + each)) for each in range(200)]
+                for each in range(20 + number % 50):
+                    await writes[each]
+                server.kill()
+                await asyncio.gather(*writes, return_exceptions=True)
+            finally:
+                server.kill()
+                server.wait()
+        assert len(answered) >= 60
+
+
 async def test_a_server_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
     with serving(tmp_path) as address:
         port = int(address.rpartition(":")[2])
@@ -277,13 +312,7 @@ async def test_a_server_that_stands_still_is_not_waited_for(tmp_path: Path) -> N
         async with client(
             "wasi:keyvalue", provider=NATS, config={"url": address, "timeout": 1}, grant=GRANT
         ) as kv:
-            async with asyncio.timeout(60):
-                while True:
-                    try:
-                        bucket = await kv.store.open("b")
-                        break
-                    except loop.Err:
-                        await asyncio.sleep(0.02)
+            bucket = await opened(kv)
             server.send_signal(signal.SIGSTOP)
             state = Path(f"/proc/{server.pid}/stat")
             until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")

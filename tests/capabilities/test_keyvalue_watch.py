@@ -12,7 +12,7 @@ import pytest
 
 import loop_kit as loop
 from loop_kit import manifest
-from loop_kit.capabilities.keyvalue import NatsKeyValue, watch
+from loop_kit.capabilities.keyvalue import KeyValue, NatsKeyValue, watch
 from loop_kit.capabilities.keyvalue._server import running
 from loop_kit.errors import LoadError, ManifestError
 from loop_kit.workspace import Workspace
@@ -254,3 +254,73 @@ def test_loop_run_watches_until_it_is_stopped(tmp_path: Path) -> None:
         finally:
             running_command.terminate()
             assert running_command.wait(30) == 0
+
+
+async def written_elsewhere(path: Path, provider: str, count: int) -> None:
+    """A process of its own writes and deletes keys in a file."""
+    code = f"""
+import asyncio
+from loop_kit.testing import client
+
+async def main():
+    config, grant = {{"path": {str(path)!r}}}, {{"buckets": {{"jobs": {{"mode": "rw"}}}}}}
+    async with client("wasi:keyvalue", provider={provider!r}, config=config, grant=grant) as kv:
+        jobs = await kv.store.open("jobs")
+        await kv.batch.set_many(jobs, [(f"k{{number}}", b"v") for number in range({count})])
+        await jobs.delete("k0")
+
+asyncio.run(main())
+"""
+    await asyncio.to_thread(subprocess.check_call, [sys.executable, "-c", code])
+
+
+FILE = "python:loop_kit.capabilities.keyvalue:KeyValue"
+
+
+@pytest.mark.parametrize("provider", ["builtin:keyvalue", FILE])
+async def test_a_file_that_others_write_is_watched(provider: str, tmp_path: Path) -> None:
+    path = tmp_path / "kv.db"
+    async with loop.Host(cache=tmp_path) as host:
+        kv = KeyValue(config={"path": str(path)}, grant=GRANT)
+        app = await host.load(GUEST, {"wasi:keyvalue": kv})
+        noted = kv.open("seen")
+        kv.open("jobs").set("before", b"")
+        async with watch(app, kv, "jobs") as watching:
+            await written_elsewhere(path, provider, 40)
+            kv.open("jobs").set("own", b"")
+            async with asyncio.timeout(60):
+                while not (noted.get(str(watching.told)) or b"").startswith(b"set own "):
+                    await asyncio.sleep(0.01)
+            assert (watching.failed, watching.lost) == (0, 0)
+        notes = [(noted.get(str(number)) or b"").decode() for number in range(1, watching.told + 1)]
+        assert "deleted k0, now None" in notes
+        assert [note for note in notes if note.startswith("set k") and "set k0 " not in note] == [
+            f"set k{number} [118], now Some([118])" for number in range(1, 40)
+        ]
+        # a write that nobody watches is no change of the next watch
+        kv.open("jobs").set("between", b"")
+        async with watch(app, kv, "jobs") as watching:
+            kv.open("jobs").set("again", b"")
+            async with asyncio.timeout(60):
+                while not watching.told:
+                    await asyncio.sleep(0.01)
+        assert (noted.get(str(len(notes) + 1)) or b"").startswith(b"set again ")
+
+
+async def test_changes_that_were_forgotten_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file keeps so many changes of a watched bucket, and no more."""
+    config = {"path": str(tmp_path / "kv.db"), "max-changes": 5, "durability": "normal"}
+    async with loop.Host(cache=tmp_path) as host:
+        kv = KeyValue(config=config, grant=GRANT)
+        app = await host.load(GUEST, {"wasi:keyvalue": kv})
+        with caplog.at_level(logging.WARNING, "loop_kit.keyvalue"):
+            async with watch(app, kv, "jobs") as watching:
+                # before the loop turns again
+                kv.open("jobs").set_many([(f"k{number}", b"") for number in range(20)])
+                async with asyncio.timeout(60):
+                    while watching.told < 5:
+                        await asyncio.sleep(0.01)
+        assert (watching.told, watching.lost) == (5, 15)
+        assert "15 changes of the bucket `jobs` were forgotten" in caplog.text

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import wraps
 from sqlite3 import Error
 from typing import Concatenate, ParamSpec, TypeVar
 
 from loop_kit.capabilities.keyvalue._db import Db
 from loop_kit.capabilities.keyvalue._grant import Granted, KeyResponse, grown, other
+from loop_kit.capabilities.keyvalue._watch import Change
 
 __all__ = ["Bucket"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_LOG = logging.getLogger("loop_kit.keyvalue")
 _LAST = 2**63 - 1
+# Changes that are read at once, and the seconds from one look at the file to the next.
+_AT_ONCE, _LOOK = 32, 0.05
 
 
 def _answers(
@@ -36,8 +42,9 @@ def _answers(
 class Bucket:
     """A bucket under a grant. Every method raises `Err` with an `error` where it fails."""
 
-    def __init__(self, db: Db, table: int, granted: Granted) -> None:
+    def __init__(self, db: Db, table: int, granted: Granted, max_changes: int) -> None:
         self._db = db
+        self._max_changes = max_changes
         self._table = table
         self._granted = granted
 
@@ -98,3 +105,26 @@ class Bucket:
         with self._db.writing(self._table, None) as writing:
             for key in keys:
                 writing.delete(key)
+
+    async def changes(self, started: Callable[[], None]) -> AsyncIterator[Change]:
+        """What anybody changes in it from now on, in whatever process; `started` is called when that begins."""
+        try:
+            after = self._db.watched(self._table, self._max_changes)
+        except Error as e:
+            raise other(f"the database failed: {type(e).__name__}") from None
+        started()
+        seen = None
+        while True:
+            try:
+                version = self._db.version()
+                lost = 0 if version == seen else self._db.forgotten(self._table, after)
+                found = [] if version == seen else self._db.changes(self._table, after, _AT_ONCE)
+            except Error as e:  # somebody else holds the file for long
+                _LOG.warning("a watched bucket is looked at later: %s", type(e).__name__)
+                version, lost, found = None, 0, []
+            for place, key, value in found:
+                yield Change(key, None if value is None else bytes(value), lost)
+                after, lost = place, 0
+            if not found:
+                seen = version
+                await asyncio.sleep(_LOOK)

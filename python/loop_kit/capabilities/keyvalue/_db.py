@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from loop_kit._types import Err
@@ -74,6 +74,37 @@ class Db:
             rows = self._connection.execute(sql, (after, most + 1)).fetchall()
         cursor = rows[most - 1][0] if len(rows) > most else None
         return [key for _, key in rows[:most]], cursor
+
+    def watched(self, table: int, kept: int) -> int:
+        """Has the file keep the last `kept` changes of a bucket, whoever makes them; the place of the last so far."""
+        with self._lock, _transaction(self._connection):
+            for statement in _noting(table, kept):
+                self._connection.execute(statement)
+            # the number of the last, also where it is kept no longer
+            found = self._connection.execute(
+                "SELECT seq FROM sqlite_sequence WHERE name = ?", (f"loop_changes_{table}",)
+            ).fetchone()
+            return 0 if found is None else int(found[0])
+
+    def version(self) -> tuple[int, int]:
+        """Differs once anybody has changed anything in the file."""
+        with self._lock:
+            (others,) = self._connection.execute("PRAGMA data_version").fetchone()
+            return others, self._connection.total_changes
+
+    def changes(self, table: int, after: int, most: int) -> Sequence[tuple[int, str, bytes | None]]:
+        """The keys that have changed after a place, in the order of their last change, with that and their values."""
+        sql = f"""SELECT max(c.id) AS last, c.key, b.value FROM loop_changes_{table} AS c
+            LEFT JOIN loop_bucket_{table} AS b ON b.key = c.key WHERE c.id > ?
+            GROUP BY c.key ORDER BY last LIMIT ?"""
+        with self._lock:
+            return self._connection.execute(sql, (after, most)).fetchall()
+
+    def forgotten(self, table: int, after: int) -> int:
+        """How many changes after a place are kept no longer."""
+        with self._lock:
+            (first,) = self._connection.execute(f"SELECT min(id) FROM loop_changes_{table}").fetchone()
+            return 0 if first is None else max(0, int(first) - after - 1)
 
     @contextmanager
     def writing(self, table: int, max_size: int | None) -> Iterator[Writing]:
@@ -147,3 +178,15 @@ def _counting(n: int) -> tuple[str, ...]:
         f"CREATE TRIGGER loop_update_{n} AFTER UPDATE ON loop_bucket_{n} BEGIN "
         f"UPDATE loop_buckets SET size = size + {_NEW} - ({_OLD}) {where}; END",
     )
+
+
+def _noting(n: int, kept: int) -> Iterator[str]:
+    yield f"CREATE TABLE IF NOT EXISTS loop_changes_{n} (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL)"
+    for event, row in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old")):
+        name = f"loop_note_{event.lower()}_{n}"
+        yield f"DROP TRIGGER IF EXISTS {name}"  # it may keep another number
+        yield (
+            f"CREATE TRIGGER {name} AFTER {event} ON loop_bucket_{n} BEGIN "
+            f"INSERT INTO loop_changes_{n} (key) VALUES ({row}.key); "
+            f"DELETE FROM loop_changes_{n} WHERE id <= last_insert_rowid() - {kept}; END"
+        )

@@ -28,7 +28,8 @@ class KeyValue:
         })
 
     Args:
-        config: `path`: the absolute path of the file, memory by default; `durability`: `full` or `normal`.
+        config: `path`: the absolute path of the file, memory by default; `durability`: `full` or `normal`;
+            `max-changes` that are kept of a bucket that is watched.
         grant: `buckets` by name, each with its `mode`, `ro` or `rw`, and `max-size`; `max-key`, `max-value`, `max-list`,
             `max-batch`.
 
@@ -41,10 +42,11 @@ class KeyValue:
     def __init__(
         self, *, config: Mapping[str, Any] | None = None, grant: Mapping[str, Any] | None = None
     ) -> None:
-        configured = _settings.table("config", config, ("path", "durability"))
+        configured = _settings.table("config", config, ("path", "durability", "max-changes"))
         durability = _settings.word(
             "config.durability", configured.get("durability"), ("full", "normal"), "full"
         )
+        changes = _settings.positive("config.max-changes", configured.get("max-changes"), 10_000)
         buckets = _grant.granted(grant)
         path = configured.get("path")
         if path is not None and not (isinstance(path, (str, os.PathLike)) and os.path.isabs(path)):
@@ -55,7 +57,7 @@ class KeyValue:
             hint = "its folder must exist and be writable"
             raise ValueError(f"config.path: `{path}` cannot be opened as a database ({e}); {hint}") from None
         self._buckets = {
-            name: _bucket.Bucket(db, db.bucket(name, counted=granted.max_size is not None), granted)
+            name: _bucket.Bucket(db, db.bucket(name, counted=granted.max_size is not None), granted, changes)
             for name, granted in buckets.items()
         }
 

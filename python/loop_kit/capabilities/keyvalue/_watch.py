@@ -23,10 +23,17 @@ _WATCHER = "wasi:keyvalue/watcher@0.2.0-draft"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A key that was set or, without a value, deleted."""
+    """A key that was set or deleted.
+
+    Attributes:
+        key: The key.
+        value: What it was set to; None: it was deleted.
+        lost: Changes before this that were forgotten before they were read.
+    """
 
     key: str
     value: bytes | None
+    lost: int = 0
 
 
 class Watched(Protocol):
@@ -43,10 +50,12 @@ class Watching:
     Attributes:
         told: Calls that the component has answered.
         failed: Calls that it has not: it trapped, or took too long. They are logged, and not made again.
+        lost: Changes that were forgotten before the component could be told.
     """
 
     told: int = 0
     failed: int = 0
+    lost: int = 0
 
 
 @contextlib.asynccontextmanager
@@ -100,6 +109,11 @@ async def _follow(
     bucket = await opened if inspect.isawaitable(opened) else opened
     async with contextlib.aclosing(bucket.changes(started)) as changes:
         async for change in changes:
+            if change.lost:
+                watching.lost += change.lost
+                _LOG.warning(
+                    "%d changes of the bucket `%s` were forgotten before they were told", change.lost, name
+                )
             try:
                 if change.value is None:
                     await app.call(f"{_WATCHER}#on-delete", bucket, change.key)
