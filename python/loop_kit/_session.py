@@ -9,7 +9,7 @@ import inspect
 import json
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from loop_kit._invocation import at_work
 from loop_kit.errors import LinkError, LinkProblem, NotGranted, PeerError
 from loop_kit.routes import attribute_of, is_async, members, unfit
 
-__all__ = ["Events", "all_closed", "targets"]
+__all__ = ["Events", "aclose_of", "all_closed", "targets"]
 
 Target = tuple[Any, bool]
 
@@ -169,13 +169,19 @@ _closing: set[asyncio.Task[None]] = set()
 
 def _close(made: Any) -> None:
     """Has an object that served a link let go of what it holds."""
-    aclose, close = getattr(made, "aclose", None), getattr(made, "close", None)
-    if inspect.iscoroutinefunction(aclose):
+    aclose, close = aclose_of(made), getattr(made, "close", None)
+    if aclose is not None:
         task = asyncio.get_running_loop().create_task(aclose())
         _closing.add(task)
         task.add_done_callback(_closing.discard)
     elif callable(close):
         close()
+
+
+def aclose_of(made: Any) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    """The `aclose()` of an object, or None: its class has none. Whatever answers to any name does not count."""
+    aclose = getattr(type(made), "aclose", None)
+    return functools.partial(aclose, made) if inspect.iscoroutinefunction(aclose) else None
 
 
 async def all_closed() -> None:

@@ -11,12 +11,12 @@ import shlex
 import sys
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Literal
 
 from loop_kit import _core, inspect
 from loop_kit import manifest as manifests
+from loop_kit._session import aclose_of
 from loop_kit._shipped import Shipped, shipped
 from loop_kit._types import Err
 from loop_kit.errors import LoadError
@@ -82,8 +82,8 @@ class Workspace:
     async def aclose(self) -> None:
         """Ends all sidecars at once, in good order, and what else the workspace has opened. Again is harmless."""
         await self._watches.aclose()
-        made = [item for item in self._python.values() if iscoroutinefunction(getattr(item, "aclose", None))]
-        running = [*self._sidecars.values(), *self._remotes.values(), *made]
+        running = [*self._sidecars.values(), *self._remotes.values()]
+        running += [item for item in self._python.values() if aclose_of(item)]
         for kept in (self._sidecars, self._remotes, self._python):
             kept.clear()
         results = await asyncio.gather(*(item.aclose() for item in running), return_exceptions=True)

@@ -280,6 +280,29 @@ async def test_links_have_instances_of_their_own(tmp_path: Path) -> None:
         assert await kv.call("get", "grant", link=2) == b"['y']"
 
 
+async def test_what_served_a_link_is_closed_when_it_ends(tmp_path: Path) -> None:
+    closed: list[Any] = []
+
+    class Closing(store.Granted):
+        def __init__(self, grant: Any = None, config: Any = None) -> None:
+            super().__init__(grant, config)
+            self.mine = grant
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(0)
+            closed.append(self.mine)
+
+    async with session("unix", tmp_path, Closing) as kv:
+        await kv.link(1, "a/kv", '["x"]')
+        await kv.link(2, "b/kv", '["y"]')
+        kv.unlink(1)
+        while not closed:
+            await kv.call("get", "grant", link=2)
+        assert closed == [["x"]]
+    # the server has waited for it
+    assert closed == [["x"], ["y"]]
+
+
 async def test_a_token_is_asked_for(tmp_path: Path) -> None:
     server = await provider.serve(store.Store, on=f"unix:{tmp_path / 's'}", token="secret")
     for token in (None, "", "secreT", "secret2"):

@@ -11,11 +11,11 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
 from loop_kit import _core, inspect, peer, provider
+from loop_kit._session import aclose_of
 from loop_kit._shipped import shipped
 from loop_kit.errors import LoadError
 from loop_kit.exports import Exports
@@ -225,7 +225,7 @@ class Placed:
                 yield session.exports()
         finally:
             await server.close(0)
-            if iscoroutinefunction(aclose := getattr(instance, "aclose", None)):
+            if (aclose := aclose_of(instance)) is not None:
                 await aclose()
 
     async def _load(self, host: Host, settings: Settings | None) -> App:
