@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 import trustme
+from hypothesis import given, strategies
 
 import loop_kit as loop
 from loop_kit import manifest
@@ -87,6 +91,20 @@ def test_keys_have_names_that_nats_allows(key: str, token: str) -> None:
     assert key_of(token) == key
 
 
+@given(strategies.text())
+def test_every_key_has_a_name_of_its_own(key: str) -> None:
+    token = key_token(key)
+    assert re.fullmatch(r"[A-Za-z0-9_/=-]+(\.[A-Za-z0-9_/=-]+)*", token)
+    assert key_of(token) == key
+    assert re.fullmatch(r"[A-Za-z0-9_=-]+", bucket_name(key))
+
+
+@given(strategies.text("=.0123456789ABCDEFabcdefg/", min_size=1))
+def test_no_key_has_two_names(token: str) -> None:
+    key = key_of(token)
+    assert key is None or key_token(key) == token
+
+
 @pytest.mark.parametrize("token", ["a=b", "=3d", "=41", "=FF", "a=", "a..b", "=00="])
 def test_names_that_no_key_has_are_none(token: str) -> None:
     assert key_of(token) is None
@@ -121,10 +139,10 @@ async def test_two_hosts_see_each_others_writes(
 
 
 async def test_numbers_that_others_grow_too(server: str, raw: Any, request: pytest.FixtureRequest) -> None:
-    given = config(server, request)
-    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+    own = config(server, request)
+    async with client("wasi:keyvalue", provider=NATS, config=own, grant=GRANT) as kv:
         bucket = await kv.store.open("b")
-        other = await raw.key_value(given["prefix"] + "b")
+        other = await raw.key_value(own["prefix"] + "b")
         await other.put("n", b"41")
         assert await kv.atomics.increment(bucket, "n", 1) == 42
         await other.delete("n")
@@ -135,10 +153,10 @@ async def test_numbers_that_others_grow_too(server: str, raw: Any, request: pyte
 async def test_what_others_write_is_read_and_listed(
     server: str, raw: Any, request: pytest.FixtureRequest
 ) -> None:
-    given = config(server, request)
-    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+    own = config(server, request)
+    async with client("wasi:keyvalue", provider=NATS, config=own, grant=GRANT) as kv:
         bucket = await kv.store.open("b")
-        other = await raw.key_value(given["prefix"] + "b")
+        other = await raw.key_value(own["prefix"] + "b")
         for key in ("user.name", "a/b", "no=key"):
             await other.put(key, b"v")
         assert bytes(await bucket.get("user.name")) == b"v"
@@ -174,26 +192,35 @@ async def test_a_page_passes_over_what_was_deleted(server: str, request: pytest.
 async def test_no_consumer_is_left_on_the_server(
     server: str, raw: Any, request: pytest.FixtureRequest
 ) -> None:
-    given = config(server, request)
-    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+    own = config(server, request)
+    async with client("wasi:keyvalue", provider=NATS, config=own, grant=GRANT) as kv:
         bucket = await kv.store.open("b")
         await bucket.set("k", b"")
         for _ in range(3):
             await bucket.list_keys(None)
-        info = await raw.stream_info(f"KV_{given['prefix']}b")
+        info = await raw.stream_info(f"KV_{own['prefix']}b")
         assert info.state.consumer_count == 0
 
 
 async def test_a_bucket_is_as_large_as_jetstream_lets_it_be(
     server: str, raw: Any, request: pytest.FixtureRequest
 ) -> None:
-    given = config(server, request)
-    await raw.create_key_value(bucket=given["prefix"] + "b", max_bytes=2000)
-    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+    own = config(server, request)
+    await raw.create_key_value(bucket=own["prefix"] + "b", max_bytes=2000)
+    async with client("wasi:keyvalue", provider=NATS, config=own, grant=GRANT) as kv:
         bucket = await kv.store.open("b")
         await bucket.set("k", b"x" * 1000)
         assert "as large as JetStream lets it be" in await said(bucket.set("l", b"x" * 1000))
         await bucket.set("k", b"x" * 500)
+
+
+async def test_a_batch_of_large_values(server: str, request: pytest.FixtureRequest) -> None:
+    async with client("wasi:keyvalue", provider=NATS, config=config(server, request), grant=GRANT) as kv:
+        bucket = await kv.store.open("b")
+        pairs = [(f"k{number}", bytes([number]) * (1 << 20)) for number in range(40)]
+        await kv.batch.set_many(bucket, pairs)
+        got = await kv.batch.get_many(bucket, [key for key, _ in pairs])
+        assert [(pair[0], bytes(pair[1])) for pair in got] == pairs
 
 
 async def test_what_nats_cannot_hold_is_refused(server: str, request: pytest.FixtureRequest) -> None:
@@ -209,11 +236,11 @@ async def test_what_nats_cannot_hold_is_refused(server: str, request: pytest.Fix
 async def test_a_bucket_that_somebody_deletes_is_made_again(
     server: str, raw: Any, request: pytest.FixtureRequest
 ) -> None:
-    given = config(server, request)
-    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+    own = config(server, request)
+    async with client("wasi:keyvalue", provider=NATS, config=own, grant=GRANT) as kv:
         bucket = await kv.store.open("b")
         await bucket.set("k", b"v")
-        await raw.delete_key_value(given["prefix"] + "b")
+        await raw.delete_key_value(own["prefix"] + "b")
         assert "no such bucket" in await said(bucket.set("k", b"v"))
         again = await kv.store.open("b")
         await again.set("k", b"w")
@@ -248,8 +275,8 @@ async def until_set(bucket: Any, value: bytes) -> None:
 async def test_a_server_that_goes_away_is_told_and_comes_back(placement: str, tmp_path: Path) -> None:
     with serving(tmp_path) as address:
         port = int(address.rpartition(":")[2])  # free again in a moment
-    given = {"url": address}
-    async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT, placement=placement) as kv:
+    own = {"url": address}
+    async with client("wasi:keyvalue", provider=NATS, config=own, grant=GRANT, placement=placement) as kv:
         assert f"at {address} cannot be reached" in await said(kv.store.open("b"))
         server = started(tmp_path / "js", port)
         try:
@@ -359,9 +386,9 @@ async def test_it_logs_in(
         options = ("-c", str(tmp_path / "nats.conf"))
     with jetstream(tmp_path, *options) as address:
 
-        async def tried(given: dict[str, Any]) -> None:
+        async def tried(own: dict[str, Any]) -> None:
             async with client(
-                "wasi:keyvalue", provider=NATS, config={"url": address} | given, grant=GRANT
+                "wasi:keyvalue", provider=NATS, config={"url": address} | own, grant=GRANT
             ) as kv:
                 await (await kv.store.open("b")).set("k", b"v")
 
@@ -387,8 +414,8 @@ async def test_over_tls(tmp_path: Path) -> None:
     secured = ("--tls", "--tlscert", str(tmp_path / "cert.pem"), "--tlskey", str(tmp_path / "key.pem"))
 
     async def tried(address: str, tls: dict[str, str] | None) -> None:
-        given = {"url": address} | ({} if tls is None else {"tls": tls})
-        async with client("wasi:keyvalue", provider=NATS, config=given, grant=GRANT) as kv:
+        own = {"url": address} | ({} if tls is None else {"tls": tls})
+        async with client("wasi:keyvalue", provider=NATS, config=own, grant=GRANT) as kv:
             await (await kv.store.open("b")).set("k", b"v")
 
     trusting = {"ca": str(tmp_path / "ca.pem")}
@@ -413,20 +440,60 @@ async def test_nothing_is_sent_in_the_clear_where_tls_is_asked_for() -> None:
 
     server = await asyncio.start_server(plain, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    given = {
+    own = {
         "url": f"nats://127.0.0.1:{port}",
         "tls": {},
         "login": {"user": "kv", "password": SECRET},
     }
-    async with NatsKeyValue(config=given, grant=GRANT) as kv:
+    async with NatsKeyValue(config=own, grant=GRANT) as kv:
         assert "has no TLS, which the config asks for" in await said(kv.open("b"))
     server.close()
     await server.wait_closed()
     assert bytes(heard) == b""
 
 
+async def test_a_file_of_credentials_is_shown_and_signed_by() -> None:
+    """Its token goes to the server, and the seed signs what that asks for."""
+    shown: list[dict[str, Any]] = []
+
+    async def asking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told = {
+            "server_id": "x",
+            "version": "2.10.0",
+            "auth_required": True,
+            "nonce": "abc",
+            "max_payload": 1,
+        }
+        writer.write(b"INFO " + json.dumps(told).encode() + b"\r\n")
+        line = await reader.readline()
+        shown.append(json.loads(line.removeprefix(b"CONNECT ")))
+        writer.write(b"-ERR 'Authorization Violation'\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(asking, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    text = f"""
+-----BEGIN NATS USER JWT-----
+eyJ0eXAi.made.up
+------END NATS USER JWT------
+
+-----BEGIN USER NKEY SEED-----
+{SEED}
+------END USER NKEY SEED------
+"""
+    own = {"url": f"nats://127.0.0.1:{port}", "login": {"credentials": text}}
+    async with NatsKeyValue(config=own, grant=GRANT) as kv:
+        refused = await said(kv.open("b"))
+    server.close()
+    await server.wait_closed()
+    assert refused.endswith("refuses this client: Authorization Violation; it was shown credentials")
+    assert {(each["jwt"], bool(each["sig"])) for each in shown} == {("eyJ0eXAi.made.up", True)}
+    assert SEED not in json.dumps(shown)
+
+
 @pytest.mark.parametrize(
-    ("given", "grant", "message"),
+    ("config", "grant", "message"),
     [
         ({}, {}, r"config\.url: write the server"),
         ({"url": "tcp://127.0.0.1:1"}, {}, r"config\.url: expected a server"),
@@ -462,7 +529,40 @@ async def test_nothing_is_sent_in_the_clear_where_tls_is_asked_for() -> None:
     ],
 )
 def test_what_a_config_or_grant_may_not_say(
-    given: dict[str, Any], grant: dict[str, Any], message: str
+    config: dict[str, Any], grant: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        NatsKeyValue(config=given, grant=grant)
+        NatsKeyValue(config=config, grant=grant)
+
+
+def test_without_the_package_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "loop_kit.capabilities.keyvalue._jetstream", raising=False)
+    monkeypatch.setitem(sys.modules, "nats", None)
+    with pytest.raises(ValueError, match=r'NATS takes the package nats; .* `pip install "loop-kit\[nats\]"`'):
+        NatsKeyValue(config={"url": "nats://127.0.0.1"}, grant=GRANT)
+
+
+async def test_credentials_are_those_that_the_manifest_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret of the config is read when it is needed, and stands in no error."""
+    (tmp_path / "app.wasm").write_bytes(guest("keyvalue"))
+    with jetstream(tmp_path, "--user", "kv", "--pass", SECRET) as address:
+        text = f"""
+            components.app.path = "app.wasm"
+            components.app.imports."wasi:keyvalue" = {{ provider = "kv", grant.buckets.b.mode = "rw" }}
+            [providers.kv]
+            use = "{NATS}"
+            config = {{ url = "{address}", login = {{ user = "kv", password = {{ env = "KV_TEST_PASSWORD" }} }} }}
+        """
+        for password in (SECRET, "wrong-guess"):
+            monkeypatch.setenv("KV_TEST_PASSWORD", password)
+            declared = manifest.loads(text, tmp_path / "loop.toml")
+            async with loop.Host(cache=tmp_path) as host, Workspace(host, declared) as workspace:
+                app = await workspace.load("app")
+                if password == SECRET:
+                    await app.call("set", "k", b"v")
+                    continue
+                with pytest.raises(loop.errors.GuestTrap) as caught:  # this guest takes no error of `open`
+                    await app.call("set", "k", b"v")
+                assert "guess" not in str(caught.value)
