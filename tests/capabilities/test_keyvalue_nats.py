@@ -213,6 +213,17 @@ async def test_a_bucket_is_as_large_as_jetstream_lets_it_be(
         assert "as large as JetStream lets it be" in await said(bucket.set("l", b"x" * 1000))
         await bucket.set("k", b"x" * 500)
 
+        # deleting makes room, though a marker is larger than what it stands for
+        async def fill() -> None:
+            for number in range(100):
+                await bucket.set(f"small{number}", b"")
+
+        assert "as large as JetStream lets it be" in await said(fill())
+        for number in range(5):
+            await bucket.delete(f"small{number}")
+            assert not await bucket.exists(f"small{number}")
+        await bucket.set("again", b"")
+
 
 async def test_a_batch_of_large_values(server: str, request: pytest.FixtureRequest) -> None:
     async with client("wasi:keyvalue", provider=NATS, config=config(server, request), grant=GRANT) as kv:

@@ -25,6 +25,7 @@ __all__ = ["Entry", "JetStream", "Stale"]
 
 _LOG = logging.getLogger(__name__)
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_MARKER = {"KV-Operation": "DEL"}
 _OPERATION, _DELETED = "KV-Operation", ("DEL", "PURGE")
 # A line of the protocol has 4,096 bytes at most, with a reply's subject and lengths.
 _LONGEST = 3800
@@ -168,7 +169,7 @@ class JetStream:
         """Deletes a key."""
         # a marker for a key that never was would stay for nothing
         if (await self.last(bucket, key)).value is not None:
-            await self._publish(bucket, key, b"", {_OPERATION: "DEL"})
+            await self._publish(bucket, key, b"", _MARKER)
 
     async def _publish(self, bucket: str, key: str, value: bytes, headers: dict[str, str] | None) -> None:
         subject = f"$KV.{bucket}.{_token(key)}"
@@ -178,7 +179,12 @@ class JetStream:
             except APIError as error:
                 if error.err_code == _WRONG_REVISION:
                     raise Stale from None
-                raise
+                if error.err_code not in _FULL or headers is not _MARKER:
+                    raise
+                # a marker may be larger than what it stands for, and deleting is what makes room
+                await js.purge_stream(f"KV_{bucket}", subject=subject)
+                with contextlib.suppress(APIError):
+                    await js.publish(subject, headers=headers, timeout=self._patience + 1)
             except errors.MaxPayloadError:
                 most = self._client.max_payload if self._client else 0
                 raise other(
