@@ -1,7 +1,7 @@
 """What `loop:netx` costs a component beside what aiohttp and PyPI's websockets cost a program.
 
-Requests go to `loop serve` with a pool of instances, in a process of its own; they are made in turn, and by 32 at once. A
-WebSocket's echo is between two processes that run the same library, with one message on its way and with 32.
+Requests go to `loop serve` with a pool of instances, in a process of its own; they are made in turn, and by 32 at
+once. A WebSocket's echo is between two processes that run the same library, with one message on its way and with 32.
 """
 
 from __future__ import annotations

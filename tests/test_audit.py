@@ -41,6 +41,16 @@ async def test_calls_are_told_with_their_arguments(tmp_path: Path) -> None:
     assert (LIST, '<a resource>, "."') in calls
 
 
+def test_a_blocking_host_tells_the_same(tmp_path: Path) -> None:
+    told: Told = []
+    (tmp_path / "f").write_text("x")
+    with loop.blocking.Host(cache=None) as host:
+        provider = loop.builtin("fsx", roots={"r": {"path": str(tmp_path)}})
+        app = host.load(guest("files"), {"loop:fsx": provider}, audit=lambda *call: told.append(call))
+        assert app.call("read", "r", "f") == b"x"
+    assert told[-1] == ("loop:fsx/files@0.1.0", "[method]dir.read", '<a resource>, "f"')
+
+
 async def test_those_of_a_provider_in_python_too(tmp_path: Path) -> None:
     told = await used(Files(grant={"roots": {"r": {"path": str(tmp_path)}}}), tmp_path)
     arguments = {function: arguments for _, function, arguments in told}

@@ -63,6 +63,7 @@ class Host(Base):
         *,
         limits: Limits | None = None,
         wasi: Wasi | None = None,
+        audit: Callable[[str, str, str], None] | None = None,
     ) -> App:
         """Loads a component and links its imports.
 
@@ -71,6 +72,7 @@ class Host(Base):
             imports: The providers, by the interface they serve, with or without its version.
             limits: What the component may use.
             wasi: What it may reach through WASI; nothing but clocks and random numbers by default.
+            audit: Called before each call of an import, as that of `loop_kit.Host.load` is.
 
         Raises:
             LoadError: Not a component that this engine can run.
@@ -79,7 +81,7 @@ class Host(Base):
             OSError: The file cannot be read.
         """
         wasm, limits = read(component), limits_of(component, limits)
-        program = self._link(wasm, imports or {}, limits, wasi)
+        program = self._link(wasm, imports or {}, limits, wasi, audit=audit)
         if program.is_sync:
             # the core's own methods, so that a call passes through no Python frame
             return App(program, program.call, program.call_index)
@@ -89,7 +91,8 @@ class Host(Base):
                 self._waiting = host.Host(cache=None)
                 self._waiting._engine = self._engine
                 runner.run(self._waiting.__aenter__())
-            program = runner.run(self._waiting.load(wasm, imports, limits=limits, wasi=wasi))._program
+            loading = self._waiting.load(wasm, imports, limits=limits, wasi=wasi, audit=audit)
+            program = runner.run(loading)._program
         return App(program, self._wait(program.start), self._wait(program.start_index))
 
     def command(

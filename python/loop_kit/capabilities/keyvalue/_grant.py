@@ -8,8 +8,9 @@ from typing import Any
 
 from loop_kit._types import Err
 from loop_kit.capabilities import _settings
+from loop_kit.capabilities._hints import Hints, named
 
-__all__ = ["Granted", "KeyResponse", "granted", "grown", "other"]
+__all__ = ["Granted", "KeyResponse", "granted", "grown", "missing", "other"]
 
 _LARGEST = 2**64 - 1
 
@@ -32,12 +33,16 @@ class Granted:
     """What may be done with a bucket.
 
     Attributes:
+        name: What the component calls it.
+        hints: Where is told what the grant lacks.
         writable: Whether it may be changed.
         max_size: Bytes of its keys and values together, or None.
         key, value: Bytes of a key and of a value.
         list, batch: Keys in a page and in a batch.
     """
 
+    name: str
+    hints: Hints
     writable: bool
     max_size: int | None
     key: int
@@ -48,6 +53,9 @@ class Granted:
     def may_write(self) -> None:
         """Raises `access-denied` where it is read-only."""
         if not self.writable:
+            name = named(self.name)
+            lets = f'`buckets.{name}.mode = "rw"` lets it be changed'
+            self.hints.say(f"the bucket `{name}` is read-only; {lets}")
             raise Err("access-denied")
 
     def one(self, key: str) -> str:
@@ -72,8 +80,8 @@ class Granted:
                 raise other(f"a value of {len(value)} bytes; `grant.max-value` lets it have {self.value}")
 
 
-def granted(grant: Mapping[str, Any] | None) -> dict[str, Granted]:
-    """Reads a provider's `grant`: buckets by name, and what may be done with each.
+def granted(grant: Mapping[str, Any] | None, hints: Hints) -> dict[str, Granted]:
+    """Reads a provider's `grant`: buckets by name, and what may be done with each. `hints` tell what it lacks.
 
     Raises:
         ValueError: A key is not known, or its value does not do.
@@ -93,8 +101,14 @@ def granted(grant: Mapping[str, Any] | None) -> dict[str, Granted]:
         mode = _settings.word(f"{key}.mode", bucket.get("mode"), ("ro", "rw"), "ro")
         most = bucket.get("max-size")
         most = most if most is None else _settings.positive(f"{key}.max-size", most, 1)
-        buckets[name] = Granted(mode == "rw", most, *bounds)
+        buckets[name] = Granted(name, hints, mode == "rw", most, *bounds)
     return buckets
+
+
+def missing(name: str, hints: Hints) -> Err[Any]:
+    """What a bucket that the grant does not name is answered with."""
+    hints.say(f"the grant has no bucket `{named(name)}`; add `buckets.{named(name)}.mode`")
+    return Err("access-denied")
 
 
 def grown(old: bytes | None, delta: int) -> int:

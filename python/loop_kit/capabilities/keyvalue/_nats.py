@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loop_kit._address import Address
 from loop_kit._login import of_environment
-from loop_kit._types import Err
 from loop_kit.capabilities import _settings
-from loop_kit.capabilities.keyvalue._grant import Granted, KeyResponse, granted, grown, other
+from loop_kit.capabilities._hints import Hints
+from loop_kit.capabilities.keyvalue._grant import Granted, KeyResponse, granted, grown, missing, other
 from loop_kit.capabilities.keyvalue._provider import INTERFACES
 from loop_kit.capabilities.keyvalue._subject import bucket_name
 from loop_kit.manifest.model import Login, Tls
@@ -144,7 +144,8 @@ class NatsKeyValue:
         login = _login(given.get("login")) or of_environment("nats:")
         replicas = _settings.positive("config.replicas", given.get("replicas"), 1)
         timeout = _settings.positive("config.timeout", given.get("timeout"), 5)
-        buckets = granted(grant)
+        self._hints = Hints("wasi:keyvalue")
+        buckets = granted(grant, self._hints)
         for name, bucket in buckets.items():
             if bucket.max_size is not None:
                 command = f"nats kv add {prefix}{bucket_name(name)} --max-bucket-size=…"
@@ -183,7 +184,7 @@ class NatsKeyValue:
             Err: `access-denied`: the grant has none; `other`: the server cannot be reached, or refuses.
         """
         if identifier not in self._buckets:
-            raise Err("access-denied")
+            raise missing(identifier, self._hints)
         bucket = self._buckets[identifier]
         await bucket.make()
         return bucket

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from sqlite3 import Error
 from typing import Any
 
-from loop_kit._types import Err
 from loop_kit.capabilities import _settings
+from loop_kit.capabilities._hints import Hints
 from loop_kit.capabilities.keyvalue import _bucket, _grant
 from loop_kit.capabilities.keyvalue._db import Db
 from loop_kit.provider import provider
@@ -47,7 +47,8 @@ class KeyValue:
             "config.durability", configured.get("durability"), ("full", "normal"), "full"
         )
         changes = _settings.positive("config.max-changes", configured.get("max-changes"), 10_000)
-        buckets = _grant.granted(grant)
+        self._hints = Hints("wasi:keyvalue")
+        buckets = _grant.granted(grant, self._hints)
         path = configured.get("path")
         if path is not None and not (isinstance(path, (str, os.PathLike)) and os.path.isabs(path)):
             raise ValueError(f"config.path: `{path}` is relative; write the absolute path")
@@ -68,7 +69,7 @@ class KeyValue:
             Err: `access-denied`: the grant has none.
         """
         if identifier not in self._buckets:
-            raise Err("access-denied")
+            raise _grant.missing(identifier, self._hints)
         return self._buckets[identifier]
 
     def increment(self, bucket: _bucket.Bucket, key: str, delta: int) -> int:
