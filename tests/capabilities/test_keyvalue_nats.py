@@ -286,7 +286,7 @@ async def until_set(bucket: Any, value: bytes) -> None:
 async def test_a_server_that_goes_away_is_told_and_comes_back(placement: str, tmp_path: Path) -> None:
     with serving(tmp_path) as address:
         port = int(address.rpartition(":")[2])  # free again in a moment
-    own = {"url": address}
+    own = {"url": address, "timeout": 100}
     async with client("wasi:keyvalue", provider=NATS, config=own, grant=GRANT, placement=placement) as kv:
         assert f"at {address} cannot be reached" in await said(kv.store.open("b"))
         server = started(tmp_path / "js", port)
@@ -303,7 +303,7 @@ async def test_a_server_that_goes_away_is_told_and_comes_back(placement: str, tm
             failed = [words(answer) for answer in answers if answer is not None]  # type: ignore[arg-type]
             assert all(address in text for text in failed), failed[:3]
             assert f"at {address} cannot be reached" in await said(bucket.get("k"))
-            assert time.monotonic() - began < 4, "nobody waits for the patience of a request"
+            assert time.monotonic() - began < 50, "nobody waits for the patience of a request"
             server = started(tmp_path / "js", port)
             await until_set(bucket, b"again")
             assert bytes(await bucket.get("k")) == b"again"
@@ -361,6 +361,17 @@ async def test_a_server_that_stands_still_is_not_waited_for(tmp_path: Path) -> N
         server.send_signal(signal.SIGCONT)
         server.kill()
         server.wait()
+
+
+async def test_what_a_login_may_not_do_is_said(tmp_path: Path) -> None:
+    (tmp_path / "nats.conf").write_text(
+        'authorization { users = [{ user: kv, password: x, permissions: { publish: { deny: "$KV.>" } } }] }\n'
+    )
+    with jetstream(tmp_path, "-c", str(tmp_path / "nats.conf")) as address:
+        own = {"url": address, "timeout": 1, "login": {"user": "kv", "password": "x"}}
+        async with client("wasi:keyvalue", provider=NATS, config=own, grant=GRANT) as kv:
+            bucket = await kv.store.open("b")
+            assert re.search(r"did not answer within 1 s: .*ermissions", await said(bucket.set("k", b"v")))
 
 
 async def test_without_jetstream_it_is_said(tmp_path: Path) -> None:

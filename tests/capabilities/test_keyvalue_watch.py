@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nats
 import pytest
 
 import loop_kit as loop
@@ -168,6 +169,24 @@ async def test_it_goes_on_where_it_was_after_a_server_came_back(tmp_path: Path) 
     finally:
         server.kill()
         server.wait()
+
+
+async def test_a_bucket_that_is_made_anew_is_watched_on(tmp_path: Path) -> None:
+    own = config(tmp_path)
+    connected = await nats.connect(own["url"])
+    async with loop.Host(cache=tmp_path) as host, NatsKeyValue(config=own, grant=GRANT) as kv:
+        app = await host.load(GUEST, {"wasi:keyvalue": kv})
+        jobs = await kv.open("jobs")
+        async with watch(app, kv, "jobs"):
+            for number in range(3):
+                await jobs.set(f"k{number}", b"")
+            await seen(kv, 3)
+            await connected.jetstream().delete_key_value(f"{own['prefix']}jobs")
+            with pytest.raises(loop.Err, match="no such bucket"):
+                await jobs.set("k", b"")
+            await (await kv.open("jobs")).set("new", b"")
+            assert (await seen(kv, 4))[3:] == ["set new [], now Some([])"]
+    await connected.close()
 
 
 async def test_what_cannot_be_watched_is_said(tmp_path: Path) -> None:

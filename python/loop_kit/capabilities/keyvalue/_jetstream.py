@@ -8,6 +8,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NoReturn
 
 from nats import errors
@@ -226,12 +227,16 @@ class JetStream:
         after a connection was lost.
         """
         after: int | None = None
+        made: datetime | None = None
         while not self._closed:
             try:
+                async with self._asking(bucket) as js:
+                    info = await js.stream_info(f"KV_{bucket}")
                 if after is None:
-                    async with self._asking(bucket) as js:
-                        after = (await js.stream_info(f"KV_{bucket}")).state.last_seq
+                    after, made = info.state.last_seq, info.created
                     started()
+                elif made != info.created or info.state.last_seq < after:  # the bucket was made anew
+                    after, made = 0, info.created
                 async for message in self._followed(bucket, after):
                     after, key = message.metadata.sequence.stream, _key(bucket, message)
                     if key is not None:
@@ -277,8 +282,8 @@ class JetStream:
         except TimeoutError:
             if client.is_closed:
                 raise other(f"the NATS server at {self._where} has gone away") from None
-            why = f": {self._said}" if self._said else ""
-            words = f"did not answer within {self._patience:g} s{why}"
+            said, self._said = self._said, ""  # such as that it may not ask
+            words = f"did not answer within {self._patience:g} s{': ' * bool(said)}{said}"
             raise other(f"the NATS server at {self._where} {words}") from None
         except (errors.Error, OSError) as error:
             raise other(f"the NATS server at {self._where} fails: {_words(error)}") from None
