@@ -60,7 +60,7 @@ pub use reader::Reader;
 pub use ready::ready;
 pub use resource::GuestHandle;
 pub use scope::{Behalf, Deadline, behalf, current_home, with_poller};
-pub use serve::{OnError, ServeOptions, Server, serve};
+pub use serve::{OnError, ServeOptions, Server, listen, serve};
 pub use start::{Call, Started};
 pub use stream::{Block, Chunk, Feed, Settle, Settling, Source};
 pub use tracing::{EnteredTrace, Spans, Trace, enter_trace, trace};

@@ -7,12 +7,13 @@ mod body;
 mod client;
 mod code;
 mod dns;
-mod egress;
+pub(crate) mod egress;
 mod exchange;
 mod fields;
 mod grpc;
 mod inflate;
 mod line;
+mod patient;
 mod pool;
 mod proxy;
 mod route;
@@ -98,7 +99,8 @@ struct Grant {
     connect_timeout: Option<Seconds>,
     /// Seconds from there to the head of the response. Default: 60.
     first_byte_timeout: Option<Seconds>,
-    /// Seconds between two pieces of a body. Default: 60.
+    /// Seconds between two pieces of a body, and that a client of a server here may leave unread what it is sent.
+    /// Default: 60.
     between_bytes_timeout: Option<Seconds>,
     /// Seconds for a whole request. Default: no end.
     total_timeout: Option<Seconds>,
@@ -177,7 +179,7 @@ fn provide(config: &Json, grant: &Json, host: HostServices) -> Result<Provider, 
 }
 
 /// The provider with a resolver of one's own.
-fn provide_by(
+pub(crate) fn provide_by(
     config: &Json,
     grant: &Json,
     host: HostServices,

@@ -65,6 +65,13 @@ impl Bench {
     }
 
     fn try_new(name: &str, grant: Json) -> Result<Self, ProviderError> {
+        Self::of(name, |host| provider(name, &Json::Null, &grant, host))
+    }
+
+    fn of(
+        name: &str,
+        provide: impl FnOnce(HostServices) -> Result<Provider, ProviderError>,
+    ) -> Result<Self, ProviderError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -77,7 +84,7 @@ impl Bench {
             io: runtime.handle().clone(),
             payload: PAYLOAD,
         };
-        let provider = provider(name, &Json::Null, &grant, host)?;
+        let provider = provide(host)?;
         Ok(Bench {
             wit: Wit::new(name),
             provider,

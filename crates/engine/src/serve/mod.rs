@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use server::{Server, serve};
+pub use server::{Server, listen, serve};
 
 /// How a [`Server`] serves. What one request may use is in its program's [`crate::Limits`].
 #[derive(Clone)]

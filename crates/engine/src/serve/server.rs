@@ -145,7 +145,8 @@ fn runtime() -> Result<Runtime> {
         .build()?)
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// Listens on an address, to which connections of an earlier server may still be open.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {

@@ -126,7 +126,7 @@ pub(super) fn host_of(name: &str) -> Result<Host, String> {
 type Lookup = Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>>;
 
 /// What resolves names.
-pub(super) type Resolver = Arc<dyn Fn(String) -> Lookup + Send + Sync>;
+pub(crate) type Resolver = Arc<dyn Fn(String) -> Lookup + Send + Sync>;
 
 /// The system's resolver: its hosts file and what else it is set up with count.
 pub(super) fn system() -> Resolver {

@@ -10,11 +10,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use loop_engine::{Import, Neutral, Result, Value};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::body::{Arriving, Outgoing, Patience};
 use super::code::{ErrorCode, words};
+use super::patient::Seat;
 use super::route::Matched;
 use super::socket::Socket;
 use super::{Limits, answer, fields, within};
@@ -29,8 +30,7 @@ pub(super) struct Exchange {
     body: Mutex<Option<Arriving>>,
     upgrade: Mutex<Option<OnUpgrade>>,
     responder: Mutex<Option<oneshot::Sender<Response<Outgoing>>>>,
-    /// The connection's place among those that may be open.
-    held: Arc<OwnedSemaphorePermit>,
+    seat: Arc<Seat>,
     limits: Arc<Limits>,
     io: Handle,
 }
@@ -43,7 +43,7 @@ impl Exchange {
         peer: SocketAddr,
         secure: bool,
         responder: oneshot::Sender<Response<Outgoing>>,
-        held: Arc<OwnedSemaphorePermit>,
+        seat: Arc<Seat>,
         limits: Arc<Limits>,
         io: Handle,
     ) -> Self {
@@ -63,7 +63,7 @@ impl Exchange {
             body: Mutex::new(Some(Arriving::new(body, None, patience, io.clone()))),
             upgrade: Mutex::new(Some(upgrade)),
             responder: Mutex::new(Some(responder)),
-            held,
+            seat,
             limits,
             io,
         }
@@ -184,6 +184,7 @@ impl Exchange {
         let gone = || ErrorCode::UpgradeFailed(words("the connection was upgraded already"));
         let upgrade = take(&self.upgrade).ok_or_else(gone)?;
         self.answer(response)?;
+        self.seat.upgrade();
         let upgraded = upgrade.await.map_err(|e| ErrorCode::of_hyper(&e))?;
         let stream = Box::new(TokioIo::new(upgraded));
         Ok(Socket::serve(
@@ -191,7 +192,7 @@ impl Exchange {
             protocol,
             self.limits.max_message,
             &self.io,
-            Box::new(self.held.clone()),
+            Box::new(self.seat.clone()),
         )
         .await)
     }

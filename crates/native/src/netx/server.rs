@@ -12,9 +12,9 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use loop_engine::{Import, Neutral, Result, Value};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex as Turn, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -23,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::body::Outgoing;
 use super::code::{ErrorCode, words};
 use super::exchange::{self, Exchange};
+use super::patient::{Patient, Seat};
 use super::pool::Stream;
 use super::route::{Missed, Routes};
 use super::{Limits, ListenGrant, answer, fields, within};
@@ -128,7 +129,7 @@ impl Listener {
         limits: Arc<Limits>,
         io: Handle,
     ) -> Result<Self, ErrorCode> {
-        let listener = bind(place.address).map_err(|e| {
+        let listener = loop_engine::listen(place.address).map_err(|e| {
             let why = match e.kind() {
                 std::io::ErrorKind::AddrInUse => "its address is in use",
                 std::io::ErrorKind::PermissionDenied => "the system denies its address",
@@ -155,19 +156,6 @@ impl Listener {
     }
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    // on Windows this would let two servers share the port
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(1024)
-}
-
 async fn accept(listener: TcpListener, serving: Arc<Serving>) {
     let mut connections = JoinSet::new();
     loop {
@@ -186,19 +174,15 @@ async fn accept(listener: TcpListener, serving: Arc<Serving>) {
         };
         let serving = serving.clone();
         // for as long as the connection is open, or what it became
-        let held = Arc::new(permit);
-        connections.spawn(serving.connection(stream, peer, held));
+        let seat = Seat::new(permit);
+        connections.spawn(serving.connection(stream, peer, seat));
     }
 }
 
 impl Serving {
-    async fn connection(
-        self: Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        held: Arc<OwnedSemaphorePermit>,
-    ) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, seat: Arc<Seat>) {
         let _ = stream.set_nodelay(true);
+        let stream = Patient::new(stream, self.limits.between_bytes_timeout, seat.clone());
         let secure = self.tls.is_some();
         let (stream, http2): (Stream, bool) = match &self.tls {
             None => (Box::new(stream), false),
@@ -213,8 +197,8 @@ impl Serving {
         let limits = &self.limits;
         let this = self.clone();
         let service = service_fn(move |request| {
-            let (this, held) = (this.clone(), held.clone());
-            async move { Ok::<_, Infallible>(this.respond(request, peer, secure, held).await) }
+            let (this, seat) = (this.clone(), seat.clone());
+            async move { Ok::<_, Infallible>(this.respond(request, peer, secure, seat).await) }
         });
         let io = TokioIo::new(stream);
         // what goes wrong on a connection is its client's affair
@@ -245,7 +229,7 @@ impl Serving {
         request: Request<Incoming>,
         peer: SocketAddr,
         secure: bool,
-        held: Arc<OwnedSemaphorePermit>,
+        seat: Arc<Seat>,
     ) -> Response<Outgoing> {
         let headers = request.headers();
         if fields::ambiguous(headers).is_some() || request.method() == http::Method::CONNECT {
@@ -281,7 +265,7 @@ impl Serving {
             peer,
             secure,
             responder,
-            held,
+            seat,
             self.limits.clone(),
             self.io.clone(),
         );

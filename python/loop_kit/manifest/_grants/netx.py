@@ -99,7 +99,9 @@ GRANT = Table(
         "max-redirects": Field(Integer(0), "Redirects that a request follows.", default=10),
         "connect-timeout": Field(Duration(), "To connect, with the lookup and TLS.", default=10),
         "first-byte-timeout": Field(Duration(), "From there to the head of a response.", default=60),
-        "between-bytes-timeout": Field(Duration(), "Between two pieces of a body.", default=60),
+        "between-bytes-timeout": Field(
+            Duration(), "Between two pieces of a body, and that a client leaves an answer unread.", default=60
+        ),
         "total-timeout": Field(Duration(), "For a whole request; no end by default."),
         "idle-timeout": Field(Duration(), "How long a connection is kept unused.", default=30),
     },

@@ -1,8 +1,11 @@
 //! Requests: whom they may reach, where they are led, and what comes back.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::*;
+use crate::netx::egress::Resolver;
+use crate::netx::provide_by;
 
 #[test]
 fn a_response_is_whole_and_its_connection_is_used_again() {
@@ -183,6 +186,48 @@ fn a_granted_name_reaches_this_machine_only_as_localhost() {
     let bench = Bench::new("netx", json!({"allow": [format!("http://localhost:{port}")]}));
     let url = format!("http://LOCALHOST.:{port}/");
     assert_eq!(bench.fetch_url(&url).unwrap().body, b"here");
+}
+
+#[test]
+fn a_name_that_is_bound_anew_leads_nowhere_else() {
+    let closing = |body: &str| {
+        let length = body.len();
+        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    };
+    let (port, _) = scripted(move |_, _| closing("here"));
+    let inner = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    inner.set_nonblocking(true).unwrap();
+    let answers: [&[&str]; 5] = [
+        &["127.0.0.1"],
+        &["127.0.0.2"],
+        &["127.0.0.2", "127.0.0.1"],
+        &["::ffff:127.0.0.2"],
+        &["127.0.0.1"],
+    ];
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let resolver: Resolver = Arc::new(move |_| {
+        let answer = answers[count.fetch_add(1, Relaxed)];
+        Box::pin(async move { Ok(answer.iter().map(|ip| ip.parse().unwrap()).collect()) })
+    });
+    let grant = json!({"allow": [format!("http://bound.test:{port}"), format!("http://127.0.0.1:{port}")]});
+    let bench = Bench::of("netx", |host| provide_by(&Json::Null, &grant, host, resolver)).unwrap();
+    let said = answers.map(|_| {
+        bench
+            .fetch_url(&format!("http://bound.test:{port}/"))
+            .map(|r| r.body)
+    });
+    let (here, not) = (
+        || Ok(b"here".to_vec()),
+        || Err("destination-IP-prohibited".to_string()),
+    );
+    assert_eq!(said, [here(), not(), here(), not(), here()]);
+    // what was looked at is what was connected to: no request asked twice
+    assert_eq!(asked.load(Relaxed), answers.len());
+    assert!(
+        inner.accept().is_err(),
+        "somebody came to an address that no rule names"
+    );
 }
 
 #[test]

@@ -267,6 +267,24 @@ fn bodies_are_bounded_in_length_and_in_time() {
 }
 
 #[test]
+fn who_does_not_read_its_answer_is_given_up() {
+    let bench = serving(json!({"between-bytes-timeout": 0.2, "max-connections": 1}));
+    let (listener, port) = listen(&bench, vec![]);
+    let ask = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let mut idle = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    idle.write_all(ask.as_bytes()).unwrap();
+    let exchange = accept(&bench, &listener);
+    respond(&bench, &exchange, 200, &[], &vec![0; 64 << 20]).unwrap();
+    drop(exchange);
+    // its place is free for the next, though it has not gone
+    let client = saying(port, ask);
+    let exchange = accept(&bench, &listener);
+    respond(&bench, &exchange, 200, &[], b"next").unwrap();
+    assert!(client.join().unwrap().ends_with("next"));
+    idle.shutdown(std::net::Shutdown::Both).ok();
+}
+
+#[test]
 fn bodies_stream_both_ways() {
     let bench = serving(json!({}));
     let (listener, port) = listen(&bench, vec![]);
