@@ -53,6 +53,8 @@ class Provided:
         imports: Makes what a component's own imports are linked to, under the grant that a case asks for.
         config: What such a component is configured with.
         place: Makes, of a case's folder, config of every client: where a provider keeps things if not in itself.
+        settings: Makes config and grant of a component of the grant that a case asks for, where it is neither what is
+            said above nor what the case says.
         without: Words of cases that it need not do, with the reason that its README gives.
     """
 
@@ -62,6 +64,7 @@ class Provided:
     imports: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     place: Callable[[Path], Mapping[str, Any]] | None = None
+    settings: Callable[[Mapping[str, Any]], Settings] | None = None
     without: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -113,8 +116,8 @@ class Scene:
     ) -> AbstractAsyncContextManager[Exports]:
         """The provider under a grant, with its interfaces as attributes; see `loop_kit.testing.client`.
 
-        A component that has imports of its own is granted nothing: what they are linked to has the grant instead. Any
-        other learns config and grant by `loop:provider/settings`.
+        A component that has imports of its own is granted nothing, unless its `Provided` has `settings`: what they are
+        linked to has the grant instead. Any other learns config and grant by `loop:provider/settings`.
         """
         return self._client(dict(grant or {}), dict(config or {}))
 
@@ -127,10 +130,13 @@ class Scene:
             async with self._placed.client(grant=grant, config=config) as made:
                 yield made
             return
-        if provided.imports is not None:
-            imports, settings = provided.imports(grant), Settings(provided.config)
+        imports = None if provided.imports is None else provided.imports(grant)
+        if provided.settings is not None:
+            settings = provided.settings(grant)
+        elif imports is not None:
+            settings = Settings(provided.config)
         else:
-            imports, settings = None, Settings(config, grant)
+            settings = Settings(config, grant)
         placed = self.way.placed(self._suite.capability, imports, settings)
         async with placed, placed.client() as made:
             yield made

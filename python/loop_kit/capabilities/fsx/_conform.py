@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from loop_kit import Err
+from loop_kit import Err, Settings, builtin
 from loop_kit.conform import Provided, Scene, Suite, expect, fails
 
-__all__ = ["SUITE", "code", "root"]
+__all__ = ["SUITE", "code", "in_memory", "root"]
 
 _NO_BLAKE3 = "the standard library has no BLAKE3"
 _NO_IGNORING = "the standard library cannot read `.gitignore` files"
+_ITS_OWN = "nobody else changes what it keeps in its own memory"
+
+
+def _core(_: Mapping[str, Any]) -> dict[str, Any]:
+    """What the component's clock and timers are."""
+    return {"loop:core": builtin("core")}
+
+
+def in_memory(grant: Mapping[str, Any]) -> Settings:
+    """A grant for the component, with what its roots have on the host in its config."""
+    files = {name: dict(_seeds(Path(given["path"]))) for name, given in grant.get("roots", {}).items()}
+    return Settings({"files": files}, grant)
+
+
+def _seeds(folder: Path) -> Iterator[tuple[str, Any]]:
+    for above, folders, files in os.walk(folder):
+        for path in (Path(above, name) for name in (*folders, *files)):
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink():
+                yield name, {"link": os.readlink(path)}
+            elif path.is_dir():
+                yield name, {}
+            elif path.is_file():
+                yield name, {"base64": base64.b64encode(path.read_bytes()).decode()}
+
 
 SUITE = Suite(
     "loop:fsx",
@@ -23,6 +51,16 @@ SUITE = Suite(
             without={
                 "digests: BLAKE3 of files of any size": _NO_BLAKE3,
                 "walking: ignored files are left out": _NO_IGNORING,
+            },
+        ),
+        Provided(
+            "component:loop:fsx/memory",
+            imports=_core,
+            settings=in_memory,
+            without={
+                "watching: changes are told, of directories that were not there before too": _ITS_OWN,
+                "watching: what is debounced is told once": _ITS_OWN,
+                "watching: too much is told as an overflow, and watching goes on": _ITS_OWN,
             },
         ),
     ),

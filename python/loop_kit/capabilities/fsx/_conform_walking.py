@@ -177,6 +177,44 @@ async def _(scene: Scene) -> None:
         expect((await end).value.case, "no-entry", "how it ended")
 
 
+@SUITE.case("watching", "what a component changes itself is told too")
+async def _(scene: Scene) -> None:
+    for path in ("d/e", "other/in"):
+        (scene.folder / path).mkdir(parents=True)
+    (scene.folder / "d/f").write_text("")
+    async with scene.client(root(scene, mode="rw")) as fsx:
+        r, w = await fsx.files.root("r"), fsx.writing
+        stream, end = await _watching(fsx, r, "d")
+        flat = _Watch((await _watching(fsx, r, "d", recursive=False))[0])
+        watch = _Watch(stream)
+        await w.write(r, "d/f", b"1")
+        expect(await watch.until("~d/f"), ["~d/f"], "a change")
+        await w.write_new(r, "d/e/new", b"1")
+        await watch.until("+d/e/new")
+        await w.rename(r, "d/e", r, "d/moved")
+        await watch.until("d/e -> d/moved")
+        await w.create_directories(r, "d/a/b/c")
+        await watch.until("+d/a/b/c")
+        await w.append(r, "d/a/b/c/x", b"2")
+        await watch.until("+d/a/b/c/x")
+        await w.rename(r, "d/a", r, "other/a")
+        await watch.until("-d/a")
+        await w.append(r, "other/a/b/c/x", b"3")  # none of its business any more
+        await w.write(r, "other/in/y", b"4")
+        await w.rename(r, "other/in", r, "d/in")
+        told = await watch.until("+d/in/y")
+        expect([event for event in told if "a/b" in event], [], "what was told of what is outside")
+        await w.remove_tree(r, "d/in")
+        await watch.until("-d/in")
+        await w.remove_file(r, "d/f")
+        await watch.until("-d/f")
+        deep = [event for event in await flat.until("-d/f") if event.count("/") > 1 and "->" not in event]
+        expect(deep, [], "what a watch of one directory was told of those below")
+        await w.remove_tree(r, "d")
+        expect([event async for event in stream if event.case == "overflow"], [], "overflows")
+        expect((await end).value.case, "no-entry", "how it ended")
+
+
 @SUITE.case("watching", "what is debounced is told once")
 async def _(scene: Scene) -> None:
     (scene.folder / "f").write_text("")

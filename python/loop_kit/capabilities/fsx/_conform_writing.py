@@ -125,6 +125,13 @@ async def _(scene: Scene) -> None:
         expect(await code(r.read_link("f"), "no link"), "invalid", "its error")
         copied = await w.copy_tree(r, "d", r, "e")
         expect((copied.entries, copied.left_out), (1, 1), "a link that leads out of the tree is left out")
+
+
+@SUITE.case("writing", "links that are there are followed where the grant says so")
+async def _(scene: Scene) -> None:
+    (scene.folder / "d").mkdir()
+    (scene.folder / "f").write_text("F")
+    (scene.folder / "d/l").symlink_to("../f")
     async with scene.client(_rw(scene)) as fsx:
         r = await fsx.files.root("r")
         expect(await code(fsx.writing.symlink(r, "f", "l"), "a link"), "not-permitted", "its error")
