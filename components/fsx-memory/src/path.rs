@@ -161,13 +161,14 @@ impl Store {
         match name {
             ".." => return Err(ErrorCode::NotPermitted),
             "" | "." => return Err(ErrorCode::Invalid),
-            _ => named(name)?,
+            _ => {}
         }
         let dir = if above.is_empty() {
             root.top
         } else {
             self.directory(root, above)?
         };
+        named(name)?;
         let spot = Spot {
             dir,
             name: name.into(),

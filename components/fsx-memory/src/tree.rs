@@ -104,8 +104,8 @@ impl Store {
 
     /// Copies the directory at `path` with all that is in it to `to`, where nothing may be.
     pub fn copy_tree(&mut self, from: &Root, path: &str, to_root: &Root, to: &str) -> Result<Copied> {
-        let spot = self.parent(to_root, to, false)?;
         let top = self.directory(from, path)?;
+        let spot = self.parent(to_root, to, false)?;
         let volume = to_root.volume;
         let made = self.make_directory(volume, &spot)?;
         let mut copied = Copied {
