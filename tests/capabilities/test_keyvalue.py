@@ -114,6 +114,7 @@ async def test_what_was_answered_outlives_a_kill(durability: str, tmp_path: Path
         )
         assert last >= first, number
         first = await check(path, last, PYTHON if number % 2 else "builtin:keyvalue")
+    soak.note(kills=rounds, writes=first)
 
 
 async def test_both_providers_keep_the_same_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 import loop_kit as loop
 from tests.capabilities.serving import HOSTS, Host, guest
 from tests.children import is_gone, nothing_is_left, until
+from tests.soaking import Soak
 
 SH = {"path": "/bin/sh", "args": [["-c", "{text}"]], "exec": True, "set": {"PATH": "/usr/bin:/bin"}}
 
@@ -83,22 +84,36 @@ with loop.blocking.Host() as host:
 """
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
-def test_nothing_outlives_a_host_that_is_killed(end: signal.Signals, tmp_path: Path) -> None:
-    (tmp_path / "guest.wasm").write_bytes(guest("process"))
-    argv = [sys.executable, "-c", HOST, str(tmp_path / "guest.wasm"), str(tmp_path)]
-    with subprocess.Popen(argv) as host:
-        until(lambda: (tmp_path / "pids").exists() or host.poll() is not None)
-        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+def kill_a_host(end: signal.Signals, wasm: Path, folder: Path) -> None:
+    """Ends a host whose component runs a program, and waits until nothing of that is left."""
+    folder.mkdir()
+    told = folder / "pids"
+    with subprocess.Popen([sys.executable, "-c", HOST, str(wasm), str(folder)]) as host:
+        until(lambda: told.exists() or host.poll() is not None)
+        pids = [int(pid) for pid in told.read_text().split()]
         assert [is_gone(pid) for pid in pids] == [False, False]
         os.kill(host.pid, end)
         host.wait(20)
     until(lambda: all(is_gone(pid) for pid in pids))
 
 
-def test_a_closed_host_leaves_nothing(tidy: None, tmp_path: Path) -> None:
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
+def test_nothing_outlives_a_host_that_is_killed(end: signal.Signals, tmp_path: Path, soak: Soak) -> None:
+    rounds = soak(1, 100)
+    wasm = tmp_path / "guest.wasm"
+    wasm.write_bytes(guest("process"))
+    for number in range(rounds):
+        kill_a_host(end, wasm, tmp_path / str(number))
+    soak.note(hosts=rounds)
+
+
+@pytest.mark.timeout(1800)
+def test_a_closed_host_leaves_nothing(tidy: None, tmp_path: Path, soak: Soak) -> None:
+    programs = soak(50, 5000)
     with loop.blocking.Host(cache=tmp_path) as host:
         provider = loop.builtin("process", programs={"sh": SH})
         app = host.load(guest("process"), imports={"loop:process": provider})
-        for _ in range(50):
+        for _ in range(programs):
             assert app.call("run", command("sleep 1000 & echo $!"), b"").status.case == "exited"
+    soak.note(programs=programs)
