@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     # Reports carry these from xdist's workers too.
-    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    reports = [r for outcome in ("passed", "failed", "error") for r in terminalreporter.getreports(outcome)]
     soak = terminalreporter.config.getoption("--soak")
     if soak is not None:
         soak.write_text(json.dumps(results(reports), indent=1) + "\n")
