@@ -143,11 +143,11 @@ def build(chosen: dict[str, Crate], folder: Path) -> dict[str, bytes]:
     # What a panic says of its place must be the same on every machine.
     places = {ROOT: "loop-kit", **dict.fromkeys((cargo / "registry" / "src").glob("*"), "crates")}
     environment["RUSTFLAGS"] = " ".join(f"--remap-path-prefix={path}={name}" for path, name in places.items())
-    names = [word for crate in chosen.values() for word in ("-p", crate.folder.name)]
-    command = [*run, "build", "--release", "--locked", "--target", TARGET, *names]
-    subprocess.run(command, cwd=SOURCES, env=environment, check=True)
     made = {}
     for name, crate in chosen.items():
+        # each alone: together, one would be built with what another asks of a crate that both depend on
+        command = [*run, "build", "--release", "--locked", "--target", TARGET, "-p", crate.folder.name]
+        subprocess.run(command, cwd=SOURCES, env=environment, check=True)
         module = output / TARGET / "release" / f"{crate.folder.name.replace('-', '_')}.wasm"
         component = folder / "component.wasm"
         subprocess.run([output / "release" / "encode", module, component], check=True)

@@ -99,8 +99,10 @@ enum Next {
     End(ErrorCode),
 }
 
+type Sleep = Pin<Box<dyn Future<Output = ()>>>;
+
 async fn next(watch: &Watch) -> Next {
-    let mut timer: Option<(u64, Pin<Box<dyn Future<Output = ()>>>)> = None;
+    let mut timer: Option<(u64, Sleep)> = None;
     poll_fn(|cx| {
         loop {
             let mut telling = watch.telling.borrow_mut();
