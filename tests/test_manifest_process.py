@@ -1,11 +1,11 @@
-"""Grants of `loop:process` and `wasi:keyvalue` in `loop.toml`: read, refused, and told in words."""
+"""Grants of `loop:process`, `wasi:keyvalue` and `wasi:blobstore` in `loop.toml`: read, refused, and told in words."""
 
 from typing import Any
 
 import pytest
 
 from loop_kit import _core
-from loop_kit.manifest._grants import keyvalue, process
+from loop_kit.manifest._grants import blobstore, keyvalue, process
 from tests.manifests import WS, problems, read
 
 PROCESS = 'providers.p.use = "builtin:process"\n[links."loop:process"]\nprovider = "p"\n'
@@ -110,3 +110,31 @@ def test_a_grant_of_buckets_in_words() -> None:
     said = keyvalue.sentences({"buckets": {"a": {}, "b": {"mode": "rw", "max-size": 1024}}})
     assert said == ["read the bucket `a`", "read and write the bucket `b`, up to 1024 bytes"]
     assert keyvalue.sentences({}) == []
+
+
+def test_a_grant_of_containers_in_words() -> None:
+    said = blobstore.sentences(
+        {
+            "containers": {
+                "a": {"max-size": 10},
+                "own-*": {"mode": "rw", "create": True, "max-size": 1024, "max-objects": 5},
+            }
+        }
+    )
+    assert said == [
+        "read the container `a`, up to 10 bytes",
+        "read and write containers whose names begin with `own-`, up to 1024 bytes in 5 objects each",
+        "create and delete containers whose names begin with `own-`",
+    ]
+    assert blobstore.sentences({}) == []
+
+
+def test_a_grant_of_containers_is_read_and_refused() -> None:
+    text = """
+        providers.p.use = "python:loop_kit.capabilities.blobstore:BlobStore"
+        links."wasi:blobstore" = { provider = "p", grant.containers.c = { mode = "rw", max-size = "1KiB" } }
+    """
+    grant = read(text).links["wasi:blobstore"].grant
+    assert grant == {"containers": {"c": {"mode": "rw", "max-size": 1024}}}
+    (problem,) = problems(text.replace("max-size", "max-sise"))
+    assert 'did you mean "max-size"?' in problem

@@ -13,9 +13,11 @@ import pytest
 
 import loop_kit as loop
 from loop_kit import provider
+from loop_kit.capabilities.fsx import Files
 from loop_kit.errors import LoadError, ProviderError, ProviderGone
 from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
+from tests.capabilities.serving import guest
 from tests.children import is_gone, until
 from tests.guests import HOST, Guest
 from tests.wit_types import U32
@@ -201,3 +203,20 @@ async def test_a_sidecar_that_cannot_start_is_told_with_its_words(folder: Path) 
     async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
         with pytest.raises(LoadError, match="no disk"):
             await workspace.load("a")
+
+
+@pytest.mark.parametrize(
+    "use", ["builtin:fsx", "sidecar:builtin:fsx", f"sidecar:python:{Files.__module__}:Files"]
+)
+async def test_interfaces_of_a_package_hand_each_other_their_resources(use: str, tmp_path: Path) -> None:
+    """A directory of `files` is read by `streaming`."""
+    (tmp_path / "a.wasm").write_bytes(guest("streaming"))
+    (tmp_path / "f").write_bytes(b"contents")
+    (tmp_path / "loop.toml").write_text(f"""
+        components.a.path = "a.wasm"
+        components.a.imports."loop:fsx" = {{ provider = "files", grant.roots.r.path = "." }}
+        providers.files.use = "{use}"
+    """)
+    async with loop.Host(cache=None) as host, Workspace(host, load(tmp_path)) as workspace:
+        app = await workspace.load("a")
+        assert await app.call("stream", "r", "f", 0, 1 << 16, 1 << 30) == (b"contents", loop.Ok(None))

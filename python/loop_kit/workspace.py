@@ -23,6 +23,8 @@ from loop_kit.errors import LoadError
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
 from loop_kit.manifest import Component, Link, Manifest, Provider
+from loop_kit.manifest._match import ImportName
+from loop_kit.manifest._scan import Keys
 from loop_kit.manifest._use import is_shipped
 from loop_kit.placements import remote, sidecar
 from loop_kit.placements._lifecycle import State
@@ -196,22 +198,29 @@ class Workspace:
         told = wants_settings(names)
         if told is not None:
             imports[told] = settings or Settings()
+        # by link and package: interfaces of one package hand each other their resources
+        made: dict[tuple[Keys, str], Any] = {}
         for wanted in names:
             if wanted == told:
                 continue
             link = self.manifest.link_for(name, wanted)
             if link is not None:
-                provider = self.manifest.providers[link.provider]
-                imports[wanted] = await self._provide(provider, link, name or Path(path).name, wanted)
+                key = link.keys, ImportName.parse(wanted).package
+                if key not in made:
+                    provider = self.manifest.providers[link.provider]
+                    made[key] = await self._provide(provider, link, name or Path(path).name, wanted)
+                imports[wanted] = made[key]
         audit = functools.partial(_audited, name or Path(path).name) if self._audit else None
         return await self.host.load(path, imports, limits=limits, wasi=wasi, audit=audit)
 
     async def _provide(self, provider: Provider, link: Link, importer: str, wanted: str) -> Any:
         config, grant = manifests.reveal(provider.config), link.grant
+        if provider.shipped or provider.shipped_aside:
+            config = anchored(config, self.manifest.folder)
         called = f"{importer}/{wanted}"
         match provider.placement:
             case "builtin":
-                return Builtin(provider.target, anchored(config, self.manifest.folder), grant)
+                return Builtin(provider.target, config, grant)
             case "python":
                 key = _python_key(provider, link)
                 if key not in self._python:

@@ -48,7 +48,7 @@ def started() -> Iterator[Started]:
 
 
 CASES = [
-    pytest.param(suite, way, case, id=f"{way.provided.provider}-{way.placement}-{case}")
+    pytest.param(suite, way, case, id=f"{way.provided.name}-{way.placement}-{case}")
     for suite in suites()
     for way in ways(suite)
     for case in suite.of(way.provided)

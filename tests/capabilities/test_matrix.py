@@ -21,10 +21,12 @@ def matrix() -> str:
     ]
     for suite in suites():
         for provided in suite.providers:
+            label = f" ({provided.label})" if provided.label else ""
+            name = f"`{provided.provider}`{label}"
             counts = Counter(case.interface for case in suite.of(provided))
             for interface, count in counts.items():
                 cells = " | ".join(str(count) if p in provided.placements else "" for p in PLACEMENTS)
-                lines.append(f"| `{suite.capability}/{interface}` | `{provided.provider}` | {cells} |")
+                lines.append(f"| `{suite.capability}/{interface}` | {name} | {cells} |")
     return "\n".join(lines)
 
 

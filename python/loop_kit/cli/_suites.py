@@ -60,10 +60,10 @@ def run_suites(
     for suite, way in chosen:
         if not as_json:
             click.echo(
-                f"{strong(way.provided.provider)} {dim(f'of {suite.capability}, {way.placement}')}", err=True
+                f"{strong(way.provided.name)} {dim(f'of {suite.capability}, {way.placement}')}", err=True
             )
         for outcome in asyncio.run(suite.run(way, patience=patience, on_outcome=_teller(as_json))):
-            key = suite.capability, outcome.group, way.provided.provider
+            key = suite.capability, outcome.group, way.provided.name
             row = rows.setdefault(key, _Row(*key, {}))
             row.placements.setdefault(way.placement, []).append(outcome)
     failed = [o for row in rows.values() for all_ in row.placements.values() for o in all_ if o.problem]
@@ -90,8 +90,11 @@ def _chosen(
         if not known and capability is None:
             raise click.UsageError(f"say which capability {provider} is of: --capability loop:fsx")
         suite = suite_of(capability or known[0])
-        provided = suite.provided(provider)
-        found = [(suite, Way(provided, placement)) for placement in provided.placements]
+        found = [
+            (suite, Way(provided, placement))
+            for provided in suite.provided(provider)
+            for placement in provided.placements
+        ]
     return [(suite, way) for suite, way in found if not placements or way.placement in placements]
 
 

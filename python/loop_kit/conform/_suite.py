@@ -36,7 +36,7 @@ from loop_kit.testing import Placed
 
 __all__ = ["PLACEMENTS", "Provided", "Scene", "Suite", "SuiteCase", "Way", "suite_of", "suites", "ways"]
 
-_SUITES = ("core", "fsx", "keyvalue", "netx", "process")
+_SUITES = ("core", "fsx", "keyvalue", "netx", "process", "blobstore")
 
 PLACEMENTS = ("in-process", "sidecar", "remote")
 """Where a suite runs a provider: here, in a process reached by a unix socket, and in one reached over TCP."""
@@ -55,6 +55,7 @@ class Provided:
         place: Makes, of a case's folder, config of every client: where a provider keeps things if not in itself.
         settings: Makes config and grant of a component of the grant that a case asks for, where it is neither what is
             said above nor what the case says.
+        label: What tells it from others with the same `provider`.
         without: Words of cases that it need not do, with the reason that its README gives.
     """
 
@@ -66,6 +67,12 @@ class Provided:
     place: Callable[[Path], Mapping[str, Any]] | None = None
     settings: Callable[[Mapping[str, Any]], Settings] | None = None
     without: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called where there are others."""
+        return f"{self.provider} ({self.label})" if self.label else self.provider
 
     @property
     def is_component(self) -> bool:
@@ -197,9 +204,9 @@ class Suite:
             if (not served or case.interface in served) and str(case) not in provided.without
         ]
 
-    def provided(self, provider: str) -> Provided:
+    def provided(self, provider: str) -> list[Provided]:
         """What the suite knows of a provider; one that it does not know must do everything."""
-        return next((known for known in self.providers if known.provider == provider), Provided(provider))
+        return [known for known in self.providers if known.provider == provider] or [Provided(provider)]
 
     async def run(
         self,

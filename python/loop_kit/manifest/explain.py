@@ -210,15 +210,20 @@ def _place(manifest: Manifest, keys: Keys) -> str | None:
     return f"{manifest.source.shown}:{position[0]}" if position else None
 
 
-# Natives that are not of `loop:`.
-_SERVED_AS = {"keyvalue": "wasi"}
+# What serves the packages that are not of `loop:`.
+_OF_WASI = {
+    "wasi:blobstore": "python:loop_kit.capabilities.blobstore:BlobStore",
+    "wasi:keyvalue": "builtin:keyvalue",
+}
 
 
 def _link_to_add(manifest: Manifest, component: Component, name: str) -> str:
     """Returns TOML that links an import."""
     package = ImportName.parse(name).package
     short = package.rpartition(":")[2]
-    if short in BUILTINS and package == f"{_SERVED_AS.get(short, 'loop')}:{short}":
+    if package in _OF_WASI:
+        use = _OF_WASI[package]
+    elif short in BUILTINS and package == f"loop:{short}":
         use = f"builtin:{short}"
     elif short in manifest.components and short != component.name:
         use = f"component:{short}"

@@ -247,6 +247,11 @@ class Provider:
         """Whether it is loop-kit's own code, which needs no trust of its own."""
         return self.placement == "builtin" or (self.placement == "python" and self.target.startswith(SHIPPED))
 
+    @property
+    def shipped_aside(self) -> bool:
+        """Whether it is a sidecar with loop-kit's own code in it."""
+        return self.placement == "sidecar" and self.target.startswith(("builtin:", f"python:{SHIPPED}"))
+
 
 @dataclass(frozen=True)
 class Dir:

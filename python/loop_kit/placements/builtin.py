@@ -131,7 +131,7 @@ def builtin(name: str, *, config: Mapping[str, Any] | None = None, **grant: Any)
 
 
 def anchored(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The config of a native provider as `loop.toml` has it: its `path`, if any, is one from the manifest's folder."""
+    """The config of a provider of loop-kit's own as `loop.toml` has it: a `path` is one from the manifest's folder."""
     path = config.get("path")
     return dict(config) | ({"path": os.path.join(folder, path)} if isinstance(path, str) else {})
 

@@ -1,41 +1,19 @@
-"""Streams, and how they ended."""
+"""The stream of a file."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from typing import Any
 
-from loop_kit._types import Err, Ok
+from loop_kit._types import Ok
+from loop_kit.capabilities._settled import Settled
 from loop_kit.capabilities.fsx._beneath import Handle, code_of
 
-__all__ = ["Reading", "Settled"]
+__all__ = ["Reading"]
 
 # Bytes read at once.
 _CHUNK = 256 << 10
-
-
-class Settled:
-    """A stream that tells how it ended.
-
-    Attributes:
-        ended: Settled once nothing more will be read: by the end, by an error, or as nobody reads any more.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[Any] = self._loop.create_future()
-
-    def settle(self, end: Ok[None] | Err[Any]) -> None:
-        """Tells how it ended, if that is not known yet."""
-        _settle(self.ended, end)
-
-    def __del__(self) -> None:
-        # A dropped stream lets go of its source, on whatever thread that happens; a closed loop has no use for it.
-        if not self.ended.done():
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_settle, self.ended, Ok(None))
 
 
 class Reading(Settled):
@@ -70,8 +48,3 @@ class Reading(Settled):
 
 def _read(file: Handle) -> bytes:
     return os.read(file.fd, _CHUNK)
-
-
-def _settle(ended: asyncio.Future[Any], end: Ok[None] | Err[Any]) -> None:
-    if not ended.done():
-        ended.set_result(end)

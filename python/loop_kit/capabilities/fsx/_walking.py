@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loop_kit._types import Err, Ok
+from loop_kit.capabilities._settled import Settled
 from loop_kit.capabilities.fsx._beneath import PATH_MAX, Beneath, Handle, code_of, open_directory
 from loop_kit.capabilities.fsx._pattern import Pattern, State
-from loop_kit.capabilities.fsx._stream import Settled
 from loop_kit.capabilities.fsx._walk import LEFT_OUT, named
 
 __all__ = ["Folder", "Walking"]

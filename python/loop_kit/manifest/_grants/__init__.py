@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loop_kit.manifest._grants import core, fsx, keyvalue, netx, process
+from loop_kit.manifest._grants import blobstore, core, fsx, keyvalue, netx, process
 from loop_kit.manifest._shape import Table
 
 __all__ = ["GRANTS", "SENTENCES"]
@@ -20,6 +20,7 @@ GRANTS: dict[str, Table] = {
     "loop:fsx": fsx.GRANT,
     "loop:netx": netx.GRANT,
     "loop:process": process.GRANT,
+    "wasi:blobstore": blobstore.GRANT,
     "wasi:keyvalue": keyvalue.GRANT,
 }
 
@@ -28,5 +29,6 @@ SENTENCES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "loop:fsx": fsx.sentences,
     "loop:netx": netx.sentences,
     "loop:process": process.sentences,
+    "wasi:blobstore": blobstore.sentences,
     "wasi:keyvalue": keyvalue.sentences,
 }

@@ -1,0 +1,55 @@
+(component ;; Asks the container `c` of `wasi:blobstore` what it is asked itself.
+  (import "wasi:blobstore/types@0.3.0-draft" (instance $types
+    (type $error0 (variant
+      (case "access-denied") (case "no-such-container") (case "no-such-object") (case "container-exists")
+      (case "invalid" string) (case "quota" string) (case "given-up") (case "other" string)))
+    (export "error" (type $error (eq $error0)))
+    (type $id0 (record (field "container" string) (field "object" string)))
+    (export "object-id" (type $id (eq $id0)))))
+  (alias export $types "error" (type $error))
+  (alias export $types "object-id" (type $id))
+  (import "wasi:blobstore/whole@0.3.0-draft" (instance $whole
+    (alias outer 1 $error (type $error0))
+    (export "error" (type $error (eq $error0)))
+    (alias outer 1 $id (type $id0))
+    (export "object-id" (type $id (eq $id0)))
+    (export "write-object" (func (param "id" $id) (param "data" (list u8)) (result (result (error $error)))))
+    (export "read-object" (func (param "id" $id) (result (result (list u8) (error $error)))))))
+
+  (core module $lib
+    (memory (export "memory") 2)
+    (global $top (mut i32) (i32.const 4096))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $at i32) (local $missing i32)
+      (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+      (global.set $top (i32.add (local.get $at) (local.get 3)))
+      (local.set $missing (i32.sub
+        (i32.shr_u (i32.add (global.get $top) (i32.const 65535)) (i32.const 16)) (memory.size)))
+      (if (i32.gt_s (local.get $missing) (i32.const 0))
+        (then (if (i32.eq (memory.grow (local.get $missing)) (i32.const -1)) (then unreachable))))
+      (local.get $at)))
+  (core instance $lib (instantiate $lib))
+  (alias core export $lib "memory" (core memory $memory))
+  (alias core export $lib "realloc" (core func $realloc))
+  (core func $write (canon lower (func $whole "write-object") (memory $memory) (realloc $realloc)))
+  (core func $read (canon lower (func $whole "read-object") (memory $memory) (realloc $realloc)))
+
+  (core module $main
+    (import "lib" "memory" (memory 2))
+    (import "blobs" "write" (func $write (param i32 i32 i32 i32 i32 i32 i32)))
+    (import "blobs" "read" (func $read (param i32 i32 i32 i32 i32)))
+    (data (i32.const 128) "c")
+    (func (export "write") (param i32 i32 i32 i32) (result i32)
+      (call $write (i32.const 128) (i32.const 1)
+        (local.get 0) (local.get 1) (local.get 2) (local.get 3) (i32.const 64))
+      (i32.const 64))
+    (func (export "read") (param i32 i32) (result i32)
+      (call $read (i32.const 128) (i32.const 1) (local.get 0) (local.get 1) (i32.const 64))
+      (i32.const 64)))
+  (core instance $main (instantiate $main
+    (with "lib" (instance $lib))
+    (with "blobs" (instance (export "write" (func $write)) (export "read" (func $read))))))
+  (export $error* "error" (type $error))
+  (func (export "write") (param "name" string) (param "data" (list u8)) (result (result (error $error*)))
+    (canon lift (core func $main "write") (memory $memory) (realloc $realloc)))
+  (func (export "read") (param "name" string) (result (result (list u8) (error $error*)))
+    (canon lift (core func $main "read") (memory $memory) (realloc $realloc))))

@@ -1,0 +1,189 @@
+"""`wasi:blobstore` beyond its suite: what it may be told, and components that use it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import loop_kit as loop
+from loop_kit import manifest
+from loop_kit.capabilities.blobstore import BlobStore
+from loop_kit.capabilities.blobstore._conform import PROVIDER
+from loop_kit.provider import provider
+from loop_kit.testing import client
+from loop_kit.workspace import Workspace
+from tests.capabilities.serving import HOSTS, Host, guest
+
+GRANT = {"containers": {"c": {"mode": "rw"}}}
+KEYS = {"access-key-id": "key", "secret-access-key": "secret"}
+FILES = {"backend": "files", "path": "/srv"}
+S3 = {"backend": "s3", "bucket": "b", **KEYS}
+NATS = {"backend": "nats", "url": "nats://127.0.0.1:4222"}
+
+
+@pytest.mark.parametrize(
+    ("config", "grant", "words"),
+    [
+        ({"backend": "disk"}, {}, r"config\.backend: must be one of memory, files, s3, nats"),
+        ({"path": "/srv"}, {}, r"config\.path: unknown key"),
+        ({"backend": "files"}, {}, r"config\.path: missing"),
+        ({**FILES, "path": "blobs"}, {}, r"config\.path: `blobs` is relative"),
+        ({**FILES, "path": "/no/such/folder"}, {}, r"config\.path: .* name a folder"),
+        ({**FILES, "durability": "none"}, {}, r"config\.durability"),
+        ({**S3, "bucket": ""}, {}, r"config\.bucket"),
+        ({"backend": "s3", "bucket": "b"}, {}, "config: say whom to be"),
+        ({**S3, "ambient": True}, {}, "config: say whom to be"),
+        ({"backend": "s3", "bucket": "b", "access-key-id": "k"}, {}, "config: say whom to be"),
+        ({**S3, "secret-access-key": 7}, {}, r"config\.secret-access-key: .* got one of int"),
+        ({**S3, "endpoint": "http://s3.example"}, {}, r"config\.endpoint: http:// is for this machine only"),
+        ({**S3, "endpoint": "ftp://s3.example"}, {}, r"config\.endpoint: expected an address"),
+        ({**S3, "endpoint": "https://a:b@s3.example"}, {}, r"config\.endpoint: a login does not stand"),
+        ({**S3, "prefix": "a/../b"}, {}, r"config\.prefix"),
+        ({**S3, "timeout": "1s"}, {}, r"config\.timeout"),
+        ({"backend": "nats"}, {}, r"config\.url: missing"),
+        ({**NATS, "url": "nats://nats.example"}, {}, r"config\.tls: missing"),
+        ({**NATS, "url": "nats://u:p@127.0.0.1"}, {}, r"config\.url: a login does not stand"),
+        ({**NATS, "login": {"user": "u"}}, {}, r"config\.login: takes"),
+        ({**NATS, "tls": {"ca": "/no/such/file"}}, {}, r"config\.tls\.ca"),
+        ({**NATS, "prefix": "a.b"}, {}, r"config\.prefix"),
+        ({}, {"containers": {"c": {"mode": "wo"}}}, r"grant\.containers\.c\.mode"),
+        ({}, {"containers": {"c": {"create": True}}}, r"grant\.containers\.c\.create: what is read-only"),
+        ({}, {"containers": {"c": {"max-size": 0}}}, r"grant\.containers\.c\.max-size"),
+        ({}, {"max-objects": 1}, r"grant\.max-objects: unknown key"),
+    ],
+)
+def test_what_a_config_or_grant_may_not_say(
+    config: dict[str, Any], grant: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        BlobStore(config=config, grant=grant)
+    assert "secret" not in str(caught.value).replace("secret-access-key", "")
+
+
+@pytest.mark.parametrize("extra", ["s3", "nats"])
+def test_an_extra_that_is_not_installed_is_named(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = {"s3": "obstore", "nats": "nats"}[extra]
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"loop_kit.capabilities.blobstore._{extra}", raising=False)
+    with pytest.raises(ValueError, match=rf"pip install 'loop-kit\[{extra}\]'"):
+        BlobStore(config={"s3": S3, "nats": NATS}[extra])
+
+
+async def test_no_link_and_no_device_is_an_object(tmp_path: Path) -> None:
+    secret, blobs_at = tmp_path / "secret", tmp_path / "blobs"
+    secret.write_text("secret")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "k").write_text("secret")
+    for name in ("c", "own-real"):
+        (blobs_at / name).mkdir(parents=True)
+    (blobs_at / "own-link").symlink_to(tmp_path / "elsewhere")
+    (blobs_at / "c" / "link").symlink_to(secret)
+    (blobs_at / "c" / "folder").mkdir()
+    os.mkfifo(blobs_at / "c" / "pipe")
+    (blobs_at / "c" / os.fsdecode(b"\xff")).write_text("no text is its name")
+    grant = {"containers": {"c": {"mode": "rw"}, "own-*": {"mode": "rw", "create": True}}}
+    config = {"backend": "files", "path": str(blobs_at)}
+    async with client("wasi:blobstore", provider=PROVIDER, config=config, grant=grant) as blobs:
+        assert await blobs.whole.list_objects("c", None) == []
+        for name in ("link", "folder", "pipe", "../../secret", "../secret"):
+            with pytest.raises(loop.Err) as caught:
+                await blobs.whole.read_object({"container": "c", "object": name})
+            code: Any = caught.value.value
+            assert code.case == "no-such-object"
+        assert not await blobs.blobstore.container_exists("own-link")
+        await blobs.whole.write_object({"container": "c", "object": "link"}, b"new")
+        assert (secret.read_text(), (blobs_at / "c" / "link").read_bytes()) == ("secret", b"new")
+        await blobs.blobstore.delete_container("own-real")
+        with pytest.raises(loop.Err):
+            await blobs.blobstore.delete_container("own-link")
+    assert (tmp_path / "elsewhere" / "k").read_text() == "secret"
+    assert sorted(path.name for path in blobs_at.iterdir()) == ["c", "own-link"]
+
+
+@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("backend", ["memory", "files"])
+def test_a_component_with_plain_functions_keeps_objects(
+    name: str, backend: str, hosts: dict[str, Host], tmp_path: Path
+) -> None:
+    config = {"backend": backend} | ({"path": str(tmp_path / "blobs")} if backend == "files" else {})
+    made = BlobStore(config=config, grant=GRANT | {"max-object": 10})
+    call = hosts[name].load(guest("blobstore"), {"wasi:blobstore": made}, loop.Limits())
+    call("write", "k", b"value")
+    assert call("read", "k") == b"value"
+    for asked, words in ((("read", "x"), "no-such-object"), (("write", "k", b"x" * 11), "quota")):
+        with pytest.raises(loop.Err) as caught:
+            call(*asked)
+        code: Any = caught.value.value
+        assert code.case == words
+    assert call("read", "k") == b"value"
+
+
+@pytest.mark.parametrize("aside", ["", "sidecar:"])
+async def test_a_workspace_keeps_objects_in_its_folder(aside: str, tmp_path: Path) -> None:
+    (tmp_path / "app.wasm").write_bytes(guest("blobstore"))
+    text = f"""
+        components.app.path = "app.wasm"
+        components.app.imports."wasi:blobstore" = {{ provider = "blobs", grant.containers.c.mode = "rw" }}
+        providers.blobs = {{ use = "{aside}{PROVIDER}", config = {{ backend = "files", path = "blobs" }} }}
+    """
+    declared = manifest.loads(text, tmp_path / "loop.toml")
+    async with loop.Host(cache=tmp_path) as host, Workspace(host, declared) as workspace:
+        app = await workspace.load("app")
+        await app.call("write", "a/b", b"kept")
+    assert (tmp_path / "blobs" / "c" / "a%2Fb").read_bytes() == b"kept"
+
+
+@provider("test:closing/nothing", wit=Path(__file__).parent / "guests" / "closing.wit")
+class Closing:
+    """A provider whose end is told, in a file that its config names."""
+
+    def __init__(self, *, config: dict[str, Any], grant: Any = None) -> None:
+        self._path = Path(config["path"])
+
+    def nothing(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+        with self._path.open("a") as file:
+            file.write("closed\n")
+
+
+@pytest.mark.parametrize("placement", [None, "sidecar"])
+async def test_a_provider_is_closed_with_its_client(placement: str | None, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    async with client("test:closing", provider=Closing, config={"path": str(told)}, placement=placement):
+        assert not told.exists()
+    assert told.read_text() == "closed\n"
+
+
+async def test_a_provider_is_closed_with_its_workspace(tmp_path: Path) -> None:
+    (tmp_path / "app.wasm").write_bytes(guest("blobstore"))
+    told = tmp_path / "told"
+    text = f"""
+        components.app.path = "app.wasm"
+        components.app.imports."wasi:blobstore" = {{ provider = "p", grant.containers.c.mode = "rw" }}
+        providers.p = {{ use = "python:{__name__}:ClosingBlobs", config.path = "{told}", trusted = true }}
+    """
+    declared = manifest.loads(text, tmp_path / "loop.toml")
+    async with loop.Host(cache=tmp_path) as host, Workspace(host, declared) as workspace:
+        app = await workspace.load("app")
+        await app.call("write", "k", b"v")
+        assert not told.exists()
+    assert told.read_text() == "closed\n"
+
+
+class ClosingBlobs(BlobStore):
+    """The same, of objects."""
+
+    def __init__(self, *, config: dict[str, Any], grant: Any = None) -> None:
+        super().__init__(grant=grant)
+        self._closing = Closing(config=config)
+
+    async def aclose(self) -> None:
+        await self._closing.aclose()
