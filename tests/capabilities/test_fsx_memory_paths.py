@@ -22,7 +22,7 @@ from tests.capabilities.test_fsx_glob_cases import DATA
 from tests.capabilities.test_fsx_ignores import IGNORES, named
 from tests.capabilities.trees import grow
 
-MEMORY = SUITE.provided("component:loop:fsx/memory")
+[MEMORY] = SUITE.provided("component:loop:fsx/memory")
 GRANT: dict[str, Any] = {"roots": {"r": {}}}
 
 
