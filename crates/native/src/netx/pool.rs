@@ -74,7 +74,7 @@ struct Http1 {
 
 struct Line {
     connection: Pin<Box<http1::Connection<TokioIo<Stream>, Outgoing>>>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 fn drive(line: &mut Option<Line>, cx: &mut Context<'_>) {
@@ -270,7 +270,7 @@ impl Pool {
             sender,
             line: Some(Line {
                 connection: Box::pin(connection),
-                _permit: permit,
+                permit,
             }),
         }))
     }
@@ -360,8 +360,10 @@ impl Lease {
         if let Sender::Http1(http1) = &mut self.sender
             && let Some(line) = http1.line.take()
         {
+            let Line { connection, permit } = line;
             self.pool.io.spawn(async move {
-                let _ = line.connection.await;
+                let _ = connection.await;
+                drop(permit);
             });
         }
     }

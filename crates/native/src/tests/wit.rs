@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use loop_engine::{Num, Value};
-use wit_parser::{Function, Handle, PackageId, Resolve, Type, TypeDefKind};
+use wit_parser::{Function, Handle, InterfaceId, PackageId, Resolve, Type, TypeDefKind, WorldKey};
 
 pub struct Wit {
     resolve: Resolve,
@@ -22,21 +22,31 @@ impl Wit {
         Wit { resolve, package }
     }
 
-    pub fn interfaces(&self) -> Vec<String> {
+    /// Those that components import: others are theirs to serve.
+    fn served(&self) -> impl Iterator<Item = (&String, InterfaceId)> {
+        let exported = |id| {
+            let key = WorldKey::Interface(id);
+            self.resolve
+                .worlds
+                .iter()
+                .any(|(_, w)| w.exports.contains_key(&key))
+        };
         let package = &self.resolve.packages[self.package];
-        package
-            .interfaces
-            .keys()
-            .map(|name| package.name.interface_id(name))
+        let all = package.interfaces.iter().map(|(name, id)| (name, *id));
+        all.filter(move |(_, id)| !exported(*id))
+    }
+
+    pub fn interfaces(&self) -> Vec<String> {
+        let package = &self.resolve.packages[self.package].name;
+        self.served()
+            .map(|(name, _)| package.interface_id(name))
             .collect()
     }
 
     pub fn functions(&self) -> Vec<String> {
-        let package = &self.resolve.packages[self.package];
-        let mut all: Vec<_> = package
-            .interfaces
-            .iter()
-            .flat_map(|(name, &id)| {
+        let mut all: Vec<_> = self
+            .served()
+            .flat_map(|(name, id)| {
                 self.resolve.interfaces[id]
                     .functions
                     .keys()
