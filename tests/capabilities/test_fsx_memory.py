@@ -162,6 +162,19 @@ async def test_streams_are_bounded_and_given_back() -> None:
             assert [await end for end in (read, walked)] == [loop.Ok(None)] * 2
 
 
+async def test_ends_that_nobody_awaits_harm_nothing() -> None:
+    options = {"globs": [], "gitignore": False, "hidden": True, "max_depth": None}
+    async with memory({"files": {"r": {"f": "text"}}}, r=RW) as fsx:
+        r = await fsx.files.root("r")
+        for _ in range(3):
+            reading, _ = await fsx.streaming.read_stream(r, "f", 0)
+            assert b"".join([bytes(chunk) async for chunk in reading]) == b"text"
+            unread, _ = await fsx.streaming.read_stream(r, "f", 0)
+            await unread.aclose()
+            walking, _ = await fsx.walking.walk(r, ".", options)
+            assert [folder.path async for folder in walking] == ["."]
+
+
 async def test_a_stream_that_breaks_off_leaves_the_old_file() -> None:
     async with memory(r=RW | {"max-bytes": 10, "max-files": 2}) as fsx:
         r, w = await fsx.files.root("r"), fsx.writing
@@ -243,6 +256,19 @@ async def test_too_much_is_told_as_an_overflow() -> None:
         await w.create_directory(r, "more")
         await clock.advance(1)
         assert shown(await anext(events)) == ("created", "more")
+
+
+async def test_watches_that_nobody_reads_any_more_give_their_place() -> None:
+    async with timed(**{"max-watches": 2}) as (fsx, _):
+        r = await fsx.files.root("r")
+        for _ in range(5):
+            one, two = await watching(fsx, r), await watching(fsx, r)
+            assert await code(watching(fsx, r), "a third watch") == "quota"
+            await one.aclose()
+            await two.aclose()
+        kept = await watching(fsx, r)
+        await fsx.writing.write(r, "f", b"")
+        assert shown(await anext(kept)) == ("created", "f")
 
 
 async def test_a_watch_ends_whose_tree_grows_too_large() -> None:

@@ -169,6 +169,8 @@ struct Writer<D: Domain>(Arc<Mutex<Mailbox<D>>>, #[allow(dead_code)] Busy);
 
 impl<D: Domain> Writer<D> {
     /// How many values the reader wants; `Err` is the answer to give the guest instead.
+    ///
+    /// A write of nothing waits for it as well: by that a guest finds out whether its stream is still read.
     fn demand(&self, cx: &mut Context<'_>, finish: bool) -> Poll<Result<usize, StreamResult>> {
         let mut m = lock(&self.0);
         if m.closed {
@@ -182,6 +184,17 @@ impl<D: Domain> Writer<D> {
             return Poll::Pending;
         }
         Poll::Ready(Ok(m.want))
+    }
+
+    /// Whether the reader wants the value of a future; `None`: the guest gave its write up, and keeps it.
+    ///
+    /// One that nobody wants is taken all the same: no answer tells the writer of a future that its reader has gone.
+    fn awaited(&self, cx: &mut Context<'_>, finish: bool) -> Poll<Option<bool>> {
+        self.demand(cx, finish).map(|demand| match demand {
+            Ok(_) => Some(true),
+            Err(StreamResult::Cancelled) => None,
+            Err(_) => Some(false),
+        })
     }
 
     /// Leaves the reader to read the source itself.
@@ -296,14 +309,14 @@ impl<D: Domain, T: 'static> StreamConsumer<T> for BytesOut<D> {
         src: Guest<'_, u8>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
-        let mut direct = src.as_direct(store);
-        if direct.remaining().is_empty() {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
         let want = match std::task::ready!(self.0.demand(cx, finish)) {
             Ok(n) => n,
             Err(end) => return Poll::Ready(Ok(end)),
         };
+        let mut direct = src.as_direct(store);
+        if direct.remaining().is_empty() {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
         let n = direct.remaining().len().min(want);
         let made = D::enter(|d| D::nums(d, Num::U8, &direct.remaining()[..n]).map(|v| D::whole(d, v)))?;
         direct.mark_read(n);
@@ -324,14 +337,14 @@ impl<D: Domain, N: Plain, T: 'static> StreamConsumer<T> for NumbersOut<D, N> {
         mut src: Guest<'_, N>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
-        let there = src.remaining(&mut store);
-        if there == 0 {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
         let want = match std::task::ready!(self.0.demand(cx, finish)) {
             Ok(n) => n,
             Err(end) => return Poll::Ready(Ok(end)),
         };
+        let there = src.remaining(&mut store);
+        if there == 0 {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
         let mut buffer: Vec<N> = Vec::with_capacity(there.min(want));
         src.read(&mut store, &mut buffer)?;
         self.0.put(Chunk::Raw(Box::new(to_raw(&buffer))));
@@ -349,14 +362,14 @@ impl<D: Domain> UnitsOut<D> {
         mut src: Guest<'_, ()>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
-        let there = src.remaining(&mut store);
-        if there == 0 {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
         let want = match std::task::ready!(self.0.demand(cx, finish)) {
             Ok(n) => n,
             Err(end) => return Poll::Ready(Ok(end)),
         };
+        let there = src.remaining(&mut store);
+        if there == 0 {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
         let n = there.min(want);
         // a Vec of units reports endless capacity, so the count is bounded by hand
         for _ in 0..n {
@@ -388,11 +401,19 @@ impl<D: Domain, T: 'static> FutureConsumer<T> for UnitsOut<D> {
     fn poll_consume(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        store: StoreContextMut<T>,
-        src: Guest<'_, ()>,
+        mut store: StoreContextMut<T>,
+        mut src: Guest<'_, ()>,
         finish: bool,
     ) -> Poll<Result<()>> {
-        self.take(cx, store, src, finish).map_ok(|_| ())
+        let Some(wanted) = std::task::ready!(self.0.awaited(cx, finish)) else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut one: Option<()> = None;
+        src.read(&mut store, &mut one)?;
+        if wanted {
+            self.0.put(Chunk::Units(1));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -406,14 +427,14 @@ impl<D: Domain> ValuesOut<D> {
         mut src: Guest<'_, Elem<D>>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
-        let there = src.remaining(&mut store);
-        if there == 0 {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
         let want = match std::task::ready!(self.0.demand(cx, finish)) {
             Ok(n) => n,
             Err(end) => return Poll::Ready(Ok(end)),
         };
+        let there = src.remaining(&mut store);
+        if there == 0 {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
         // a guest's write is offered once from its start; what is left over is offered again as a new write
         elem::rewind();
         let mut buffer: Vec<Elem<D>> = Vec::with_capacity(there.min(want));
@@ -448,16 +469,16 @@ impl<D: Domain, T: 'static> FutureConsumer<T> for ValuesOut<D> {
         mut src: Guest<'_, Elem<D>>,
         finish: bool,
     ) -> Poll<Result<()>> {
-        match std::task::ready!(self.0.demand(cx, finish)) {
-            Ok(_) => {
-                elem::rewind();
-                let mut value: Option<Elem<D>> = None;
-                src.read(&mut store, &mut value)?;
-                self.0
-                    .put(Chunk::Values(value.map(|e| e.0).into_iter().collect()));
-                Poll::Ready(Ok(()))
-            }
-            Err(_) => Poll::Ready(Ok(())),
+        let Some(wanted) = std::task::ready!(self.0.awaited(cx, finish)) else {
+            return Poll::Ready(Ok(()));
+        };
+        elem::rewind();
+        let mut value: Option<Elem<D>> = None;
+        src.read(&mut store, &mut value)?;
+        if wanted {
+            self.0
+                .put(Chunk::Values(value.map(|e| e.0).into_iter().collect()));
         }
+        Poll::Ready(Ok(()))
     }
 }
