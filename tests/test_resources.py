@@ -400,3 +400,37 @@ async def test_on_a_loop_the_destructor_waits_for_no_other_call(waits: bool, ins
         assert await gone.get() == 5
         await app.call("make", 6)  # and dropped here
         assert await gone.get() == 6
+
+
+def beside_async() -> bytes:
+    """As `plain`, with an export that is asynchronous, so that many calls are in the instance at once."""
+    return assemble(f"""
+      {TELLING}
+      (export $thing "thing" (type $t))
+      (func $make (param "n" u32) (result (own $thing)) (canon lift (core func $main "make")))
+      (export "make" (func $make))
+      (core func $return (canon task.return))
+      (core module $nothing (import "" "return" (func $return))
+        (func (export "run") (result i32) (call $return) (i32.const 0))
+        (func (export "on") (param i32 i32 i32) (result i32) (i32.const 0)))
+      (core instance $nothing (instantiate $nothing (with "" (instance (export "return" (func $return))))))
+      (func (export "nothing") async
+        (canon lift (core func $nothing "run") async (callback (func $nothing "on"))))""")
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_the_destructor_runs_beside_asynchronous_exports(waits: bool) -> None:
+    gone: asyncio.Queue[int] = asyncio.Queue()
+
+    async def later(n: int) -> None:
+        await gone.put(n)
+
+    async with loop.Host(cache=None) as host, asyncio.timeout(30):
+        ending = SimpleNamespace(gone=later if waits else gone.put_nowait)
+        app = await host.load(beside_async(), {HOST: ending}, limits=loop.Limits(instances="shared"))
+        for n in range(20):  # whatever the moment of the epoch
+            thing = await app.call("make", n)
+            await asyncio.sleep(0.003)
+            thing.close()
+            assert await gone.get() == n
+            await app.call("nothing")

@@ -15,7 +15,7 @@ import pytest
 import loop_kit as loop
 from loop_kit import manifest
 from loop_kit.capabilities.fsx._conform import code
-from loop_kit.errors import LoopError
+from loop_kit.errors import GuestTrap, LoopError
 from loop_kit.testing import VirtualClock, client, virtual_clock
 from loop_kit.workspace import Workspace
 from tests.capabilities.serving import guest
@@ -307,6 +307,22 @@ async def test_what_memory_has_no_room_for_is_no_trap() -> None:
         assert bytes(await r.read("f")) == b"kept"
         await w.remove_file(r, "g")
         await w.write(r, "g", bytes(4 << 20))
+
+
+async def test_temporary_directories_go_with_a_guest_that_traps(tmp_path: Path) -> None:
+    async with loop.Host(cache=tmp_path) as host:
+        settings = loop.Settings({}, {"temp": {"max-dirs": 1}})
+        imports = {"loop:core": loop.builtin("core"), "loop:provider/settings": settings}
+        files = await host.load(loop.shipped("fsx/memory"), imports)
+        app = await host.load(guest("temporary"), {"loop:fsx": files})
+        await app.call("use", False)
+        for _ in range(3):
+            with pytest.raises(GuestTrap):
+                await app.call("use", True)
+        fsx: Any = files.exports
+        kept = await fsx.temporary.temp_dir()
+        assert await code(fsx.temporary.temp_dir(), "a second one") == "quota"
+        kept.close()
 
 
 async def test_a_manifest_puts_it_where_another_was(tmp_path: Path) -> None:
