@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
-use wasmtime::component::Accessor;
+use wasmtime::component::{Accessor, AccessorTask, JoinHandle};
 use wasmtime::{Error, Result, Trap};
 
 use crate::instance::{Home, State};
@@ -221,20 +221,49 @@ impl Home {
     }
 }
 
-/// Runs jobs until the queue closes.
-pub(crate) async fn run_jobs(accessor: &Accessor<State>, mut queue: mpsc::UnboundedReceiver<Job>) {
-    let mut running = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            biased;
-            job = queue.recv() => match job {
-                Some(job) => running.push(job(accessor)),
-                None => break,
-            },
-            Some(()) = running.next(), if !running.is_empty() => {}
+/// A job at work: it goes on whenever the Store runs.
+struct Task(Job);
+
+impl AccessorTask<State> for Task {
+    async fn run(self, accessor: &Accessor<State>) -> Result<()> {
+        (self.0)(accessor).await;
+        Ok(())
+    }
+}
+
+/// The jobs of one Store.
+pub(crate) struct Jobs {
+    queue: mpsc::UnboundedReceiver<Job>,
+    running: FuturesUnordered<JoinHandle>,
+}
+
+impl Jobs {
+    pub fn new(queue: mpsc::UnboundedReceiver<Job>) -> Self {
+        Jobs {
+            queue,
+            running: FuturesUnordered::new(),
         }
     }
-    while running.next().await.is_some() {}
+
+    /// Runs jobs until the queue closes and all are done, which is false; or until `leave` says that the Store is wanted
+    /// for something else.
+    pub async fn run(&mut self, accessor: &Accessor<State>, leave: impl Fn() -> bool) -> Result<bool> {
+        loop {
+            if leave() {
+                return Ok(true);
+            }
+            tokio::select! {
+                biased;
+                job = self.queue.recv() => match job {
+                    Some(job) => self.running.push(accessor.spawn(Task(job))?),
+                    None => break,
+                },
+                Some(()) = self.running.next(), if !self.running.is_empty() => {}
+            }
+        }
+        while self.running.next().await.is_some() {}
+        Ok(false)
+    }
 }
 
 /// What the caller of an export may attach to its call.

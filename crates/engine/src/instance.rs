@@ -104,20 +104,16 @@ impl Home {
     }
 
     pub(crate) fn drop_later(self: &Arc<Self>, any: ResourceAny) {
-        if let Some(actor) = self.actor.get() {
-            actor.submit(Box::new(move |accessor| {
-                Box::pin(async move {
-                    // a destructor that traps ends the instance, which whoever uses it next learns
-                    let _ = accessor.with(|store| any.resource_drop(store));
-                })
-            }));
-            return;
-        }
         let first = {
             let mut dropped = lock(&self.dropped);
             dropped.push(any);
             dropped.len() == 1
         };
+        if let Some(actor) = self.actor.get() {
+            // nothing but a wake: whoever runs the jobs looks
+            actor.submit(Box::new(|_| Box::pin(async {})));
+            return;
+        }
         if first && let Some(tell) = self.program.on_dropped.get() {
             tell(self);
         }
@@ -159,6 +155,10 @@ impl Home {
     /// Whether the instance trapped and was dropped: idle, and not there.
     pub(crate) fn is_dead(&self) -> bool {
         self.actor.get().is_none() && self.gate.available_permits() > 0 && lock(&self.parked).is_none()
+    }
+
+    pub(crate) fn has_dropped(&self) -> bool {
+        !lock(&self.dropped).is_empty()
     }
 
     pub(crate) fn take_dropped(&self) -> Vec<ResourceAny> {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use wasmtime::component::{Accessor, TypedFunc};
 use wasmtime::{Error, Result, format_err};
 
-use crate::actor::{Actor, CallContext, Notify, run_jobs};
+use crate::actor::{Actor, CallContext, Jobs, Notify};
 use crate::domain::Domain;
 use crate::error::{Ended, Fault};
 use crate::import::Later;
@@ -295,10 +295,24 @@ impl Program {
             if let Some(home) = weak.upgrade() {
                 let _ = home.instance.set(instance);
             }
-            let ran = store
-                .run_concurrent(async |accessor| run_jobs(accessor, queue).await)
-                .await;
-            ran.map_err(|e| store.data().meter.explain(e))
+            let mut jobs = Jobs::new(queue);
+            let leave = || weak.upgrade().is_some_and(|home| home.has_dropped());
+            loop {
+                let ran = store
+                    .run_concurrent(async |accessor| jobs.run(accessor, leave).await)
+                    .await;
+                let more = ran.and_then(|more| more);
+                if !more.map_err(|e| store.data().meter.explain(e))? {
+                    return Ok(());
+                }
+                let dropped = weak.upgrade().map(|home| home.take_dropped());
+                for any in dropped.into_iter().flatten() {
+                    arm(&mut store, &program, None, true)?;
+                    // here it has a stack of its own, on which a destructor may wait and yield
+                    let gone = any.resource_drop_async(&mut store).await;
+                    gone.map_err(|e| store.data().meter.explain(e))?;
+                }
+            }
         });
         let _ = home.actor.set(actor);
         home
