@@ -45,11 +45,11 @@ NATS = {"backend": "nats", "url": "nats://127.0.0.1:4222"}
         ({**S3, "endpoint": "https://a:b@s3.example"}, {}, r"config\.endpoint: a login does not stand"),
         ({**S3, "prefix": "a/../b"}, {}, r"config\.prefix"),
         ({**S3, "timeout": "1s"}, {}, r"config\.timeout"),
-        ({"backend": "nats"}, {}, r"config\.url: missing"),
-        ({**NATS, "url": "nats://nats.example"}, {}, r"config\.tls: missing"),
+        ({"backend": "nats"}, {}, r"config\.url: write the server"),
+        ({**NATS, "url": "nats://nats.example"}, {}, r"config\.url: nats\.example is another machine"),
         ({**NATS, "url": "nats://u:p@127.0.0.1"}, {}, r"config\.url: a login does not stand"),
-        ({**NATS, "login": {"user": "u"}}, {}, r"config\.login: takes"),
-        ({**NATS, "tls": {"ca": "/no/such/file"}}, {}, r"config\.tls\.ca"),
+        ({**NATS, "login": {"user": "u"}}, {}, r"config\.login: a login has"),
+        ({**NATS, "tls": {"ca": "/no/such/file"}}, {}, r"config\.tls: its files cannot be used"),
         ({**NATS, "prefix": "a.b"}, {}, r"config\.prefix"),
         ({}, {"containers": {"c": {"mode": "wo"}}}, r"grant\.containers\.c\.mode"),
         ({}, {"containers": {"c": {"create": True}}}, r"grant\.containers\.c\.create: what is read-only"),
@@ -68,9 +68,11 @@ def test_what_a_config_or_grant_may_not_say(
 @pytest.mark.parametrize("extra", ["s3", "nats"])
 def test_an_extra_that_is_not_installed_is_named(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     library = {"s3": "obstore", "nats": "nats"}[extra]
-    monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, f"loop_kit.capabilities.blobstore._{extra}", raising=False)
-    with pytest.raises(ValueError, match=rf"pip install 'loop-kit\[{extra}\]'"):
+    for name in [library, *(name for name in sys.modules if name.startswith(f"{library}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    for own in (f"blobstore._{extra}", "_nats_connection"):
+        monkeypatch.delitem(sys.modules, f"loop_kit.capabilities.{own}", raising=False)
+    with pytest.raises(ValueError, match=rf'pip install "loop-kit\[{extra}\]"'):
         BlobStore(config={"s3": S3, "nats": NATS}[extra])
 
 

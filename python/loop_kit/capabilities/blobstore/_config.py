@@ -5,12 +5,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from loop_kit.capabilities import _settings
+from loop_kit.capabilities import _nats, _settings
 from loop_kit.capabilities.blobstore._backend import Backend
 from loop_kit.capabilities.blobstore._files import Files
 from loop_kit.capabilities.blobstore._memory import Memory
@@ -54,7 +53,8 @@ def _s3(given: Mapping[str, Any]) -> Backend:
     try:
         from loop_kit.capabilities.blobstore._s3 import S3, Access
     except ImportError as e:
-        raise _missing("s3", e) from None
+        hint = 'install it by `pip install "loop-kit[s3]"`'
+        raise ValueError(f"config.backend: S3 takes the package {e.name}; {hint}") from None
     region = _text(given, "region", "us-east-1")
     endpoint = _text(given, "endpoint", f"https://s3.{region}.amazonaws.com").rstrip("/")
     scheme = _address("endpoint", endpoint, ("https", "http"))
@@ -83,64 +83,34 @@ def _s3(given: Mapping[str, Any]) -> Backend:
         region=region,
         prefix=prefix,
         access=Access(key_id, secret, token, ambient=ways[1]),
-        timeout=_seconds(given, "timeout", 30),
+        timeout=_settings.positive("config.timeout", given.get("timeout"), 30),
     )
 
 
-def _nats(given: Mapping[str, Any]) -> Backend:
+def _in_nats(given: Mapping[str, Any]) -> Backend:
+    server = _nats.server(given)
+    prefix = given.get("prefix", "loop-")
+    if not (isinstance(prefix, str) and re.fullmatch("[A-Za-z0-9-]*", prefix)):
+        raise ValueError(f"config.prefix: must be letters, digits and `-`, got {prefix!r}")
     try:
         from loop_kit.capabilities.blobstore._nats import Nats
-    except ImportError as e:
-        raise _missing("nats", e) from None
-    url = _text(given, "url", "")
-    if not url:
-        raise ValueError('config.url: missing; name the server, such as "nats://127.0.0.1:4222"')
-    _address("url", url, ("nats",))
-    tls = given.get("tls")
-    if tls is None and not _is_here(url):
-        raise ValueError(
-            "config.tls: missing; a server of another machine needs it; `tls = {}` trusts whom the system trusts"
-        )
-    prefix = _text(given, "prefix", "loop-")
-    if not re.fullmatch("[A-Za-z0-9-]*", prefix):
-        raise ValueError(f"config.prefix: {prefix!r} does not do; use letters, digits and -")
-    login = _settings.table("config.login", given.get("login"), ("user", "password", "token", "credentials"))
-    if set(login) not in ({"user", "password"}, {"token"}, {"credentials"}, set()):
-        raise ValueError("config.login: takes `user` and `password`, or `token`, or `credentials`")
-    return Nats(
-        url,
-        prefix=prefix,
-        replicas=_settings.positive("config.replicas", given.get("replicas"), 1),
-        login={key: _text(login, key, "", "config.login") for key in login},
-        tls=None if tls is None else _tls(_settings.table("config.tls", tls, ("ca",))),
-        timeout=_seconds(given, "timeout", 30),
-    )
-
-
-def _tls(given: Mapping[str, Any]) -> ssl.SSLContext:
-    ca = _text(given, "ca", None, "config.tls")
-    if ca is not None and not os.path.isabs(ca):
-        raise ValueError(f"config.tls.ca: `{ca}` is relative; write the absolute path")
+    except ImportError as error:
+        raise _nats.not_installed(error) from None
     try:
-        return ssl.create_default_context(cafile=ca)
-    except OSError as e:
-        hint = "name a PEM file of the authorities to trust"
-        raise ValueError(f"config.tls.ca: `{ca}` cannot be used ({e.strerror or e}); {hint}") from None
+        return Nats(server, prefix)
+    except OSError as error:  # of TLS too
+        raise ValueError(f"config.tls: its files cannot be used: {error}") from None
 
 
-def _missing(extra: str, error: ImportError) -> ValueError:
-    return ValueError(
-        f"config.backend: `{extra}` needs {error.name}; install it with `pip install 'loop-kit[{extra}]'`"
-    )
-
-
-def _text(given: Mapping[str, Any], key: str, default: Any, of: str = "config") -> Any:
+def _text(given: Mapping[str, Any], key: str, default: Any) -> Any:
     value = given.get(key)
     if value is None:
         return default
     if not isinstance(value, str) or not value:
         # it may be a secret, so it is not shown
-        raise ValueError(f"{of}.{key}: must be a string that is not empty, got one of {type(value).__name__}")
+        raise ValueError(
+            f"config.{key}: must be a string that is not empty, got one of {type(value).__name__}"
+        )
     return value
 
 
@@ -149,13 +119,6 @@ def _flag(given: Mapping[str, Any], key: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"config.{key}: must be true or false, got {value!r}")
     return value
-
-
-def _seconds(given: Mapping[str, Any], key: str, default: float) -> float:
-    value = given.get(key, default)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 86400:
-        raise ValueError(f"config.{key}: must be a number of seconds, got {value!r}")
-    return float(value)
 
 
 def _address(key: str, url: str, schemes: tuple[str, ...]) -> str:
@@ -198,5 +161,5 @@ _BACKENDS: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Backen
         ),
         _s3,
     ),
-    "nats": (("url", "prefix", "replicas", "login", "tls", "timeout"), _nats),
+    "nats": (_nats.KEYS, _in_nats),
 }

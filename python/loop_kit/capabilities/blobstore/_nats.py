@@ -12,20 +12,19 @@ import base64
 import hashlib
 import json
 import re
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import nats
-from nats.aio.client import Client, RawCredentials
 from nats.errors import Error, NoRespondersError
 from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NoStreamResponseError, NotFoundError
 
 from loop_kit._types import Err
+from loop_kit.capabilities._nats import Server
+from loop_kit.capabilities._nats_connection import Connection, options
 from loop_kit.capabilities.blobstore._backend import (
     EXISTS,
     NO_CONTAINER,
@@ -63,35 +62,24 @@ class Nats(Backend):
     """A server's object stores.
 
     Args:
-        url: Where it is.
+        server: Where it is, and whom to be there.
         prefix: What the names of all object stores begin with.
-        replicas: On how many servers of a cluster objects are kept.
-        login: `user` and `password`, or `token`, or `credentials`, the text of a file of them or the seed of an NKey.
-        tls: How the server is to be known; None: no TLS.
-        timeout: Seconds for one answer.
+
+    Raises:
+        OSError: A file of its TLS cannot be used.
     """
 
     label = "NATS"
     local = False
     failures = (Error, OSError, TimeoutError)
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        prefix: str,
-        replicas: int,
-        login: Mapping[str, str],
-        tls: ssl.SSLContext | None,
-        timeout: float,
-    ) -> None:
-        self.key = "nats", url, prefix
-        self._url = url
+    def __init__(self, server: Server, prefix: str) -> None:
+        self.key = "nats", *server.urls, prefix
+        self._server = server
         self._prefix = prefix
-        self._replicas = replicas
-        self._options = {"tls": tls, **_options(login)}
-        self._timeout = timeout
-        self._client: Client | None = None
+        self._options = options(server.login, server.tls)
+        self._timeout = float(server.timeout)
+        self._client: Connection | None = None
         self._connecting = asyncio.Lock()
         self._ending: set[asyncio.Future[Any]] = set()
 
@@ -101,7 +89,7 @@ class Nats(Backend):
         try:
             await js.stream_info(stream)
         except NotFoundError:
-            await js.create_object_store(stream.removeprefix("OBJ_"), replicas=self._replicas)
+            await js.create_object_store(stream.removeprefix("OBJ_"), replicas=self._server.replicas)
         else:
             raise Err(EXISTS)
 
@@ -208,14 +196,26 @@ class Nats(Backend):
     async def _js(self) -> JetStreamContext:
         async with self._connecting:
             if self._client is None or self._client.is_closed:
-                self._client = await nats.connect(
-                    self._url,
-                    connect_timeout=max(1, int(self._timeout)),
-                    max_reconnect_attempts=3,
-                    reconnect_time_wait=1,
+                self._client = await self._connect()
+            return self._client.jetstream(timeout=self._timeout)
+
+    async def _connect(self) -> Connection:
+        client = Connection(tls_only="tls" in self._options)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await client.connect(
+                    self._server.urls,
+                    name="loop-kit",
+                    # whoever comes next makes a lost one anew
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
                     **self._options,
                 )
-            return self._client.jetstream(timeout=self._timeout)
+        except BaseException:
+            client.drop()
+            raise
+        return client
 
     def _bucket(self, container: str) -> str:
         name = f"{self._prefix}{_encode(container)}"
@@ -346,15 +346,6 @@ async def _even(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
             del held[:_CHUNK]
     if held:
         yield bytes(held)
-
-
-def _options(login: Mapping[str, str]) -> dict[str, Any]:
-    credentials = login.get("credentials")
-    if credentials is None:
-        return dict(login)
-    if "-----BEGIN" in credentials:
-        return {"user_credentials": RawCredentials(credentials)}
-    return {"nkeys_seed_str": credentials.strip()}
 
 
 def _meta(bucket: str, name: str) -> str:

@@ -1,22 +1,21 @@
-"""Buckets of JetStream, by nats-py: the one module that imports it."""
+"""Buckets of JetStream, by nats-py."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from nats import errors
-from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
+from loop_kit.capabilities._nats_connection import Connection, options
 from loop_kit.capabilities.keyvalue._grant import other
 from loop_kit.capabilities.keyvalue._subject import key_of, key_token
 from loop_kit.capabilities.keyvalue._watch import Change
@@ -57,27 +56,6 @@ class Entry:
     revision: int
 
 
-class _Client(Client):
-    """A client that sends nothing in the clear where TLS is asked for, which nats-py leaves to the server."""
-
-    tls_only = False
-
-    async def _process_op_err(self, e: Exception) -> None:
-        # a connection that was lost takes nothing more; to try would keep nats-py from closing the rest
-        self._pending_data_size = 0
-        await super()._process_op_err(e)
-
-    def drop(self) -> None:
-        """Lets go of a connection that did not come about; after TLS failed, `close` may wait for ever."""
-        if self._transport is not None:
-            self._transport.close()  # type: ignore[no-untyped-call]
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        if self.tls_only and initial_connection and not info.get("tls_required"):
-            raise errors.SecureConnRequiredError
-        await super()._process_info(info, initial_connection)
-
-
 class JetStream:
     """A server, connected to by the first call, and again by the first after a connection was lost.
 
@@ -96,13 +74,12 @@ class JetStream:
     ) -> None:
         self._servers = list(servers)
         self._where = " or ".join(servers)
-        self._options = {**_who(login), **_secured(tls)}
+        self._options = options(login, tls)
         self._shown = _shown(login)
-        self._tls_only = tls is not None
         self._replicas = replicas
         self._patience = patience
-        self._client: _Client | None = None
-        self._connecting: asyncio.Task[_Client] | None = None
+        self._client: Connection | None = None
+        self._connecting: asyncio.Task[Connection] | None = None
         self._waiting: set[asyncio.Timeout] = set()
         self._made: set[str] = set()
         self._said = ""
@@ -306,7 +283,7 @@ class JetStream:
         full = "; the bucket is as large as JetStream lets it be" if code in _FULL else ""
         return other(f"JetStream refuses: {getattr(error, 'description', '')}{full}")
 
-    async def _connected(self) -> _Client:
+    async def _connected(self) -> Connection:
         if self._closed:
             raise other("the provider was closed")
         client = self._client
@@ -318,14 +295,13 @@ class JetStream:
             self._connecting.add_done_callback(self._tried)
         return await asyncio.shield(self._connecting)
 
-    def _tried(self, task: asyncio.Task[_Client]) -> None:
+    def _tried(self, task: asyncio.Task[Connection]) -> None:
         self._connecting = None
         if not task.cancelled() and task.exception() is None:
             self._client = task.result()
 
-    async def _connect(self) -> _Client:
-        client = _Client()
-        client.tls_only = self._tls_only
+    async def _connect(self) -> Connection:
+        client = Connection(tls_only="tls" in self._options)
         self._said = ""
         try:
             async with asyncio.timeout(self._patience):
@@ -408,16 +384,6 @@ def _words(error: BaseException) -> str:
     return str(error).removeprefix("nats: ").strip("'") or type(error).__name__
 
 
-def _who(login: Login | None) -> dict[str, Any]:
-    """Options of a connection that say whom to be."""
-    if login is None:
-        return {}
-    if login.credentials is None:
-        return {"user": login.user, "password": login.password, "token": login.token}
-    text = str(login.credentials).strip()
-    return {"user_credentials": RawCredentials(text)} if "-----BEGIN" in text else {"nkeys_seed_str": text}
-
-
 def _shown(login: Login | None) -> str:
     """The same in words."""
     if login is None:
@@ -425,13 +391,3 @@ def _shown(login: Login | None) -> str:
     if login.user is not None:
         return f"the user {login.user} and a password"
     return "a token" if login.token is not None else "credentials"
-
-
-def _secured(tls: Tls | None) -> dict[str, Any]:
-    """Options of a connection that secure it."""
-    if tls is None:
-        return {}
-    context = ssl.create_default_context(cafile=tls.ca)
-    if tls.certificate is not None:
-        context.load_cert_chain(tls.certificate, tls.key)
-    return {"tls": context} | ({} if tls.server_name is None else {"tls_hostname": tls.server_name})

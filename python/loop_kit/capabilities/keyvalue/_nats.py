@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loop_kit._address import Address
 from loop_kit._login import of_environment
-from loop_kit.capabilities import _settings
+from loop_kit.capabilities import _nats, _settings
 from loop_kit.capabilities._hints import Hints
 from loop_kit.capabilities.keyvalue._grant import Granted, KeyResponse, granted, grown, missing, other
 from loop_kit.capabilities.keyvalue._provider import INTERFACES
 from loop_kit.capabilities.keyvalue._subject import bucket_name
-from loop_kit.manifest.model import Login, Tls
 from loop_kit.provider import provider
 
 if TYPE_CHECKING:
@@ -131,19 +128,12 @@ class NatsKeyValue:
     def __init__(
         self, *, config: Mapping[str, Any] | None = None, grant: Mapping[str, Any] | None = None
     ) -> None:
-        known = ("url", "prefix", "replicas", "timeout", "login", "tls")
-        given = _settings.table("config", config, known)
-        servers = _servers(given.get("url"))
-        tls = _tls(given.get("tls"))
-        if tls is None and (far := [server.host for server in servers if not server.is_local]):
-            hint = 'add `tls = { ca = "/…/ca.pem" }`, or `tls = {}` to trust the authorities that the system trusts'
-            raise ValueError(f"config.url: {far[0]} is another machine, so the connection needs TLS; {hint}")
+        given = _settings.table("config", config, _nats.KEYS)
+        server = _nats.server(given)
         prefix = given.get("prefix", "")
         if not isinstance(prefix, str) or bucket_name(prefix or "x") != (prefix or "x"):
             raise ValueError(f"config.prefix: must be letters, digits, `_` and `-`, got {prefix!r}")
-        login = _login(given.get("login")) or of_environment("nats:")
-        replicas = _settings.positive("config.replicas", given.get("replicas"), 1)
-        timeout = _settings.positive("config.timeout", given.get("timeout"), 5)
+        login = server.login or of_environment("nats:")
         self._hints = Hints("wasi:keyvalue")
         buckets = granted(grant, self._hints)
         for name, bucket in buckets.items():
@@ -156,10 +146,9 @@ class NatsKeyValue:
         try:
             from loop_kit.capabilities.keyvalue._jetstream import JetStream
         except ImportError as error:
-            hint = 'install it by `pip install "loop-kit[nats]"`'
-            raise ValueError(f"config.url: NATS takes the package {error.name}; {hint}") from None
+            raise _nats.not_installed(error) from None
         try:
-            self._server = JetStream([_where(server) for server in servers], login, tls, replicas, timeout)
+            self._server = JetStream(server.urls, login, server.tls, server.replicas, server.timeout)
         except OSError as error:  # of TLS too
             raise ValueError(f"config.tls: its files cannot be used: {error}") from None
         self._buckets = {
@@ -214,58 +203,3 @@ async def _each(keys: Iterable[_K], ask: Callable[[_K], Awaitable[_T]]) -> dict[
         some = waiting[at : at + _AT_ONCE]
         answers.update(zip(some, await asyncio.gather(*map(ask, some)), strict=True))
     return answers
-
-
-def _servers(value: Any) -> list[Address]:
-    example = 'such as "nats://127.0.0.1:4222"'
-    urls = [value] if isinstance(value, str) else value
-    if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
-        raise ValueError(
-            f"config.url: write the server, {example}, or a list of those of a cluster; got {value!r}"
-        )
-    found = []
-    for url in urls:
-        if "@" in url:
-            raise ValueError("config.url: a login does not stand in an address; write `login`")
-        try:
-            address = Address.parse(f"{url}/x")  # of a server alone: the others' have a subject
-        except ValueError:
-            raise ValueError(f"config.url: expected a server {example}, got {url!r}") from None
-        if address.scheme != "nats" or address.path != "x":
-            raise ValueError(f"config.url: expected a server {example}, got {url!r}")
-        found.append(address)
-    return found
-
-
-def _where(server: Address) -> str:
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return f"nats://{host}:{server.port}"
-
-
-def _login(value: Any) -> Login | None:
-    if value is None:
-        return None
-    said = _settings.table("config.login", value, ("user", "password", "token", "credentials"))
-    if {*said} not in ({"user", "password"}, {"token"}, {"credentials"}):
-        raise ValueError("config.login: a login has `user` and `password`, or `token`, or `credentials`")
-    for name, text in said.items():
-        if not isinstance(text, str):
-            raise ValueError(f"config.login.{name}: must be a string")
-    return Login(**said)
-
-
-def _tls(value: Any) -> Tls | None:
-    if value is None:
-        return None
-    said = _settings.table("config.tls", value, ("ca", "certificate", "key", "server-name"))
-    for name, text in said.items():
-        if not isinstance(text, str) or (name != "server-name" and not Path(text).is_absolute()):
-            raise ValueError(f"config.tls.{name}: must be {_what(name)}, got {text!r}")
-    if ("certificate" in said) != ("key" in said):
-        raise ValueError("config.tls: `certificate` and `key` go together")
-    files = {name: Path(said[name]) for name in ("ca", "certificate", "key") if name in said}
-    return Tls(**files, server_name=said.get("server-name"))
-
-
-def _what(name: str) -> str:
-    return "a name" if name == "server-name" else "the absolute path of a PEM file"
