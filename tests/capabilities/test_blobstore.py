@@ -14,6 +14,7 @@ import loop_kit as loop
 from loop_kit import manifest
 from loop_kit.capabilities.blobstore import BlobStore
 from loop_kit.capabilities.blobstore._conform import PROVIDER
+from loop_kit.capabilities.blobstore._container import Container
 from loop_kit.provider import provider
 from loop_kit.testing import client
 from loop_kit.workspace import Workspace
@@ -74,6 +75,23 @@ def test_an_extra_that_is_not_installed_is_named(extra: str, monkeypatch: pytest
         monkeypatch.delitem(sys.modules, f"loop_kit.capabilities.{own}", raising=False)
     with pytest.raises(ValueError, match=rf'pip install "loop-kit\[{extra}\]"'):
         BlobStore(config={"s3": S3, "nats": NATS}[extra])
+
+
+async def test_what_the_grant_lacks_is_told_to_the_host(caplog: pytest.LogCaptureFixture) -> None:
+    store = BlobStore(grant={"containers": {"ro": {}, "rw": {"mode": "rw"}}})
+    for made in (
+        store.get_container("none"),
+        store.list_objects("none", None),
+        Container(store._store, "ro").delete_object("k"),
+        store.create_container("rw"),
+    ):
+        with pytest.raises(loop.Err, match="access-denied"):
+            await made
+    assert [record.message for record in caplog.records] == [
+        "the grant has no container `none`; add `containers.none.mode`",
+        'the container `ro` is read-only; `containers.ro.mode = "rw"` lets it be changed',
+        "the container `rw` may not be created or deleted; `containers.rw.create = true` lets it be",
+    ]
 
 
 async def test_no_link_and_no_device_is_an_object(tmp_path: Path) -> None:

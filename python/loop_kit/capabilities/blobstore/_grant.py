@@ -8,6 +8,7 @@ from typing import Any
 
 from loop_kit._types import Err
 from loop_kit.capabilities import _settings
+from loop_kit.capabilities._hints import Hints, named
 from loop_kit.capabilities.blobstore._backend import invalid
 from loop_kit.capabilities.blobstore._usage import Most
 
@@ -75,6 +76,7 @@ class Grant:
         self.bounds = Bounds(
             *(_settings.positive(f"grant.{key}", given.get(key), default) for key, default in _BOUNDS.items())
         )
+        self._hints = Hints("wasi:blobstore")
         self._exact: dict[str, Rule] = {}
         self._begins: dict[str, Rule] = {}
         for name, value in _settings.table("grant.containers", given.get("containers")).items():
@@ -92,12 +94,22 @@ class Grant:
             Err: `access-denied`: nothing does.
         """
         self.check_name(container)
+        rule = self._find(container)
+        if rule is None:
+            name = named(container)
+            raise self._denied(f"the grant has no container `{name}`; add `containers.{name}.mode`")
+        return rule
+
+    def _find(self, container: str) -> Rule | None:
         if container in self._exact:
             return self._exact[container]
         fitting = [begin for begin in self._begins if container.startswith(begin)]
-        if not fitting:
-            raise Err(_DENIED)
-        return self._begins[max(fitting, key=len)]
+        return self._begins[max(fitting, key=len)] if fitting else None
+
+    def _denied(self, words: str) -> Err[Any]:
+        """The error, which has no room for words; the host's log has."""
+        self._hints.say(words)
+        return Err(_DENIED)
 
     def to_write(self, container: str) -> Rule:
         """The same, where it may be changed.
@@ -107,7 +119,9 @@ class Grant:
         """
         rule = self.rule(container)
         if not rule.writable:
-            raise Err(_DENIED)
+            name = named(container)
+            lets = f'`containers.{name}.mode = "rw"` lets it be changed'
+            raise self._denied(f"the container `{name}` is read-only; {lets}")
         return rule
 
     def to_create(self, container: str) -> Rule:
@@ -118,15 +132,15 @@ class Grant:
         """
         rule = self.rule(container)
         if not rule.create:
-            raise Err(_DENIED)
+            name = named(container)
+            lets = f"`containers.{name}.create = true` lets it be"
+            raise self._denied(f"the container `{name}` may not be created or deleted; {lets}")
         return rule
 
     def may_create(self, container: str) -> bool:
         """Whether a container is one that may be created."""
-        try:
-            return self.rule(container).create
-        except Err:
-            return False
+        rule = self._find(container)
+        return rule is not None and rule.create
 
     def check_name(self, name: str) -> str:
         """A name that is not too long.
