@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import tracemalloc
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -217,3 +218,45 @@ async def test_a_login_is_shown_to_nats(tmp_path: Path) -> None:
                 with pytest.raises(loop.Err) as caught:
                     await blobs.whole.write_object(K, b"v")
                 assert "NATS failed" in str(caught.value)
+
+
+@pytest.mark.parametrize("storage", ["files", "s3", "nats"])
+async def test_nobody_holds_an_object_whole(
+    storage: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if storage == "files":
+        config = {"backend": "files", "path": str(tmp_path / "blobs"), "durability": "normal"}
+    else:
+        address = request.getfixturevalue(f"{storage}_server")
+        config = (of_s3 if storage == "s3" else of_nats)(address, tmp_path)
+    store = BlobStore(config=config, grant=GRANT)
+    container = await store.get_container("c")
+    pieces, piece = 64, 1 << 20  # S3 takes parts of 5 MiB, and some are on their way
+
+    async def large() -> AsyncIterator[bytes]:
+        for number in range(pieces):
+            yield bytes([number]) * piece
+
+    tracemalloc.start()
+    try:
+        assert await container.write_data("k", large(), None) == pieces * piece
+        await store.copy_object(Of("c", "k"), Of("c", "l"))
+        data, ended = await container.get_data("l", 0, (1 << 64) - 1)
+        size = 0
+        async for some in data:
+            assert some[0] == size // piece
+            size += len(some)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (size, await ended) == (pieces * piece, loop.Ok(None))
+    assert peak < pieces * piece // 2
+    await store.aclose()
+
+
+class Of:
+    """An `object-id`."""
+
+    def __init__(self, container: str, name: str) -> None:
+        self.container = container
+        self.object = name
