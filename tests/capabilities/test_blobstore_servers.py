@@ -220,6 +220,42 @@ async def test_a_login_is_shown_to_nats(tmp_path: Path) -> None:
                 assert "NATS failed" in str(caught.value)
 
 
+async def test_nothing_is_sent_in_the_clear_where_tls_is_asked_for(nats_server: str) -> None:
+    store = BlobStore(config={"backend": "nats", "url": nats_server, "tls": {}}, grant=GRANT)
+    with pytest.raises(loop.Err) as caught:
+        await store.get_container("c")
+    code: Any = caught.value.value
+    assert code == ("other", "NATS failed: SecureConnRequiredError")
+
+
+async def test_a_server_that_dies_fails_what_is_on_its_way(tmp_path: Path) -> None:
+    async def halves(begun: asyncio.Event, go_on: asyncio.Event) -> AsyncIterator[bytes]:
+        yield b"x" * (1 << 20)
+        begun.set()
+        await go_on.wait()
+        yield b"x" * (1 << 20)
+
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    with nats.serving(tmp_path, "--jetstream", "--store_dir", str(tmp_path)) as url:
+        store = BlobStore(config={"backend": "nats", "url": url, "timeout": 2}, grant=GRANT)
+        container = await store.get_container("c")
+        await container.write_data("k", stream(b"x" * (4 << 20)), None)
+        data, ended = await container.get_data("k", 0, (1 << 64) - 1)
+        assert await anext(data)
+        writing = asyncio.ensure_future(container.write_data("l", halves(begun, go_on), None))
+        await begun.wait()
+    go_on.set()
+    for made in (writing, container.object_info("k")):
+        with pytest.raises(loop.Err) as caught:
+            await made
+        code: Any = caught.value.value
+        assert code[0] == "other"
+        assert code[1].startswith("NATS failed")
+    assert sum([len(some) async for some in data]) < 4 << 20
+    assert isinstance(await ended, loop.Err)
+    await store.aclose()
+
+
 @pytest.mark.parametrize("storage", ["files", "s3", "nats"])
 async def test_nobody_holds_an_object_whole(
     storage: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -183,7 +183,8 @@ class Nats(Backend):
                 if error.value != NO_OBJECT:
                     raise
                 continue
-            await js.purge_stream(stream, subject=_meta(bucket, name))
+            # this one and none that is written meanwhile
+            await js.purge_stream(stream, seq=found.number + 1, subject=_meta(bucket, name))
             await js.purge_stream(stream, subject=f"$O.{bucket}.C.{found.nuid}")
 
     async def aclose(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -42,6 +43,12 @@ class Store:
         """Turns what the storage fails with into an error of the interface; its own words are for the host's log."""
         try:
             yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # nobody was cancelled: nats-py does this to those who wait when a connection ends
+            raise other(f"{self._backend.label} failed: the connection was lost") from None
         except self._backend.failures as e:
             _log.warning("%s failed: %s: %s", self._backend.label, type(e).__name__, e)
             why = getattr(e, "strerror", None)
