@@ -158,6 +158,7 @@ class Files(Backend):
         except FileNotFoundError:
             raise Err(NO_CONTAINER) from None
         self._sync(self._root)
+        self._swept.discard(container)
         self._clear_away(gone)
 
     def _clear_away(self, gone: str) -> None:

@@ -68,8 +68,8 @@ class S3(Backend):
     label = "S3"
     local = False
     copies = True
-    # a path that is none is a ValueError, what is not there a FileNotFoundError, and some are OSErrors
-    failures = (BaseError, OSError, ValueError)
+    # what is not there is a FileNotFoundError, and some others are OSErrors too
+    failures = (BaseError, OSError)
 
     def __init__(
         self, bucket: str, *, endpoint: str, region: str, prefix: str, access: Access, timeout: float

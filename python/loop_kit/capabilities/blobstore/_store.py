@@ -11,7 +11,7 @@ from typing import Any
 from loop_kit._types import Err
 from loop_kit.capabilities.blobstore._backend import NO_CONTAINER, NO_OBJECT, Backend, Info, invalid, other
 from loop_kit.capabilities.blobstore._grant import Grant, Rule
-from loop_kit.capabilities.blobstore._usage import Usage, Write, quota, usage_of
+from loop_kit.capabilities.blobstore._usage import Usage, Write, forget, quota, usage_of
 
 __all__ = ["Store"]
 
@@ -37,6 +37,8 @@ class Store:
         self._left = grant.bounds.streams
         self._usages: dict[str, Usage] = {}
         self._made: set[str] = set()
+        # one after the other, so that each counts what came before
+        self._creating = asyncio.Lock()
 
     @contextmanager
     def answering(self) -> Any:
@@ -73,12 +75,13 @@ class Store:
         """Makes a container."""
         self.grant.to_create(container)
         most = self.grant.bounds.containers
-        with self.answering():
-            found = await self._backend.containers()
-            if container not in found and sum(map(self.grant.may_create, found)) >= most:
-                raise quota(f"`grant.max-containers` lets there be {most} that may be created")
-            await self._backend.create(container)
-        self._usage(container).forget()
+        async with self._creating:
+            with self.answering():
+                found = await self._backend.containers()
+                if container not in found and sum(map(self.grant.may_create, found)) >= most:
+                    raise quota(f"`grant.max-containers` lets there be {most} that may be created")
+                await self._backend.create(container)
+        forget(self._backend, container)
 
     async def created(self, container: str) -> int:
         """When a container was made."""
@@ -91,7 +94,8 @@ class Store:
         self.grant.to_create(container)
         with self.answering():
             await self._backend.remove(container)
-        self._usage(container).forget()
+        forget(self._backend, container)
+        self._usages.pop(container, None)
 
     async def info(self, container: str, name: str) -> Info:
         """What is known of an object."""

@@ -17,7 +17,7 @@ from typing import Any
 from loop_kit._types import Err
 from loop_kit.capabilities.blobstore._backend import Backend
 
-__all__ = ["Most", "Usage", "Write", "quota", "usage_of"]
+__all__ = ["Most", "Usage", "Write", "forget", "quota", "usage_of"]
 
 
 def quota(words: str) -> Err[Any]:
@@ -227,3 +227,10 @@ def usage_of(backend: Backend, container: str) -> Usage:
     if found is None:
         found = _known[key] = Usage(backend, container)
     return found
+
+
+def forget(backend: Backend, container: str) -> None:
+    """Has a container be counted anew, if anybody counts it."""
+    found = _known.get((backend.key, container))
+    if found is not None:
+        found.forget()
