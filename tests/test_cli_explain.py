@@ -256,6 +256,8 @@ BARE = '[components.site]\npath = "site.wasm"\n'
     [
         "loop:fsx/files@0.1.0",
         "loop:core/log@0.1.0",
+        "wasi:blobstore/whole@0.3.0-draft",
+        "wasi:keyvalue/store@0.2.0-draft",
         "acme:kv/store@1.0.0",
         "log",
         "wasi:cli/stdout@0.2.12",
