@@ -84,7 +84,7 @@ soak: setup own-target ## Fuzz for long and repeat tests thousands of times (TIM
 
 wheel: dist/.built ## Build the wheel into dist/
 
-wit: ## Vendor WASI's WIT packages into wit/deps again
+wit: ## Vendor the WIT packages of WASI and others again
 	tools/vendor_wit.py
 
 components: ## Build the components that ship with loop-kit, for which it takes the target wasm32-unknown-unknown

@@ -1,24 +1,28 @@
 #!/usr/bin/env python3
 """Vendor WASI's WIT packages, and those of others that run here, or check that nobody changed them.
 
-The files come from crates, so that what guests compile against is what the host links, or what their own SDK has.
-Cargo.lock and wit/Cargo.lock pin those by checksum and cargo fetches them; this script only copies.
+The files come from crates, so that what guests compile against is what the host links, or what their own SDK has. Cargo
+fetches those crates alone, without what they depend on; `wit/deps/vendored.json` records the digest of each file, so
+that a check needs neither them nor a network.
 
-    tools/vendor_wit.py          write them
-    tools/vendor_wit.py --check  exit 1 and name each file that is missing, changed or too many
+    tools/vendor_wit.py          write them, and the record
+    tools/vendor_wit.py --check  exit 1 and name each file that is missing, changed or too many, and each crate whose
+                                 version is no longer the one that was vendored
 """
 
 import argparse
+import hashlib
 import json
+import os
 import subprocess
-import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-
-# What pins the crates: the engine's own, and those that are fetched for their WIT alone.
-MANIFESTS = ("Cargo.toml", "wit/Cargo.toml")
+RECORD = Path("wit/deps/vendored.json")
+# Crates that nothing here is built from. Those of wasmtime have the version of the engine's, by Cargo.lock.
+VERSIONS = {"spin-sdk": "5.2.0"}
 WASMTIME_LICENSE = "wasmtime-wasi/LICENSE"
 
 
@@ -54,40 +58,54 @@ PACKAGES = {
 }
 
 
-def crate_folders() -> dict[str, Path]:
-    """Where cargo keeps the sources of crates, at the versions that are pinned."""
-    found: dict[str, Path] = {}
-    for manifest in reversed(MANIFESTS):
-        command = ["cargo", "metadata", "--format-version=1", "--locked", "--manifest-path", manifest]
-        metadata = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
-        found |= {p["name"]: Path(p["manifest_path"]).parent for p in metadata["packages"]}
-    return found
+def versions() -> dict[str, str]:
+    """Each crate that is taken from -> its version."""
+    names = {path.partition("/")[0] for of in PACKAGES.values() for path in (of.crate, of.license)}
+    locked = tomllib.loads((ROOT / "Cargo.lock").read_text("utf-8"))["package"]
+    (engine,) = (package["version"] for package in locked if package["name"] == "wasmtime")
+    return {name: VERSIONS.get(name, engine) for name in sorted(names)}
 
 
-def wanted() -> dict[Path, Path]:
-    """Each file that belongs here, from the root of the repository -> the file that it is a copy of."""
-    crates = crate_folders()
+def fetched(crate: str, version: str) -> Path:
+    """Where cargo keeps the sources of a crate, which it has fetched and checked by its index."""
+    # of cargo's commands, the one that fetches a crate without what it depends on
+    subprocess.run(["cargo", "info", "--quiet", f"{crate}@{version}"], check=True, stdout=subprocess.DEVNULL)
+    home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+    return next(home.glob(f"registry/src/*/{crate}-{version}"))
+
+
+def originals(crates: dict[str, str]) -> dict[Path, bytes]:
+    """Each file that belongs here, from the root of the repository -> what is in it."""
+    folders = {name: fetched(name, version) for name, version in crates.items()}
     files = {}
     for folder, package in PACKAGES.items():
         crate, _, below = package.crate.partition("/")
-        for source in sorted((crates[crate] / below).glob(package.files)):
-            files[Path(folder, source.name)] = source
+        for source in sorted((folders[crate] / below).glob(package.files)):
+            files[Path(folder, source.name)] = source.read_bytes()
         crate, _, below = package.license.partition("/")
-        files[Path(folder, "LICENSE")] = crates[crate] / below
+        files[Path(folder, "LICENSE")] = (folders[crate] / below).read_bytes()
     return files
 
 
-def drift(files: dict[Path, Path]) -> list[str]:
-    """One line for each difference between our files and those of the crates."""
-    ours = {path.relative_to(ROOT) for folder in PACKAGES for path in (ROOT / folder).iterdir()}
-    ours -= {Path(folder, name) for folder, package in PACKAGES.items() for name in package.own}
-    lines = [f"missing: {path}" for path in sorted(files.keys() - ours)]
-    lines += [f"too many: {path}" for path in sorted(ours - files.keys())]
-    lines += [
-        f"changed: {path}"
-        for path in sorted(ours & files.keys())
-        if (ROOT / path).read_bytes() != files[path].read_bytes()
-    ]
+def present() -> dict[str, str]:
+    """Each copy that is here, from the root of the repository -> its digest."""
+    return {
+        f"{folder}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder, package in PACKAGES.items()
+        for path in sorted((ROOT / folder).iterdir())
+        if path.name not in package.own
+    }
+
+
+def drift() -> list[str]:
+    """One line for each difference between what is here and what was recorded."""
+    record = json.loads((ROOT / RECORD).read_text("utf-8"))
+    ours, files, crates = present(), record["files"], versions()
+    lines = [f"missing: {path}" for path in sorted(files.keys() - ours.keys())]
+    lines += [f"too many: {path}" for path in sorted(ours.keys() - files.keys())]
+    lines += [f"changed: {path}" for path in sorted(ours.keys() & files.keys()) if ours[path] != files[path]]
+    if record["crates"] != crates:
+        lines.append(f"crates: {RECORD} has {record['crates']}, here are {crates}; run `make wit`")
     return lines
 
 
@@ -95,18 +113,19 @@ def main() -> int:
     """Run as the command line asks; the return value is the exit code."""
     parser = argparse.ArgumentParser(description="Vendor the WIT packages of others.")
     parser.add_argument("--check", action="store_true", help="only compare")
-    args = parser.parse_args()
-    files = wanted()
-    if args.check:
-        lines = drift(files)
-        print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
+    if parser.parse_args().check:
+        lines = drift()
+        print("\n".join(lines) or f"{len(present())} vendored files are as they were recorded")
         return 1 if lines else 0
-    for path, source in files.items():
-        target = ROOT / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
-    for line in drift(files):  # those that are too many are left
-        (ROOT / line.partition(": ")[2]).unlink()
+    crates = versions()
+    files = originals(crates)
+    for path, content in files.items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_bytes(content)
+    for name in present().keys() - {str(path) for path in files}:
+        (ROOT / name).unlink()
+    record = {"crates": crates, "files": present()}
+    (ROOT / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     print(f"{len(files)} files in {len(PACKAGES)} folders")
     return 0
 
