@@ -73,6 +73,17 @@ enum Woken {
     Unread(Py<PyAny>, Slot),
 }
 
+/// Runs Python code where an exception may be on its way: what it leaves behind is dropped then, and no code may run
+/// while one is set.
+pub fn aside<T>(py: Python<'_>, f: impl FnOnce() -> T) -> T {
+    let raised = PyErr::take(py);
+    let out = f();
+    if let Some(raised) = raised {
+        raised.restore(py);
+    }
+    out
+}
+
 /// A task of asyncio's and what it calls when it is done.
 type Task = (Py<PyAny>, Py<Done>);
 
@@ -109,9 +120,10 @@ impl HubInner {
                 let drain = lock(&self.drain).as_ref().map(|drain| drain.clone_ref(py));
                 if let Some(drain) = drain {
                     // a closed loop refuses: nothing will run any more then
-                    let _ = self
-                        .event_loop
-                        .call_method1(py, intern!(py, "call_soon"), (drain,));
+                    let _ = aside(py, || {
+                        self.event_loop
+                            .call_method1(py, intern!(py, "call_soon"), (drain,))
+                    });
                 }
             });
             return;

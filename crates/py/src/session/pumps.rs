@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::conn::Wire;
-use crate::hub::lock;
+use crate::hub::{aside, lock};
 
 /// What whoever drops something may not do itself, since dropping happens anywhere.
 pub enum Later {
@@ -66,9 +66,10 @@ impl Queue {
         let callback = lock(&self.callback).as_ref().map(|c| c.clone_ref(py));
         if let Some(callback) = callback {
             // a closed loop refuses: nothing will run any more then
-            let _ = self
-                .event_loop
-                .call_method1(py, intern!(py, "call_soon"), (callback,));
+            let _ = aside(py, || {
+                self.event_loop
+                    .call_method1(py, intern!(py, "call_soon"), (callback,))
+            });
         }
     }
 
