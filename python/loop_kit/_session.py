@@ -184,10 +184,11 @@ def aclose_of(made: Any) -> Callable[[], Coroutine[Any, Any, None]] | None:
     return functools.partial(aclose, made) if inspect.iscoroutinefunction(aclose) else None
 
 
-async def all_closed() -> None:
-    """Waits for what `aclose()` of objects does that served links on this loop."""
+async def all_closed(patience: float) -> None:
+    """Waits for what `aclose()` of objects does that served links on this loop, for at most `patience` seconds."""
     loop = asyncio.get_running_loop()
-    await asyncio.gather(*(task for task in _closing if task.get_loop() is loop), return_exceptions=True)
+    if closing := [task for task in _closing if task.get_loop() is loop]:
+        await asyncio.wait(closing, timeout=patience)
 
 
 async def _answer(jobs: deque[_core.Job]) -> None:

@@ -258,7 +258,10 @@ class Server:
         await self._idle.wait()
 
     async def close(self, patience: float = 5.0) -> None:
-        """Listens no longer, lets calls end that have begun, for at most `patience` seconds, and leaves."""
+        """Listens no longer, lets calls end that have begun, for at most `patience` seconds, and leaves.
+
+        What `aclose()` of providers does has as much time again.
+        """
         if self._closed:
             return
         self._closed = True
@@ -272,7 +275,7 @@ class Server:
         except TimeoutError:
             for wire in list(self._sessions):
                 wire.close()
-        await all_closed()
+        await all_closed(patience)
         if listener is not None:
             await asyncio.to_thread(listener.finish, patience)
         give_hub(self._loop)

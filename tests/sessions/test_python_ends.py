@@ -303,6 +303,26 @@ async def test_what_served_a_link_is_closed_when_it_ends(tmp_path: Path) -> None
     assert closed == [["x"], ["y"]]
 
 
+async def test_a_server_does_not_wait_for_ever_for_what_it_closes(tmp_path: Path) -> None:
+    begun, leave, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Stuck(store.Granted):
+        async def aclose(self) -> None:
+            begun.set()
+            await leave.wait()
+            ended.set()
+
+    server = await provider.serve(Stuck, on=f"unix:{tmp_path / 's'}")
+    async with asyncio.timeout(60), await peer.connect(server.address, wit=WIT) as kv:
+        await kv.link(1, "a/kv", '["x"]')
+        kv.unlink(1)
+        await begun.wait()
+    async with asyncio.timeout(60):
+        await server.close(0.01)
+        leave.set()
+        await ended.wait()
+
+
 async def test_a_token_is_asked_for(tmp_path: Path) -> None:
     server = await provider.serve(store.Store, on=f"unix:{tmp_path / 's'}", token="secret")
     for token in (None, "", "secreT", "secret2"):
