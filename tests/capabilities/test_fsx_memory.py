@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -186,6 +186,25 @@ async def test_a_stream_that_breaks_off_leaves_the_old_file() -> None:
         assert bytes(await r.read("f")) == b"old"
         assert [entry.name for entry in await r.list(".")] == ["f"]
         await w.write(r, "g", b"x" * 7)  # what it took was given back
+
+
+async def test_an_atomic_stream_whose_place_is_gone_or_taken_is_refused() -> None:
+    async with memory(r=RW | {"max-files": 3}) as fsx:
+        r, w, write = await fsx.files.root("r"), fsx.writing, fsx.streaming.write_stream
+
+        async def meanwhile(change: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
+            yield b"x"
+            await change()
+            yield b"y"
+
+        await w.create_directory(r, "d")
+        gone = meanwhile(lambda: w.remove_directory(r, "d"))
+        assert await code(write(r, "d/f", ("atomic", False), gone), "its directory") == "no-entry"
+        taken = meanwhile(lambda: w.create_directories(r, "d/e"))
+        assert await code(write(r, "d", ("atomic", False), taken), "its name") == "is-directory"
+        assert [entry.name for entry in await r.list("d")] == ["e"]
+        await w.write(r, "f", b"")  # the third: what they took was given back
+        assert await code(w.write(r, "g", b""), "a fourth") == "quota"
 
 
 async def chunks(*some: bytes) -> AsyncIterator[bytes]:

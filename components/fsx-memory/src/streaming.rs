@@ -80,7 +80,7 @@ impl Guest for Memory {
                 break;
             }
         }
-        Ok(with(|state| sink.finish(&mut state.store)))
+        with(|state| sink.finish(&mut state.store))
     }
 }
 
@@ -173,12 +173,21 @@ impl Sink {
     }
 
     /// The bytes that were written.
-    fn finish(&mut self, store: &mut Store) -> u64 {
-        if let Into::Atomic(unnamed) = &mut self.into
-            && let Some(id) = unnamed.id.take()
-        {
-            store.name(unnamed.volume, unnamed.spot.dir, &unnamed.spot.name, id);
+    fn finish(&mut self, store: &mut Store) -> Result<u64> {
+        if let Into::Atomic(unnamed) = &mut self.into {
+            let spot = &unnamed.spot;
+            // much may have happened while the stream was read
+            if store
+                .entries(spot.dir)?
+                .get(&spot.name)
+                .is_some_and(|id| store.is_directory(*id))
+            {
+                return Err(ErrorCode::IsDirectory);
+            }
+            if let Some(id) = unnamed.id.take() {
+                store.name(unnamed.volume, spot.dir, &spot.name, id);
+            }
         }
-        self.written
+        Ok(self.written)
     }
 }
