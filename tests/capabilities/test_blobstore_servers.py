@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import threading
 import tracemalloc
@@ -202,6 +203,26 @@ async def test_other_clients_of_nats_meet_the_same_objects(nats_server: str, tmp
         # neither chunks nor marks are left
         state = (await js.stream_info(f"OBJ_{config['prefix']}c")).state
         assert state.messages == 1  # what the other client has left of its own
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "written", [b"", b"no JSON", b"[]", b'{"name": "k"}', b'{"name": "k", "nuid": ">", "size": 1}']
+)
+async def test_what_is_no_object_of_nats_is_passed_over(
+    written: bytes, nats_server: str, tmp_path: Path
+) -> None:
+    config = of_nats(nats_server, tmp_path)
+    connection = await library.connect(nats_server)
+    async with client("wasi:blobstore", provider=PROVIDER, config=config, grant=GRANT) as blobs:
+        await blobs.whole.write_object({"container": "c", "object": "ours"}, b"v")
+        subject = f"$O.{config['prefix']}c.M.{base64.urlsafe_b64encode(b'k').decode()}"
+        await connection.jetstream().publish(subject, written)
+        assert await blobs.whole.list_objects("c", None) == ["ours"]
+        for asked in (blobs.whole.read_object(K), blobs.whole.delete_object(K)):
+            with pytest.raises(loop.Err, match="something else than a client of objects"):
+                await asked
+        assert bytes(await blobs.whole.read_object({"container": "c", "object": "ours"})) == b"v"
     await connection.close()
 
 

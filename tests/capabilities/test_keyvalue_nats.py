@@ -20,6 +20,7 @@ from hypothesis import given, strategies
 import loop_kit as loop
 from loop_kit import manifest
 from loop_kit.capabilities.keyvalue import NatsKeyValue
+from loop_kit.capabilities.keyvalue._nats import _each
 from loop_kit.capabilities.keyvalue._subject import bucket_name, key_of, key_token
 from loop_kit.testing import client
 from loop_kit.workspace import Workspace
@@ -342,6 +343,59 @@ async def test_what_was_answered_outlives_a_server_that_is_killed(tmp_path: Path
         assert len(answered) >= 60
 
 
+async def test_who_waits_for_a_connection_is_told_when_the_provider_is_closed() -> None:
+    reached, left = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        await reader.read()
+        left.set()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    own = {"url": f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}", "timeout": 600}
+    async with asyncio.timeout(60):
+        kv = NatsKeyValue(config=own, grant=GRANT)
+        opening = [asyncio.ensure_future(kv.open("b")) for _ in range(3)]
+        await reached.wait()
+        await kv.aclose()
+        assert [await said(each) for each in opening] == ["the provider was closed"] * 3
+        await left.wait()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_server_that_says_nothing_is_given_up() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    address = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with NatsKeyValue(config={"url": address, "timeout": 1}, grant=GRANT) as kv:
+        assert await said(kv.open("b")) == f"the NATS server at {address} cannot be reached within 1 s"
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_batch_that_fails_leaves_nothing_on_its_way() -> None:
+    done: list[int] = []
+
+    async def ask(key: int) -> int:
+        if key == 3:
+            raise loop.Err(("other", "no"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        done.append(key)
+        return key
+
+    assert await _each(range(3), ask) == {0: 0, 1: 1, 2: 2}
+    done.clear()
+    with pytest.raises(loop.Err):
+        await _each(range(40), ask)
+    assert done == [key for key in range(16) if key != 3]
+
+
 async def test_a_server_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
     with serving(tmp_path) as address:
         port = int(address.rpartition(":")[2])
@@ -522,6 +576,16 @@ eyJ0eXAi.made.up
         ({"url": "nats://127.0.0.1/subject"}, {}, r"config\.url: expected a server"),
         ({"url": ["nats://127.0.0.1", "x"]}, {}, r"config\.url: expected a server .* got 'x'"),
         ({"url": "nats://me:secret@127.0.0.1"}, {}, r"config\.url: a login does not stand in an address"),
+        (
+            {"url": ["nats://me:secret@127.0.0.1", 5]},
+            {},
+            r"config\.url: a login does not stand in an address",
+        ),
+        (
+            {"url": "nats://127.0.0.1", "login": SECRET},
+            {},
+            r"config\.login: must be a table, .* of type str$",
+        ),
         (
             {"url": "nats://kv.example"},
             {},

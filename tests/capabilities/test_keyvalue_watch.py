@@ -6,14 +6,16 @@ import asyncio
 import logging
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
 
 import loop_kit as loop
 from loop_kit import manifest
-from loop_kit.capabilities.keyvalue import KeyValue, NatsKeyValue, watch
+from loop_kit.capabilities.keyvalue import KeyValue, NatsKeyValue, _jetstream, watch
 from loop_kit.capabilities.keyvalue._server import running
 from loop_kit.errors import LoadError, ManifestError
 from loop_kit.workspace import Workspace
@@ -30,6 +32,14 @@ def config(tmp_path: Path) -> dict[str, str]:
     return {"url": running(), "prefix": f"{abs(hash(tmp_path))}-"}
 
 
+@pytest.fixture
+async def raw() -> AsyncIterator[Any]:
+    """Another client of the server."""
+    connected = await nats.connect(running())
+    yield connected.jetstream()
+    await connected.close()
+
+
 async def seen(kv: NatsKeyValue, count: int) -> list[str]:
     """The changes that the component has noted, once there are so many."""
     bucket = await kv.open("seen")
@@ -42,7 +52,7 @@ async def seen(kv: NatsKeyValue, count: int) -> list[str]:
     return [note[1].decode() for note in notes if note]
 
 
-async def test_a_component_is_told_what_anybody_changes(tmp_path: Path) -> None:
+async def test_a_component_is_told_what_anybody_changes(tmp_path: Path, raw: Any) -> None:
     given = config(tmp_path)
     async with (
         loop.Host(cache=tmp_path) as host,
@@ -61,7 +71,9 @@ async def test_a_component_is_told_what_anybody_changes(tmp_path: Path) -> None:
             await (await kv.open("jobs")).set("k", b"")
             assert (await seen(kv, 3))[2:] == ["set k [], now Some([])"]
             assert watching.failed == 0
-        # nothing once it is over
+        # nothing is left on the server, and nothing is told once it is over
+        info = await raw.stream_info(f"KV_{given['prefix']}jobs")
+        assert info.state.consumer_count == 0
         await jobs.set("after", b"")
         async with watch(app, kv, "jobs"):
             await jobs.set("again", b"")
@@ -187,6 +199,34 @@ async def test_a_bucket_that_is_made_anew_is_watched_on(tmp_path: Path) -> None:
             await (await kv.open("jobs")).set("new", b"")
             assert (await seen(kv, 4))[3:] == ["set new [], now Some([])"]
     await connected.close()
+
+
+async def test_a_server_that_is_away_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_jetstream, "_AGAIN", 0.001)
+    with serving(tmp_path, "--jetstream", "--store_dir", str(tmp_path / "js")) as address:
+        kv = NatsKeyValue(config={"url": address}, grant=GRANT)
+        begun = asyncio.Event()
+
+        async def watched() -> None:
+            async for _ in (await kv.open("jobs")).changes(begun.set):
+                pass
+
+        watching = asyncio.create_task(watched())
+        await begun.wait()
+        caplog.set_level(logging.DEBUG, _jetstream.__name__)
+
+    def levels() -> list[int]:
+        return [record.levelno for record in caplog.records if record.name == _jetstream.__name__]
+
+    async with asyncio.timeout(60):
+        while len(levels()) < 5:
+            await asyncio.sleep(0.01)
+    assert levels()[:5] == [logging.WARNING, *[logging.DEBUG] * 4]
+    watching.cancel()
+    await asyncio.wait((watching,))
+    await kv.aclose()
 
 
 async def test_what_cannot_be_watched_is_said(tmp_path: Path) -> None:

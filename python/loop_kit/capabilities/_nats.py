@@ -66,14 +66,14 @@ def not_installed(error: ImportError) -> ValueError:
 def _servers(value: Any) -> list[Address]:
     example = 'such as "nats://127.0.0.1:4222"'
     urls = [value] if isinstance(value, str) else value
+    if "@" in str(value):
+        raise ValueError("config.url: a login does not stand in an address; write `login`")
     if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
         raise ValueError(
             f"config.url: write the server, {example}, or a list of those of a cluster; got {value!r}"
         )
     found = []
     for url in urls:
-        if "@" in url:
-            raise ValueError("config.url: a login does not stand in an address; write `login`")
         try:
             address = Address.parse(f"{url}/x")  # of a server alone: the others' have a subject
         except ValueError:
@@ -92,6 +92,8 @@ def _where(server: Address) -> str:
 def _login(value: Any) -> Login | None:
     if value is None:
         return None
+    if not isinstance(value, Mapping):  # what was written may be a secret
+        raise ValueError(f"config.login: must be a table, got a value of type {type(value).__name__}")
     said = _settings.table("config.login", value, ("user", "password", "token", "credentials"))
     if {*said} not in ({"user", "password"}, {"token"}, {"credentials"}):
         raise ValueError("config.login: a login has `user` and `password`, or `token`, or `credentials`")

@@ -44,6 +44,8 @@ _IDLE = 300.0  # seconds until the server forgets a reader that does not go on
 _LONGEST = 200
 _NO_STREAM, _WRONG_LAST = 10059, 10071
 _PLAIN = re.compile(r"[A-Za-z0-9-]")
+# part of a subject: a wild card would be others' chunks
+_NUID = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPE = re.compile(r"_([0-9A-F]{2})")
 
 
@@ -170,8 +172,8 @@ class Nats(Backend):
         subject = f"$O.{self._bucket(container)}.M.>"
         async with aclosing(self._messages(container, subject, last)) as batches:
             async for batch in batches:
-                said = [json.loads(message.data) for message in batch]
-                yield [(one["name"], one.get("size") or 0) for one in said if not one.get("deleted")]
+                said = [one for message in batch if (one := _told(message.data)) and not one.get("deleted")]
+                yield [(one["name"], one.get("size") or 0) for one in said]
 
     async def delete(self, container: str, names: Sequence[str]) -> None:
         """As `Backend` says. No mark is left of what was there: marks would be without number."""
@@ -233,7 +235,11 @@ class Nats(Backend):
             found = await js.get_last_msg(self._stream(container), _meta(self._bucket(container), name))
         except NotFoundError as error:
             raise Err(NO_CONTAINER if error.err_code == _NO_STREAM else NO_OBJECT) from None
-        said = json.loads(found.data or b"{}")
+        said = _told(found.data)
+        if said is None:
+            raise other(
+                "what the server has of this object was written by something else than a client of objects"
+            )
         if said.get("deleted"):
             raise Err(NO_OBJECT)
         if (said.get("options") or {}).get("link"):
@@ -347,6 +353,16 @@ async def _even(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
             del held[:_CHUNK]
     if held:
         yield bytes(held)
+
+
+def _told(data: bytes | None) -> dict[str, Any] | None:
+    """What a message tells of an object; None: it does not, others have written it."""
+    try:
+        said: dict[str, Any] = json.loads(data or b"")
+        fits = isinstance(said["name"], str) and (said.get("deleted") or _NUID.fullmatch(said["nuid"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return said if fits else None
 
 
 def _meta(bucket: str, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
@@ -37,6 +37,8 @@ _AT_ONCE = 32
 _LAST = 2**63 - 2
 # Seconds that a watch waits at the server before it asks anew, and that the server keeps its place without.
 _LINGER, _FORGET = 5, 30
+# Seconds from one attempt to watch to the next, while the server cannot be reached.
+_AGAIN = 0.2
 
 
 class Stale(Exception):
@@ -88,9 +90,10 @@ class JetStream:
     async def aclose(self) -> None:
         """Ends the connection. Again is harmless."""
         self._closed = True
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
+        while (connecting := self._connecting) is not None:
+            # more than once: before Python 3.12 `wait_for`, which nats-py is in, may pass over one
             connecting.cancel()
+            await asyncio.wait((connecting,), timeout=0.1)
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -205,6 +208,7 @@ class JetStream:
         """
         after: int | None = None
         made: datetime | None = None
+        level = logging.WARNING
         while not self._closed:
             try:
                 async with self._asking(bucket) as js:
@@ -214,17 +218,21 @@ class JetStream:
                     started()
                 elif made != info.created or info.state.last_seq < after:  # the bucket was made anew
                     after, made = 0, info.created
-                async for message in self._followed(bucket, after):
-                    after, key = message.metadata.sequence.stream, _key(bucket, message)
-                    if key is not None:
-                        yield Change(key, None if _is_deleted(message) else message.data)
+                async with contextlib.aclosing(self._followed(bucket, after)) as messages:
+                    async for message in messages:
+                        level = logging.WARNING
+                        after, key = message.metadata.sequence.stream, _key(bucket, message)
+                        if key is not None:
+                            yield Change(key, None if _is_deleted(message) else message.data)
             except Exception as error:
                 if after is None:
                     raise
-                _LOG.warning("watching %s goes on once it can: %s", bucket, error)
-                await asyncio.sleep(0.2)
+                # once an outage: it is tried again often
+                _LOG.log(level, "watching %s goes on once it can: %s", bucket, error)
+                level = logging.DEBUG
+                await asyncio.sleep(_AGAIN)
 
-    async def _followed(self, bucket: str, after: int) -> AsyncIterator[Msg]:
+    async def _followed(self, bucket: str, after: int) -> AsyncGenerator[Msg]:
         async with self._asking(bucket) as js:
             info = await js.add_consumer(f"KV_{bucket}", _from(bucket, after + 1, headers_only=False))
             held = await js.pull_subscribe_bind(consumer=info.name, stream=f"KV_{bucket}")
@@ -270,6 +278,8 @@ class JetStream:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise asyncio.CancelledError
+        if self._closed:
+            raise other("the provider was closed")
         raise other(f"the NATS server at {self._where} has gone away") from None
 
     def _refusal(self, error: Exception, bucket: str | None) -> Exception:
@@ -293,12 +303,15 @@ class JetStream:
             # one attempt for all who wait
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(self._tried)
-        return await asyncio.shield(self._connecting)
+        try:
+            return await asyncio.shield(self._connecting)
+        except asyncio.CancelledError:
+            self._given_up()
 
     def _tried(self, task: asyncio.Task[Connection]) -> None:
         self._connecting = None
-        if not task.cancelled() and task.exception() is None:
-            self._client = task.result()
+        if not task.cancelled():
+            task.exception()  # those who waited have it, if anybody still did
 
     async def _connect(self) -> Connection:
         client = Connection(tls_only="tls" in self._options)
@@ -310,6 +323,7 @@ class JetStream:
                     name="loop-kit",
                     # a lost connection is made anew by whoever needs it, so that others learn of it at once
                     allow_reconnect=False,
+                    connect_timeout=max(1, int(self._patience / len(self._servers))),
                     ping_interval=10,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
@@ -317,6 +331,9 @@ class JetStream:
                     closed_cb=self._lost,
                     **self._options,
                 )
+        except asyncio.CancelledError:
+            client.drop()
+            raise
         except Exception as error:
             client.drop()
             said = self._said or _words(error)
@@ -324,9 +341,12 @@ class JetStream:
                 words = f"refuses this client: {said}; it was shown {self._shown}"
             elif isinstance(error, errors.SecureConnRequiredError):
                 words = "has no TLS, which the config asks for"
+            elif isinstance(error, TimeoutError):
+                words = f"cannot be reached within {self._patience:g} s"
             else:
                 words = f"cannot be reached: {said}"
             raise other(f"the NATS server at {self._where} {words}") from None
+        self._client = client
         return client
 
     async def _told(self, error: Exception) -> None:

@@ -196,10 +196,12 @@ class NatsKeyValue:
 
 
 async def _each(keys: Iterable[_K], ask: Callable[[_K], Awaitable[_T]]) -> dict[_K, _T]:
-    """Asks for each of some keys, for some of them at once."""
+    """Asks for each of some keys, for some of them at once; where one fails, what was asked has ended first."""
     waiting = list(keys)
     answers: dict[_K, _T] = {}
     for at in range(0, len(waiting), _AT_ONCE):
         some = waiting[at : at + _AT_ONCE]
-        answers.update(zip(some, await asyncio.gather(*map(ask, some)), strict=True))
+        asked = [asyncio.ensure_future(ask(key)) for key in some]
+        await asyncio.gather(*asked, return_exceptions=True)
+        answers.update((key, one.result()) for key, one in zip(some, asked, strict=True))
     return answers
