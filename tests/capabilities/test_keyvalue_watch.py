@@ -383,3 +383,22 @@ async def test_changes_that_were_forgotten_are_reported(
                         await asyncio.sleep(0.01)
         assert (watching.told, watching.lost) == (5, 15)
         assert "15 changes of the bucket `jobs` were forgotten" in caplog.text
+
+
+async def test_what_is_forgotten_while_changes_are_read_is_counted(tmp_path: Path) -> None:
+    config = {"path": str(tmp_path / "kv.db"), "max-changes": 5, "durability": "normal"}
+    jobs, elsewhere = [KeyValue(config=config, grant=GRANT).open("jobs") for _ in range(2)]
+    connection = jobs._db._connection
+    written: list[str] = []
+
+    def write_before(statement: str) -> None:
+        if "max(c.id)" in statement and not written:
+            written.extend(f"k{number}" for number in range(20))
+            elsewhere.set_many([(key, b"") for key in written])
+
+    changes = jobs.changes(lambda: connection.set_trace_callback(write_before))
+    async with asyncio.timeout(60):
+        told = [await anext(changes) for _ in range(5)]
+    await changes.aclose()
+    assert [change.key for change in told] == written[-5:]
+    assert sum(change.lost for change in told) == 15

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import wraps
 from sqlite3 import Error
 from typing import Concatenate, ParamSpec, TypeVar
@@ -106,7 +106,7 @@ class Bucket:
             for key in keys:
                 writing.delete(key)
 
-    async def changes(self, started: Callable[[], None]) -> AsyncIterator[Change]:
+    async def changes(self, started: Callable[[], None]) -> AsyncGenerator[Change]:
         """What anybody changes in it from now on, in whatever process; `started` is called when that begins."""
         try:
             after = self._db.watched(self._table, self._max_changes)
@@ -114,11 +114,13 @@ class Bucket:
             raise other(f"the database failed: {type(e).__name__}") from None
         started()
         seen = None
+        found: Sequence[tuple[int, str, bytes | None]]
         while True:
             try:
                 version = self._db.version()
-                lost = 0 if version == seen else self._db.forgotten(self._table, after)
-                found = [] if version == seen else self._db.changes(self._table, after, _AT_ONCE)
+                lost, found = 0, []
+                if version != seen:
+                    lost, found = self._db.changes(self._table, after, _AT_ONCE)
             except Error as e:  # somebody else holds the file for long
                 _LOG.warning("a watched bucket is looked at later: %s", type(e).__name__)
                 version, lost, found = None, 0, []

@@ -92,19 +92,22 @@ class Db:
             (others,) = self._connection.execute("PRAGMA data_version").fetchone()
             return others, self._connection.total_changes
 
-    def changes(self, table: int, after: int, most: int) -> Sequence[tuple[int, str, bytes | None]]:
-        """The keys that have changed after a place, in the order of their last change, with that and their values."""
+    def changes(
+        self, table: int, after: int, most: int
+    ) -> tuple[int, Sequence[tuple[int, str, bytes | None]]]:
+        """What has changed after a place.
+
+        Returns:
+            How many changes are kept no longer; and keys in the order of their last change, with that and their values.
+        """
         sql = f"""SELECT max(c.id) AS last, c.key, b.value FROM loop_changes_{table} AS c
             LEFT JOIN loop_bucket_{table} AS b ON b.key = c.key WHERE c.id > ?
             GROUP BY c.key ORDER BY last LIMIT ?"""
-        with self._lock:
-            return self._connection.execute(sql, (after, most)).fetchall()
-
-    def forgotten(self, table: int, after: int) -> int:
-        """How many changes after a place are kept no longer."""
-        with self._lock:
+        # of one moment: what others forget in between would be in neither
+        with self._lock, _transaction(self._connection, "DEFERRED"):
             (first,) = self._connection.execute(f"SELECT min(id) FROM loop_changes_{table}").fetchone()
-            return 0 if first is None else max(0, int(first) - after - 1)
+            found = self._connection.execute(sql, (after, most)).fetchall()
+        return 0 if first is None else max(0, int(first) - after - 1), found
 
     @contextmanager
     def writing(self, table: int, max_size: int | None) -> Iterator[Writing]:
@@ -156,8 +159,8 @@ class Writing:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
     try:
         yield
         connection.execute("COMMIT")
