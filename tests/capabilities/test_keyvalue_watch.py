@@ -61,7 +61,7 @@ async def test_a_component_is_told_what_anybody_changes(tmp_path: Path, raw: Any
     ):
         await (await kv.open("jobs")).set("before", b"is not told")
         app = await host.load(GUEST, {"wasi:keyvalue": kv})
-        async with watch(app, kv, "jobs") as watching:
+        async with watch(app, kv, "jobs", "jobs") as watching:
             jobs = await elsewhere.open("jobs")
             await jobs.set("é", b"a")
             assert await seen(kv, 1) == ["set é [97], now Some([97])"]

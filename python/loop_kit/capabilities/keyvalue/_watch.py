@@ -81,7 +81,7 @@ async def watch(app: App, store: Watched, *buckets: str) -> AsyncIterator[Watchi
         raise LoadError(f"the component does not export {_WATCHER}, which is called for changes")
     watching = Watching()
     async with contextlib.AsyncExitStack() as stack:
-        for name in buckets:
+        for name in dict.fromkeys(buckets):  # of one that is named twice each change is told once
             await stack.enter_async_context(_followed(app, store, name, watching))
         yield watching
 
