@@ -198,3 +198,14 @@ pub fn provider(py: Python<'_>, interface: &str, function: &str, cause: PyErr) -
     wrapped.set_cause(py, Some(cause));
     wrapped
 }
+
+/// Runs Python code where an exception may be on its way: what it leaves behind is dropped then, and no code may run
+/// while one is set.
+pub fn aside<T>(py: Python<'_>, f: impl FnOnce() -> T) -> T {
+    let raised = PyErr::take(py);
+    let out = f();
+    if let Some(raised) = raised {
+        raised.restore(py);
+    }
+    out
+}

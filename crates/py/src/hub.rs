@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use crate::call::{Resume, Step, iterator, step};
 use crate::domain::Python_;
 use crate::engine::Engine;
+use crate::errors::aside;
 use crate::invoked::{self, Carried};
 use crate::request::{Answer, Asked, Begun, Done, Request, Slot, Work};
 use crate::wake::CallWake;
@@ -71,17 +72,6 @@ enum Woken {
     Unasked(Slot),
     /// Nobody reads the async iterator any more, whose next value the task was to give.
     Unread(Py<PyAny>, Slot),
-}
-
-/// Runs Python code where an exception may be on its way: what it leaves behind is dropped then, and no code may run
-/// while one is set.
-pub fn aside<T>(py: Python<'_>, f: impl FnOnce() -> T) -> T {
-    let raised = PyErr::take(py);
-    let out = f();
-    if let Some(raised) = raised {
-        raised.restore(py);
-    }
-    out
 }
 
 /// A task of asyncio's and what it calls when it is done.

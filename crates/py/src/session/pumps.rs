@@ -12,7 +12,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::conn::Wire;
-use crate::hub::{aside, lock};
+use crate::errors::aside;
+use crate::hub::lock;
 
 /// What whoever drops something may not do itself, since dropping happens anywhere.
 pub enum Later {
