@@ -34,7 +34,7 @@ def test_the_check_tells_what_differs(tmp_path: Path) -> None:
 
 def test_a_name_that_is_none_is_told_with_the_nearest() -> None:
     assert loop.shipped("core/virtual-clock").instances == "shared"
-    with pytest.raises(LoadError, match=r"no component 'other' .*there are core/log-filter"):
+    with pytest.raises(LoadError, match=r"no component 'other' .*there are blobstore/memory"):
         loop.shipped("other")
     with pytest.raises(LoadError, match=r"did you mean 'core/log-filter'\?"):
         loop.shipped("core/logfilter")

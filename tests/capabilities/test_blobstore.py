@@ -15,6 +15,7 @@ from loop_kit import manifest
 from loop_kit.capabilities.blobstore import BlobStore
 from loop_kit.capabilities.blobstore._conform import PROVIDER
 from loop_kit.capabilities.blobstore._container import Container
+from loop_kit.errors import CallError
 from loop_kit.provider import provider
 from loop_kit.testing import client
 from loop_kit.workspace import Workspace
@@ -123,6 +124,42 @@ async def test_no_link_and_no_device_is_an_object(tmp_path: Path) -> None:
             await blobs.blobstore.delete_container("own-link")
     assert (tmp_path / "elsewhere" / "k").read_text() == "secret"
     assert sorted(path.name for path in blobs_at.iterdir()) == ["c", "own-link"]
+
+
+async def test_the_component_bounds_its_memory() -> None:
+    """By what is kept and by what is still read; a grant may say more than a component can have."""
+    config, grant = {"max-memory": 1000}, GRANT | {"max-object": 1 << 40}
+    provider = "component:loop:blobstore/memory"
+    async with client("wasi:blobstore", provider=provider, config=config, grant=grant) as blobs:
+
+        async def write(name: str, data: bytes) -> None:
+            await blobs.whole.write_object({"container": "c", "object": name}, data)
+
+        async def full(name: str, data: bytes) -> None:
+            with pytest.raises(loop.Err, match=r"more than the 1000 bytes of `config\.max-memory`"):
+                await write(name, data)
+
+        container = await blobs.blobstore.get_container("c")
+        await full("n" * 1001, b"")
+        await write("k", b"x" * 600)
+        await full("l", b"y" * 399)
+        await write("l", b"y" * 398)
+        await blobs.whole.delete_object({"container": "c", "object": "l"})
+        data, ended = await container.get_data("k", 0, 1000)
+        await container.clear()
+        await full("l", b"y" * 600)  # it is read yet
+        assert b"".join([bytes(piece) async for piece in data]) == b"x" * 600
+        await write("l", b"y" * 999)
+        await ended
+        assert await blobs.whole.list_objects("c", None) == ["l"]
+
+
+@pytest.mark.parametrize("config", [{"max-memory": -1}, {"memory": 1}])
+async def test_what_the_component_may_not_be_told(config: dict[str, Any]) -> None:
+    provider = "component:loop:blobstore/memory"
+    async with client("wasi:blobstore", provider=provider, config=config, grant=GRANT) as blobs:
+        with pytest.raises(CallError, match=r"config: (invalid value|unknown field)"):
+            await blobs.whole.list_objects("c", None)
 
 
 @pytest.mark.parametrize("name", HOSTS)
