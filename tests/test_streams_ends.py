@@ -2,8 +2,11 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 import loop_kit as loop
 from loop_kit.errors import GuestTrap, LoopError, ProviderError, ProviderGone
 from tests.guests import HOST
-from tests.pumps import COMPLETED, DROPPED, POINT, collect, each, later, load, plain
+from tests.pumps import COMPLETED, DROPPED, POINT, collect, each, later, load, plain, pump_wasm
 from tests.stream_guests import shipping
 from tests.wit_types import STRING, U8, U32, Prim, Type
 
@@ -310,6 +313,73 @@ async def test_a_deadline_does_not_end_what_a_call_left(host: loop.Host, instanc
     assert len(await stream.read(5)) == 5
     await asyncio.sleep(0.12)
     assert len(await stream.read(5)) == 5
+
+
+# What a loop goes over is dropped while the error that leaves the loop is on its way; a process that crashes
+# there says nothing, so each has one of its own.
+RAISING = """
+import asyncio, sys
+from pathlib import Path
+from types import SimpleNamespace
+import loop_kit as loop
+from loop_kit.testing import client
+
+class Mine(Exception):
+    pass
+
+async def component(path, name):
+    async with loop.Host(cache=None) as host:
+        for instances in ("per-call", 2, "shared"):
+            imports = {name: SimpleNamespace(wrote=lambda *_: None)}
+            limits = loop.Limits(instances=instances)
+            app = await host.load(Path(path).read_bytes(), imports, limits=limits)
+            yield f"unread-{instances}", await app.call("source", 10, 5)
+            stream = await app.call("source", 10, 5)
+            await stream.read(2)
+            begun = [stream]
+            del stream
+            yield f"begun-{instances}", begun.pop()
+
+async def provider(placement):
+    grant = {"containers": {"c": {"mode": "rw"}}}
+    use = "python:loop_kit.capabilities.blobstore:BlobStore"
+    async with client("wasi:blobstore", provider=use, placement=placement, grant=grant) as blobs:
+        await blobs.whole.write_object({"container": "c", "object": "k"}, b"x" * 100_000)
+        container = await blobs.blobstore.get_container("c")
+        yield "data", await container.get_data("k", 0, 100_000)
+        yield "names", await container.list_objects()
+        yield "handle", await blobs.blobstore.get_container("c")
+        yield "call", container.list_objects()
+
+async def main():
+    async for what, made in globals()[sys.argv[1]](*sys.argv[2:]):
+        held = [made]
+        del made
+        for _ in range(20):
+            await asyncio.sleep(0)  # nothing is left that would wake the loop anyway
+        try:
+            for _ in (None, held.pop()):
+                raise Mine
+        except Mine:
+            print(what, flush=True)
+
+asyncio.run(main())
+"""
+PROVIDED = ["data", "names", "handle", "call"]
+LOADED = [f"{how}-{i}" for i in ("per-call", 2, "shared") for how in ("unread", "begun")]
+
+
+@pytest.mark.parametrize(
+    ("whose", "told"), [("python", PROVIDED), ("sidecar", PROVIDED), ("component", LOADED)]
+)
+def test_what_is_dropped_while_an_error_is_raised(tmp_path: Path, whose: str, told: list[str]) -> None:
+    arguments = ["provider", whose]
+    if whose == "component":
+        (tmp_path / "pump.wasm").write_bytes(pump_wasm(U8))
+        arguments = ["component", str(tmp_path / "pump.wasm"), HOST]
+    command = [sys.executable, "-c", RAISING, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, told), done.stderr
 
 
 # ---- elsewhere
