@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gzip
 import ssl
@@ -289,6 +290,50 @@ async def test_a_slow_websocket_holds_up_its_sender_and_nothing_piles_up() -> No
         go.set()
         await sending
         assert (await peer.receive()).value == "all"
+
+
+async def test_a_peer_that_only_pings_keeps_nobody_from_working() -> None:
+    """Its pings are answered a turn at a time, and what comes behind them arrives; so does what was sent in a burst."""
+    pings = b"\x89\x80\0\0\0\0" * 20_000
+    async with client(LISTEN) as netx:
+        listener = await netx.http_server.listen("web", [])
+        host, _, port = (await listener.address()).rpartition(":")
+
+        async def serve() -> list[str]:
+            peer = await (await listener.accept()).upgrade(None, [])
+            for n in range(100):  # most of them go out with the one before
+                await peer.send(("text", str(n)))
+            return [(await peer.receive()).value for _ in range(3)]
+
+        serving = asyncio.ensure_future(serve())
+        reader, writer = await asyncio.open_connection(host, int(port))
+        key = base64.b64encode(bytes(16)).decode()
+        writer.write(
+            f"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            f"sec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n".encode()
+        )
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        heard: list[bytes] = []
+        pongs = 0
+
+        async def listen() -> None:
+            nonlocal pongs
+            while len(heard) < 100 or pongs < 20_000:
+                kind, length = await reader.readexactly(2)
+                body = await reader.readexactly(length)
+                pongs += kind == 0x8A
+                heard.extend([body] if kind == 0x81 else [])
+
+        listening = asyncio.ensure_future(listen())
+        for text in (b"one", b"two", b"end"):
+            writer.write(pings[: len(pings) // 3 // 6 * 6] + b"\x81\x83\0\0\0\0" + text)
+            await writer.drain()
+        writer.write(pings[: len(pings) - 3 * (len(pings) // 3 // 6 * 6)])
+        async with asyncio.timeout(60):
+            assert await serving == ["one", "two", "end"]
+            await listening
+        assert heard == [str(n).encode() for n in range(100)]
+        writer.close()
 
 
 class Generic(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types

@@ -25,6 +25,8 @@ use super::pool::Stream;
 const WAITING: usize = 64;
 /// Pings that wait for their pongs at most.
 const PINGS: usize = 16;
+/// Frames that are read in one turn at most.
+const TURN: usize = 256;
 /// How often the keeper looks in.
 const KEEP: Duration = Duration::from_millis(500);
 /// A message this soon after the last goes out with the next ones: when the component waits for an answer, when `BUFFER`
@@ -188,7 +190,14 @@ impl Line {
         let cx = &mut Context::from_waker(&waker);
         let before = state.news;
         state.flush(cx);
+        let mut read = 0;
         while state.dropping || state.queue.len() < WAITING && state.queued < self.max {
+            // a flood of pings, or of what is dropped, must not keep the thread: whoever waits is woken to go on
+            if read == TURN {
+                state.news += 1;
+                break;
+            }
+            read += 1;
             let Some((stream, _)) = &mut state.open else { break };
             match stream.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(message))) => state.take(message),
@@ -299,6 +308,7 @@ impl Line {
             };
             let _ = timeout(Duration::from_secs(1), line.send(Message::Close(Some(frame)))).await;
             line.state().end(None);
+            line.waiting.wake_by_ref();
         });
     }
 }
