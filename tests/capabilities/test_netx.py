@@ -146,9 +146,23 @@ async def test_http2_is_spoken_with_a_server_that_has_it(authority: trustme.CA, 
         serving = asyncio.ensure_future(answer())
         url = f"https://localhost:{port}/"
         bodies = [bytes([n]) * 100_000 for n in range(20)]
+        # what comes after it shares its connection
+        assert bytes((await netx.http_client.fetch(request(url, "POST"), b"first")).body) == b"first"
         got = await asyncio.gather(*(netx.http_client.fetch(request(url, "POST"), body) for body in bodies))
         assert [bytes(each.body) for each in got] == bodies
+        # nobody reads the others until the one before has ended
+        large = [bytes([n]) * 3_000_000 for n in range(12)]
+        waiting = []
+        for body in large:
+            _, stream, _ = await netx.http_streaming.send(request(url, "POST"), once(body), None)
+            waiting.append(stream)
+        for body, stream in zip(large, waiting, strict=True):
+            assert b"".join([bytes(piece) async for piece in stream]) == body
         serving.cancel()
+
+
+async def once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 async def test_aiohttp_calls_a_component_s_server() -> None:

@@ -22,6 +22,11 @@ use super::proxy::Proxies;
 use super::tls::{Speaks, Tls};
 use super::{Egress, Limits};
 
+/// Bytes that the body of a response may be ahead of its reader over HTTP/2, and such bodies for which there is room: those
+/// that nobody reads yet must not keep the one that is read from going on.
+const WINDOW: u32 = 512 << 10;
+const STREAMS: u32 = 128;
+
 /// Whom a connection leads to, and what it speaks.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
@@ -249,8 +254,8 @@ impl Pool {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_header_list_size(limits.max_header.min(u32::MAX as usize) as u32)
-                .initial_stream_window_size(1 << 20)
-                .initial_connection_window_size(4 << 20)
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(STREAMS * WINDOW)
                 .handshake(io)
                 .await
                 .map_err(|e| ErrorCode::of_hyper(&e))?;

@@ -31,6 +31,11 @@ use crate::ProviderError;
 use crate::error::Table;
 use crate::value::{args, string};
 
+/// Requests on one connection at once, and bytes that the body of each may be ahead of its reader. There is room for all of
+/// them: those that nobody reads yet must not keep the one that is read from going on.
+const STREAMS: u32 = 64;
+const WINDOW: u32 = 64 << 10;
+
 /// Where a component may listen.
 struct Place {
     address: SocketAddr,
@@ -206,7 +211,9 @@ impl Serving {
             let _ = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_header_list_size(limits.max_header.min(u32::MAX as usize) as u32)
-                .max_concurrent_streams(limits.max_connections.min(128) as u32)
+                .max_concurrent_streams(STREAMS)
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(STREAMS * WINDOW)
                 .keep_alive_interval(limits.idle_timeout)
                 .keep_alive_timeout(limits.connect_timeout)
                 .serve_connection(io, service)
