@@ -140,7 +140,7 @@ async def test_an_upload_that_was_given_up_leaves_no_parts(s3_server: str, tmp_p
         assert b"<Upload>" not in answer.read()
 
 
-async def test_credentials_of_the_environment_are_not_used_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_of_the_environment_is_used_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[str | None, str | None]] = []
 
     class Answer(BaseHTTPRequestHandler):
@@ -158,6 +158,8 @@ async def test_credentials_of_the_environment_are_not_used_unasked(monkeypatch: 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "ambient")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "ambient token")
     monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()

@@ -27,6 +27,8 @@ _MARK = "%container"
 _PART = 5 << 20  # the least that S3 takes
 _AT_ONCE = 2
 _CHUNK = 256 << 10
+# A proxy that nothing goes through: where none is said, obstore takes that of the environment.
+_PROXY, _NOT_FOR = "http://127.0.0.1:9", "*,0.0.0.0/0,::/0"
 # for a whole request, which may be a stream that somebody reads slowly
 _LONGEST = timedelta(days=1)
 
@@ -88,6 +90,8 @@ class S3(Backend):
                 "connect_timeout": limit,
                 "read_timeout": limit,
                 "timeout": _LONGEST,
+                "proxy_url": _PROXY,
+                "proxy_excludes": _NOT_FOR,
             },
             retry_config={"max_retries": 3, "retry_timeout": limit},
             **access.options(),
