@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +31,27 @@ def shell(script: str = SHELL, **rest: Any) -> Command:
 
 def python(program: str, *args: str, **rest: Any) -> Command:
     return Command("kv", (sys.executable, "-Sc", READY + program, *args), Path("/"), **rest)
+
+
+def killed(program: str, *args: object, after: int, delay: float) -> int:
+    """Kills a Python program `delay` seconds after it has printed `after` lines, each a number; the last that is whole.
+
+    What has no end of its line may have been printed too, but that is not known.
+    """
+    said = b""
+    argv = [sys.executable, "-c", program, *map(str, args)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        pipe = child.stdout.fileno()
+        while said.count(b"\n") < after:
+            more = os.read(pipe, 1 << 16)
+            assert more, "the program ended by itself"
+            said += more
+        select.select([], [], [], delay)  # the moment is not to be that of a line
+        os.kill(child.pid, signal.SIGKILL)
+        while more := os.read(pipe, 1 << 16):
+            said += more
+    return int(said.split(b"\n")[-2])
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import select
-import signal
 import stat
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ import loop_kit as loop
 from loop_kit.capabilities.blobstore import BlobStore
 from loop_kit.capabilities.blobstore._conform import PROVIDER
 from loop_kit.testing import client
+from tests.children import killed
 from tests.soaking import Soak
 
 GRANT = {"containers": {"c": {"mode": "rw"}}}
@@ -59,24 +56,6 @@ def content(n: int) -> bytes:
     return str(n).encode() * (1 + n * 7919 % 40_000)
 
 
-def killed(path: Path, durability: str, first: int, after: int, delay: float) -> int:
-    """Has a process write from object `first` on, kills it after `after` answers and `delay` seconds; the last told."""
-    argv = [sys.executable, "-c", WRITER, str(path), durability, str(first), PROVIDER]
-    said = b""
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as writer:
-        assert writer.stdout is not None
-        pipe = writer.stdout.fileno()
-        while said.count(b"\n") < after:
-            more = os.read(pipe, 1 << 16)
-            assert more, "the writer ended by itself"
-            said += more
-        select.select([], [], [], delay)  # the moment is not to be that of an answer
-        os.kill(writer.pid, signal.SIGKILL)
-        while more := os.read(pipe, 1 << 16):
-            said += more
-    return int(said.split(b"\n")[-2])
-
-
 async def check(path: Path, last: int) -> int:
     """That all up to `last` is there, whole, and what was deleted is not; returns the first number that is free."""
     async with client(
@@ -106,8 +85,9 @@ async def test_what_was_answered_outlives_a_kill(durability: str, tmp_path: Path
     chosen = random.Random(11)
     path, first = tmp_path / "blobs", 0
     for number in range(rounds):
-        delay = chosen.random() * 0.02
-        last = await asyncio.to_thread(killed, path, durability, first, chosen.randrange(12, 40), delay)
+        delay, after = chosen.random() * 0.02, chosen.randrange(12, 40)
+        args = (path, durability, first, PROVIDER)
+        last = await asyncio.to_thread(killed, WRITER, *args, after=after, delay=delay)
         assert last >= first, number
         first = await check(path, last)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import loop_kit as loop
 from tests.capabilities.serving import PROVIDERS, Host, Serving
-from tests.capabilities.trees import grow, special
+from tests.capabilities.trees import special, tangled
 
 Answers = Callable[..., list[Any]]
 
@@ -19,14 +19,7 @@ Answers = Callable[..., list[Any]]
 def answers(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """What each provider answers to one question."""
     top = tmp_path_factory.mktemp("agreement") / "top"
-    names = ["a", "b", "ab", "a.b", ".a", "é", "a,b", "[a]", "{a}", "a*", "a\\b", "-", "!", "#"]
-    files = {f"{above}{name}": name for above in ("", "d/", "d/b/", "d/b/c/", ".d/") for name in names}
-    links = {
-        "l": "-> d", "d/l": "-> ../a", "d/up": "-> ..", "d/out": "-> ../..", "d/back": "-> ../../top/a",
-        "abs": f"-> {top}", "r": "-> r", "d/r": "-> ../d/r2", "d/r2": "-> r", "x": "-> none", "s": "-> d/",
-        "d/s": "-> b/../l/", "fs": "-> a/",
-    }  # fmt: skip
-    grow(top, {key: value for key, value in files.items() if key != "d/b"} | links)
+    tangled(top)
     special(top)
     grant = {"roots": {"r": {"path": str(top)}}}
     calls = [Serving(provide, hosts["blocking"])("files", "fsx", grant) for provide in PROVIDERS.values()]

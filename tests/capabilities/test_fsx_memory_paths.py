@@ -20,7 +20,7 @@ from tests.capabilities.test_fsx_attacks import APPLY, SUITE, Attack, check
 from tests.capabilities.test_fsx_glob_cases import APPLY as GLOBS
 from tests.capabilities.test_fsx_glob_cases import DATA
 from tests.capabilities.test_fsx_ignores import IGNORES, named
-from tests.capabilities.trees import grow
+from tests.capabilities.trees import grow, tangled
 
 [MEMORY] = SUITE.provided("component:loop:fsx/memory")
 GRANT: dict[str, Any] = {"roots": {"r": {}}}
@@ -125,14 +125,7 @@ class Both:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     top = tmp_path_factory.mktemp("both") / "top"
-    names = ["a", "b", "ab", "a.b", ".a", "é", "a,b", "[a]", "{a}", "a*", "a\\b", "-", "!", "#"]
-    files = {f"{above}{name}": name for above in ("", "d/", "d/b/", "d/b/c/", ".d/") for name in names}
-    links = {
-        "l": "-> d", "d/l": "-> ../a", "d/up": "-> ..", "d/out": "-> ../..", "d/back": "-> ../../top/a",
-        "abs": f"-> {top}", "r": "-> r", "d/r": "-> ../d/r2", "d/r2": "-> r", "x": "-> none", "s": "-> d/",
-        "d/s": "-> b/../l/", "fs": "-> a/",
-    }  # fmt: skip
-    grow(top, {key: value for key, value in files.items() if key != "d/b"} | links)
+    tangled(top)
     grow(top, dict.fromkeys((name for name in DATA["format"]["tree"] if not (top / name).exists()), ""))
     made = Both(top)
     yield made

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import select
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +17,7 @@ from loop_kit.capabilities.keyvalue import KeyValue
 from loop_kit.testing import client
 from loop_kit.workspace import Workspace
 from tests.capabilities.serving import HOSTS, Host, guest
+from tests.children import killed
 from tests.soaking import Soak
 
 PYTHON = "python:loop_kit.capabilities.keyvalue:KeyValue"
@@ -58,24 +56,6 @@ print(whole, (size,) == real)
 """
 
 
-def killed(path: Path, durability: str, first: int, provider: str, after: int, delay: float) -> int:
-    """Has a process write from key `first` on, kills it after `after` answers and `delay` seconds; the last answered."""
-    argv = [sys.executable, "-c", WRITER, str(path), durability, str(first), provider]
-    said = b""
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as writer:
-        assert writer.stdout is not None
-        pipe = writer.stdout.fileno()
-        while said.count(b"\n") < after:
-            more = os.read(pipe, 1 << 16)
-            assert more, "the writer ended by itself"
-            said += more
-        select.select([], [], [], delay)  # the moment is not to be that of an answer
-        os.kill(writer.pid, signal.SIGKILL)
-        while more := os.read(pipe, 1 << 16):
-            said += more
-    return int(said.split(b"\n")[-2])  # what has no end of its line was answered too, but that is not known
-
-
 async def check(path: Path, last: int, provider: str) -> int:
     """That all up to `last` is there and whole; returns the first number that is free."""
     config = {"path": str(path)}
@@ -108,10 +88,9 @@ async def test_what_was_answered_outlives_a_kill(durability: str, tmp_path: Path
     chosen = random.Random(7)
     path, first = tmp_path / "kv.db", 0
     for number in range(rounds):
-        delay = chosen.random() * 0.05
-        last = await asyncio.to_thread(
-            killed, path, durability, first, "builtin:keyvalue", chosen.randrange(1, 40), delay
-        )
+        delay, after = chosen.random() * 0.05, chosen.randrange(1, 40)
+        args = (path, durability, first, "builtin:keyvalue")
+        last = await asyncio.to_thread(killed, WRITER, *args, after=after, delay=delay)
         assert last >= first, number
         first = await check(path, last, PYTHON if number % 2 else "builtin:keyvalue")
     soak.note(kills=rounds, writes=first)

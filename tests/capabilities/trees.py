@@ -30,6 +30,18 @@ def grow(folder: Path, files: Files) -> Path:
     return folder
 
 
+def tangled(top: Path) -> None:
+    """Makes files whose names are patterns too, in a few folders, and links that lead to each other, up and out."""
+    names = ["a", "b", "ab", "a.b", ".a", "é", "a,b", "[a]", "{a}", "a*", "a\\b", "-", "!", "#"]
+    files = {f"{above}{name}": name for above in ("", "d/", "d/b/", "d/b/c/", ".d/") for name in names}
+    links = {
+        "l": "-> d", "d/l": "-> ../a", "d/up": "-> ..", "d/out": "-> ../..", "d/back": "-> ../../top/a",
+        "abs": f"-> {top}", "r": "-> r", "d/r": "-> ../d/r2", "d/r2": "-> r", "x": "-> none", "s": "-> d/",
+        "d/s": "-> b/../l/", "fs": "-> a/",
+    }  # fmt: skip
+    grow(top, {key: value for key, value in files.items() if key != "d/b"} | links)
+
+
 @contextmanager
 def files_left(count: int) -> Iterator[None]:
     """Lets this process open so many more files."""
