@@ -158,8 +158,11 @@ impl Actor {
 
     fn poll(&self, home: &Home) -> Polled {
         let Ok(mut future) = self.future.try_lock() else {
-            return Polled::Idle;
-        }; // polled further up this stack
+            // Polled further up this stack, or by another thread. That one looks for wakes until it has cleared
+            // `polling`: what came after is still to be polled.
+            let left = self.wake.queued.load(SeqCst) && !self.wake.polling.load(SeqCst);
+            return if left { Polled::Again } else { Polled::Idle };
+        };
         let Some(running) = future.as_mut() else {
             return Polled::Ended;
         };

@@ -176,11 +176,12 @@ impl Call {
         });
         self.key = key_of(&context);
         let on = self.shell.home_of(py, self.index, &args);
-        let notify: Arc<dyn loop_engine::Notify> = self.hub.clone();
+        let own: Arc<dyn loop_engine::Notify> = self.hub.clone();
+        let notify = self.shell.notify.as_ref().unwrap_or(&own);
         let started = self
             .shell
             .inner
-            .start::<Python_>(self.index, args, Some(context), &notify, on);
+            .start::<Python_>(self.index, args, Some(context), notify, on);
         self.state = match started {
             Ok(Started::Alone(future)) => State::Alone(future),
             Ok(Started::Within(call)) => State::Within(call),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use loop_engine::{Caller, Home, Kind, NamedType, StoreKind};
+use loop_engine::{Caller, Home, Kind, NamedType, Notify, Polled, StoreKind};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -28,6 +28,8 @@ pub struct Shell {
     fallible: Vec<bool>,
     /// No import is answered by Python, so that calls may run on any thread.
     pub movable: bool,
+    /// Polls concurrent instances; None: made for a host without an event loop.
+    pub notify: Option<Arc<dyn Notify>>,
 }
 
 /// A linked component.
@@ -70,6 +72,13 @@ impl Program {
                 .on_dropped
                 .set(Box::new(move |home| hub.sweep(home.clone())));
         }
+        let notify = hub.as_ref().map(|hub| -> Arc<dyn Notify> {
+            let hub = hub.get();
+            match movable {
+                true => Arc::new(OnThreads(hub.runtime.clone())),
+                false => hub.inner.clone(),
+            }
+        });
         let is_result = |e: &loop_engine::Export| {
             e.ty.result
                 .as_ref()
@@ -81,6 +90,7 @@ impl Program {
                 inner,
                 fallible,
                 movable,
+                notify,
             }),
             paths,
             hub,
@@ -287,6 +297,23 @@ impl Shell {
             Ok(ok) => Ok(ok.get().value.clone_ref(py)),
             Err(_) => Err(PyErr::from_value(v.into_bound(py))),
         }
+    }
+}
+
+/// Polls concurrent instances on the engine's threads: with no Python on any import, each wake would else cost a turn
+/// of the event loop, and the loop the guest's time.
+struct OnThreads(tokio::runtime::Handle);
+
+impl Notify for OnThreads {
+    fn notify(&self, home: Arc<Home>) {
+        let home = Arc::downgrade(&home); // one that nobody uses any more need not be polled
+        self.0.spawn(async move {
+            while let Some(home) = home.upgrade()
+                && home.poll() == Polled::Again
+            {
+                tokio::task::yield_now().await;
+            }
+        });
     }
 }
 
