@@ -102,5 +102,8 @@ def _of_component(provider: Any, engine: _core.Engine, payload: int) -> Any:
     if isinstance(provider, Builtin):
         return provider.native(engine, payload)
     # asked of the class, since a mock has every attribute
+    way = getattr(type(provider), "_loop_way", None)
+    if way is not None:
+        return way(provider, lambda found: _of_component(found, engine, payload))
     within = getattr(type(provider), "_loop_within", None)
     return provider if within is None else within(provider, payload)

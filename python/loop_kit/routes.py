@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from loop_kit._core import Function, Interface, Link, Native, Program, Route
+from loop_kit._core import Exchange, Function, Interface, Link, Native, Program, Route
 from loop_kit._types import pascal, snake
 from loop_kit.errors import LinkError, LinkProblem
 
-__all__ = ["attribute_of", "link_imports", "match"]
+__all__ = ["attribute_of", "link_imports", "link_interface", "match"]
 
 
 def match(interface: str, offered: Iterable[str]) -> str | None:
@@ -57,7 +57,7 @@ def link_imports(link: Link, imports: Mapping[str, Any]) -> bool:
             problems.append(LinkProblem(interface.name, None, "no provider", tuple(sorted(imports))))
             continue
         used.add(key)
-        waits |= _link_interface(link, interface, imports[key], problems)
+        waits |= link_interface(link, interface, imports[key], problems)
     for key in sorted(set(imports) - used):
         names = tuple(i.name or f.name for i in wanted for f in i.functions[:1])
         problems.append(LinkProblem(key, None, "provided, but the component does not import it", names))
@@ -77,7 +77,7 @@ def _link_root(
     for item in (*(f.name for f in interface.functions), *interface.resources):
         owner, attribute = attribute_of(item)
         used.update(n for n in imports if snake(n) in (attribute, owner) or n in (item, owner))
-    return _link_interface(link, interface, holder, problems)
+    return link_interface(link, interface, holder, problems)
 
 
 class _Namespace:
@@ -85,7 +85,14 @@ class _Namespace:
         self.__dict__.update(members)
 
 
-def _link_interface(link: Link, interface: Interface, provider: Any, problems: list[LinkProblem]) -> bool:
+def link_interface(
+    link: Link | Exchange, interface: Interface, provider: Any, problems: list[LinkProblem]
+) -> bool:
+    """Links one interface to a provider; returns whether any of it waits. What is wrong is added to `problems`."""
+    # asked of the class, since a mock has every attribute
+    own = getattr(type(provider), "_loop_link", None)
+    if own is not None:
+        return bool(own(provider, link, interface, problems))
     if isinstance(provider, Native):
         for name, message in link.define_native(interface.name, provider):
             problems.append(LinkProblem(interface.name, name, message, tuple(provider.interfaces)))
@@ -114,7 +121,7 @@ def _link_interface(link: Link, interface: Interface, provider: Any, problems: l
 
 
 def _link_function(
-    link: Link,
+    link: Link | Exchange,
     interface: Interface,
     function: Function,
     provider: Any,

@@ -8,7 +8,6 @@ use crate::actor::Notify;
 use crate::error::Within;
 use crate::import::{Import, Outcome};
 use crate::joint::beside;
-use crate::link::Link;
 use crate::program::{Caller, Program, StoreKind};
 use crate::resource::GuestHandle;
 use crate::scope;
@@ -16,52 +15,26 @@ use crate::start::Started;
 use crate::types::{FuncTy, Kind, TyRef};
 use crate::value::{Neutral, Value};
 
-impl Link {
-    /// Serves import `interface` by what `provider` exports as `offered`, which may be another version of it: values are
-    /// copied from one instance to the other, and each keeps its own limits and its own traps. `notify` polls
-    /// concurrent instances.
-    ///
-    /// Errors with what is missing or has another type, one line each.
-    pub fn define_program(
-        &mut self,
-        interface: &str,
-        offered: &str,
-        provider: &Arc<Program>,
-        notify: Option<&Arc<dyn Notify>>,
-    ) -> std::result::Result<(), Vec<(String, String)>> {
-        let Some(import) = self.imports.iter().find(|i| &*i.name == interface) else {
-            return Ok(());
-        };
-        let (funcs, resources) = (import.funcs.clone(), import.resources.clone());
-        let mut problems = vec![];
-        for f in &funcs {
-            let fits = |e: &crate::program::Export| e.ty.name == f.name && &*e.ty.interface == offered;
-            let Some(index) = provider.exports.iter().position(fits) else {
-                problems.push((
-                    f.name.to_string(),
-                    format!("is not exported; needed for {}", f.wit()),
-                ));
-                continue;
-            };
-            let export = &provider.exports[index].ty;
-            if !same_signature(f, export) {
-                problems.push((
-                    f.name.to_string(),
-                    format!("is {}, wanted {}", export.wit(), f.wit()),
-                ));
-                continue;
-            }
-            self.define(f, import_of(provider.clone(), index, notify.cloned()));
-        }
-        for r in &resources {
-            self.define_resource::<Neutral>(r);
-        }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems)
-        }
+/// Function `f` as what `provider` exports in interface `offered`, which may be another version of that of `f`: values
+/// are copied from one instance to the other, and each keeps its own limits and its own traps. `notify` polls
+/// concurrent instances.
+///
+/// Errors with what is missing or has another type.
+pub fn exported(
+    f: &FuncTy,
+    offered: &str,
+    provider: &Arc<Program>,
+    notify: Option<&Arc<dyn Notify>>,
+) -> std::result::Result<Import<Neutral>, String> {
+    let fits = |e: &crate::program::Export| e.ty.name == f.name && &*e.ty.interface == offered;
+    let Some(index) = provider.exports.iter().position(fits) else {
+        return Err(format!("is not exported; needed for {}", f.wit()));
+    };
+    let export = &provider.exports[index].ty;
+    if !same_signature(f, export) {
+        return Err(format!("is {}, wanted {}", export.wit(), f.wit()));
     }
+    Ok(import_of(provider.clone(), index, notify.cloned()))
 }
 
 fn import_of(provider: Arc<Program>, index: usize, notify: Option<Arc<dyn Notify>>) -> Import<Neutral> {

@@ -89,6 +89,33 @@ pub fn convert<A: Domain, B: Domain>(to: B::Cx<'_>, ty: &Ty, v: &A::Item<'_, '_>
     }
 }
 
+/// The parameters of a call, or its result, converted: `tuple` is their type. They were built, and what comes is.
+///
+/// Errors as [`convert`] does.
+pub fn convert_all<A: Domain, B: Domain>(tuple: &Ty, built: Vec<A::Value>) -> Result<Vec<B::Value>> {
+    converted_all::<A, B>(tuple, &A::readable(tuple, built)?)
+}
+
+/// The same of values that can be read.
+pub fn converted_all<A: Domain, B: Domain>(tuple: &Ty, values: &[A::Value]) -> Result<Vec<B::Value>> {
+    let Kind::Tuple(slots) = &tuple.kind else {
+        bail!("expected a tuple")
+    };
+    if slots.len() != values.len() {
+        bail!("{} values for {} types", values.len(), slots.len());
+    }
+    A::enter(|a| {
+        B::enter(|b| {
+            B::all(b, slots.len(), |i| {
+                at(
+                    || i.to_string(),
+                    convert::<A, B>(b, &slots[i].ty, &A::view(a, &values[i])),
+                )
+            })
+        })
+    })
+}
+
 fn elsewhere<R>(ty: &Ty) -> Result<R> {
     bail!("a {} exists only within a component's instance", ty.wit())
 }

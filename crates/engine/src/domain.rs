@@ -56,6 +56,10 @@ pub trait Domain: Sized + Send + Sync + 'static {
     ) -> Result<Vec<Self::Value>> {
         (0..len).map(each).collect()
     }
+    /// Makes values that were built, all of `tuple`, ones that can be read.
+    fn readable(_tuple: &Ty, built: Vec<Self::Value>) -> Result<Vec<Self::Value>> {
+        Ok(built)
+    }
     /// Completes a value that stands for itself: an item of a stream, a future's value.
     #[inline]
     fn whole(_: Self::Cx<'_>, made: Self::Value) -> Self::Value {

@@ -66,6 +66,7 @@ unsafe impl<D: Domain> Lift for Elem<D> {
                 cx,
                 d,
                 borrows: vec![],
+                of: None,
             }
             .load(&plan, at)
             .map(|v| Elem(D::whole(d, v)))
@@ -104,7 +105,11 @@ unsafe impl<D: Domain> Lower for Elem<D> {
         if !at.is_multiple_of(plan.align) || end.is_none_or(|end| end > cx.as_slice_mut().len()) {
             bail!("stream buffer is not aligned or out of bounds");
         }
-        let mut guest = lower::Guest { cx, lent: None };
+        let mut guest = lower::Guest {
+            cx,
+            lent: None,
+            of: None,
+        };
         scope::lowering(|| {
             D::enter(|d| {
                 items.iter().enumerate().try_for_each(|(i, e)| {

@@ -85,6 +85,8 @@ pub enum Fault {
     Overloaded { limit: usize },
     /// The instance is gone: it trapped, or was retired; a new one serves the next call.
     Gone(String),
+    /// A provider was exchanged for another, and what it still had to do was not done in time.
+    Exchanged,
     /// A shared instance was called from within its own call.
     Reentered,
     /// Too little native stack left to enter another instance.
@@ -129,6 +131,10 @@ impl fmt::Display for Fault {
                 write!(f, "{limit} calls are running already, the component's limit")
             }
             Fault::Gone(why) => write!(f, "the component instance is gone: {why}"),
+            Fault::Exchanged => write!(
+                f,
+                "the provider was exchanged for another, and its time to finish is over"
+            ),
             Fault::Reentered => write!(f, "a shared instance was called from within its own call"),
             Fault::Stack => write!(
                 f,

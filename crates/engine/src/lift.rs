@@ -11,6 +11,7 @@ use wasmtime::{Result, ValRaw, bail, format_err};
 use crate::domain::{Domain, Handle};
 use crate::resource::GuestHandle;
 use crate::scope;
+use crate::slot::Generation;
 use crate::types::{Kind, Num, Resource, Ty, TyRef};
 
 /// One lifting: the wasmtime context, the domain's permission, and the borrows met on the way, which must be
@@ -19,6 +20,8 @@ pub(crate) struct Lifter<'a, 'b, 'c, D: Domain> {
     pub cx: &'a mut LiftContext<'b>,
     pub d: D::Cx<'c>,
     pub borrows: Vec<ResourceAny>,
+    /// The generation of the first resource that has one.
+    pub of: Option<Arc<Generation>>,
 }
 
 impl<D: Domain> Lifter<'_, '_, '_, D> {
@@ -201,7 +204,8 @@ impl<D: Domain> Lifter<'_, '_, '_, D> {
     fn handle(&mut self, ty: &Ty, r: &Arc<Resource>, own: bool, raw: ValRaw) -> Result<D::Value> {
         if r.host.is_some() {
             let rep = ResourceDynamic::linear_lift_from_flat(self.cx, ty.raw, &raw)?.rep();
-            let object = scope::current(|s| if own { s.take(rep) } else { s.get(rep) })?;
+            let (object, of) = scope::current(|s| if own { s.take(rep) } else { s.get(rep) })?;
+            self.of = self.of.take().or(of);
             return D::handle(self.d, r, own, Handle::Host(object));
         }
         let any = ResourceAny::linear_lift_from_flat(self.cx, ty.raw, &raw)?;

@@ -19,7 +19,8 @@ use crate::preview1;
 use crate::program::{Export, Program, StoreKind};
 use crate::scope::{self, Behalf, lock};
 use crate::shim::{Dyn, MAX_FLAT, Origin, with_count};
-use crate::types::{FuncTy, Resource, TyRef};
+use crate::slot::{Generation, Slot};
+use crate::types::{FuncTy, Kind, Resource, TyRef};
 use crate::wasi::WasiConfig;
 use crate::world_types::{self, WorldTypes};
 
@@ -169,11 +170,26 @@ impl Link {
 
     /// Links a function.
     pub fn define<D: Domain>(&mut self, func: &Arc<FuncTy>, import: Import<D>) {
-        self.waits |= import.waits || func.async_;
+        self.callee(func, Callee::Fixed(import));
+    }
+
+    /// Links a function whose provider may be exchanged.
+    pub fn define_slot<D: Domain>(&mut self, func: &Arc<FuncTy>, slot: Arc<Slot<D>>) {
+        let keeps = func.result_tuple.any(&|t| {
+            matches!(
+                t.kind,
+                Kind::Own(_) | Kind::Borrow(_) | Kind::Stream(_) | Kind::Future(_)
+            )
+        });
+        self.callee(func, Callee::Slot { slot, keeps });
+    }
+
+    fn callee<D: Domain>(&mut self, func: &Arc<FuncTy>, callee: Callee<D>) {
+        self.waits |= callee.waits() || func.async_;
         let f = func.clone();
         self.definitions.push((
             func.interface.clone(),
-            Box::new(move |to, kind| define(to, &f, import, kind)),
+            Box::new(move |to, kind| define(to, &f, callee, kind)),
         ));
     }
 
@@ -190,7 +206,7 @@ impl Link {
                     bail!("{name} is not the host's to define")
                 };
                 to.resource(&name, ResourceType::host_dynamic(id), |store, rep| {
-                    let object = store.data().shared.take(rep)?;
+                    let (object, _of) = store.data().shared.take(rep)?;
                     D::dropped(object)
                 })
             });
@@ -303,6 +319,40 @@ impl Link {
     }
 }
 
+/// What answers a function.
+enum Callee<D: Domain> {
+    Fixed(Import<D>),
+    Slot {
+        slot: Arc<Slot<D>>,
+        /// Its answers have resources, streams or futures in them, which belong to a generation.
+        keeps: bool,
+    },
+}
+
+impl<D: Domain> Callee<D> {
+    /// Whether it may answer later.
+    fn waits(&self) -> bool {
+        match self {
+            Callee::Fixed(import) => import.waits,
+            Callee::Slot { .. } => true,
+        }
+    }
+
+    fn call(
+        &self,
+        args: Vec<D::Value>,
+        of: Option<Arc<Generation>>,
+    ) -> (Outcome<D>, Option<Arc<Generation>>) {
+        match self {
+            Callee::Fixed(import) => ((import.call)(args), None),
+            Callee::Slot { slot, keeps } => {
+                let (outcome, of) = slot.call(args, of);
+                (outcome, keeps.then_some(of))
+            }
+        }
+    }
+}
+
 fn describe(item: &ComponentItem) -> &'static str {
     match item {
         ComponentItem::Module(_) => "core module",
@@ -322,7 +372,7 @@ fn collect(ty: &TyRef, plans: &mut HashMap<wasmtime::component::__internal::Inte
 fn define<D: Domain>(
     to: &mut LinkerInstance<'_, State>,
     f: &Arc<FuncTy>,
-    import: Import<D>,
+    import: Callee<D>,
     kind: StoreKind,
 ) -> Result<()> {
     // 0 stands for "spilled" as well: see the table in `shim`
@@ -344,7 +394,7 @@ fn define<D: Domain>(
 fn wrap<D: Domain, const P: usize, const R: usize>(
     to: &mut LinkerInstance<'_, State>,
     f: &Arc<FuncTy>,
-    import: Import<D>,
+    import: Callee<D>,
     kind: StoreKind,
 ) -> Result<()> {
     let name = f.name.clone();
@@ -355,7 +405,7 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
                 let mut store = access.as_context_mut();
                 (behalf(&mut store), store.data().shared.busy())
             });
-            let outcome = scope::on_behalf(&mut || behalf.clone(), || (import.call)(args.vals));
+            let (outcome, of) = scope::on_behalf(&mut || behalf.clone(), || import.call(args.vals, args.of));
             let f = f.clone();
             let borrows = args.borrows;
             Box::pin(async move {
@@ -367,16 +417,17 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
                 for b in borrows {
                     accessor.with(|store| b.resource_drop(store))?;
                 }
-                answer::<D, R>(&f, result)
+                answer::<D, R>(&f, result, of)
             })
         });
     }
-    if import.waits && kind == StoreKind::Async {
+    if import.waits() && kind == StoreKind::Async {
         return to.func_wrap_async(
             &name,
             move |mut store: StoreContextMut<'_, State>, args: Dyn<D, P>| {
                 let busy = store.data().shared.busy();
-                let outcome = scope::on_behalf(&mut || behalf(&mut store), || (import.call)(args.vals));
+                let (outcome, of) =
+                    scope::on_behalf(&mut || behalf(&mut store), || import.call(args.vals, args.of));
                 let f = f.clone();
                 Box::new(async move {
                     let _busy = busy;
@@ -387,7 +438,7 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
                     for b in args.borrows {
                         b.resource_drop_async(&mut store).await?;
                     }
-                    answer::<D, R>(&f, result)
+                    answer::<D, R>(&f, result, of)
                 })
             },
         );
@@ -395,7 +446,8 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
     to.func_wrap(
         &name,
         move |mut store: StoreContextMut<'_, State>, args: Dyn<D, P>| {
-            let outcome = scope::on_behalf(&mut || behalf(&mut store), || (import.call)(args.vals));
+            let (outcome, of) =
+                scope::on_behalf(&mut || behalf(&mut store), || import.call(args.vals, args.of));
             let Outcome::Ready(result) = outcome else {
                 bail!(
                     "{} answered later, though it was linked as one that never waits",
@@ -405,7 +457,7 @@ fn wrap<D: Domain, const P: usize, const R: usize>(
             for b in args.borrows {
                 b.resource_drop(&mut store)?;
             }
-            answer::<D, R>(&f, result)
+            answer::<D, R>(&f, result, of)
         },
     )
 }
@@ -436,10 +488,15 @@ fn behalf(store: &mut StoreContextMut<'_, State>) -> Behalf {
 }
 
 /// The provider's answer as what the guest expects; whether the value fits shows when it is lowered.
-fn answer<D: Domain, const R: usize>(f: &Arc<FuncTy>, result: Result<Option<D::Value>>) -> Result<Dyn<D, R>> {
+fn answer<D: Domain, const R: usize>(
+    f: &Arc<FuncTy>,
+    result: Result<Option<D::Value>>,
+    of: Option<Arc<Generation>>,
+) -> Result<Dyn<D, R>> {
     match (result?, &f.result) {
         (Some(v), Some(_)) => Ok(Dyn {
             origin: Some(Origin::Result(f.clone())),
+            of,
             ..Dyn::new(vec![v])
         }),
         (_, None) => Ok(Dyn::new(vec![])),

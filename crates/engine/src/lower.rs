@@ -15,6 +15,7 @@ use crate::instance::Home;
 use crate::lift::{canonical32, canonical64, mask};
 use crate::resource::GuestHandle;
 use crate::scope;
+use crate::slot::{self, Generation};
 use crate::stream;
 use crate::types::{Field, Kind, Num, Resource, Tag, Ty, TyRef};
 
@@ -337,6 +338,8 @@ pub(crate) struct Guest<'a, 'b, T: 'static> {
     pub cx: &'a mut LowerContext<'b, T>,
     /// Slots of lent host objects, to be released after the call.
     pub lent: Option<&'a std::sync::Mutex<Vec<u32>>>,
+    /// Whose resources and streams these are, where their provider may be exchanged.
+    pub of: Option<&'a Arc<Generation>>,
 }
 
 impl<D: Domain, T> Target<D> for Guest<'_, '_, T> {
@@ -366,7 +369,7 @@ impl<D: Domain, T> Target<D> for Guest<'_, '_, T> {
         let mut raw = MaybeUninit::<ValRaw>::uninit();
         match (D::to_handle(v, r, own)?, r.host) {
             (Handle::Host(object), Some(id)) => {
-                let rep = scope::current(|s| Ok(s.insert(object)))?;
+                let rep = scope::current(|s| Ok(s.insert(object, self.of.cloned())))?;
                 let resource = if own {
                     ResourceDynamic::new_own(rep, id)
                 } else {
@@ -390,7 +393,7 @@ impl<D: Domain, T> Target<D> for Guest<'_, '_, T> {
     }
 
     fn stream(&mut self, ty: &Ty, t: Option<&TyRef>, v: &D::Item<'_, '_>) -> Result<u32> {
-        let feed = D::to_stream(v, t)?;
+        let feed = slot::fed(D::to_stream(v, t)?, self.of);
         let any: StreamAny = stream::make_stream(&mut self.cx.store, t, feed)?;
         let mut raw = MaybeUninit::<ValRaw>::uninit();
         any.linear_lower_to_flat(self.cx, ty.raw, &mut raw)?;
@@ -399,7 +402,7 @@ impl<D: Domain, T> Target<D> for Guest<'_, '_, T> {
     }
 
     fn future(&mut self, ty: &Ty, t: Option<&TyRef>, v: &D::Item<'_, '_>) -> Result<u32> {
-        let settle = D::to_future(v, t)?;
+        let settle = slot::settled(D::to_future(v, t)?, self.of);
         let any: FutureAny = stream::make_future(&mut self.cx.store, t, settle)?;
         let mut raw = MaybeUninit::<ValRaw>::uninit();
         any.linear_lower_to_flat(self.cx, ty.raw, &mut raw)?;

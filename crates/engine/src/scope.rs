@@ -19,6 +19,7 @@ use crate::domain::HostObject;
 use crate::instance::Home;
 use crate::joint::Joint;
 use crate::plans::Plans;
+use crate::slot::Generation;
 
 /// What every import and export of one instance shares.
 pub struct Shared {
@@ -42,9 +43,12 @@ impl Drop for Busy {
     }
 }
 
+/// A host object that a guest has, and whose it is where its provider may be exchanged.
+type Entry = (HostObject, Option<Arc<Generation>>);
+
 #[derive(Default)]
 struct Slots {
-    entries: Vec<Option<HostObject>>,
+    entries: Vec<Option<Entry>>,
     free: Vec<u32>,
 }
 
@@ -73,21 +77,22 @@ impl Shared {
     }
 
     /// Makes a host object reachable by the guest; the number is its representation in handle tables.
-    pub(crate) fn insert(&self, object: HostObject) -> u32 {
+    pub(crate) fn insert(&self, object: HostObject, of: Option<Arc<Generation>>) -> u32 {
         let mut slots = lock(&self.slots);
+        let entry = Some((object, of));
         match slots.free.pop() {
             Some(i) => {
-                slots.entries[i as usize] = Some(object);
+                slots.entries[i as usize] = entry;
                 i
             }
             None => {
-                slots.entries.push(Some(object));
+                slots.entries.push(entry);
                 (slots.entries.len() - 1) as u32
             }
         }
     }
 
-    pub(crate) fn get(&self, rep: u32) -> Result<HostObject> {
+    pub(crate) fn get(&self, rep: u32) -> Result<Entry> {
         let slots = lock(&self.slots);
         slots
             .entries
@@ -97,12 +102,12 @@ impl Shared {
             .ok_or_else(|| format_err!("no such host resource"))
     }
 
-    pub(crate) fn take(&self, rep: u32) -> Result<HostObject> {
+    pub(crate) fn take(&self, rep: u32) -> Result<Entry> {
         let mut slots = lock(&self.slots);
-        let object = slots.entries.get_mut(rep as usize).and_then(Option::take);
-        let object = object.ok_or_else(|| format_err!("no such host resource"))?;
+        let entry = slots.entries.get_mut(rep as usize).and_then(Option::take);
+        let entry = entry.ok_or_else(|| format_err!("no such host resource"))?;
         slots.free.push(rep);
-        Ok(object)
+        Ok(entry)
     }
 
     /// Lets go of every host object: the guest that held them has gone.
@@ -140,6 +145,18 @@ pub(crate) fn enter<R>(shared: &Arc<Shared>, f: impl FnOnce() -> R) -> R {
         }
     }
     let _restore = Restore(CURRENT.replace(Some(NonNull::from(&**shared))));
+    f()
+}
+
+/// Runs `f` as if no instance were at work: what it makes of guests' streams and futures may go to others.
+pub fn outside<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<NonNull<Shared>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.set(self.0);
+        }
+    }
+    let _restore = Restore(CURRENT.take());
     f()
 }
 

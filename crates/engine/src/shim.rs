@@ -24,6 +24,7 @@ use crate::error::{Fault, Mismatch};
 use crate::lift::Lifter;
 use crate::lower::{self, Guest};
 use crate::scope;
+use crate::slot::Generation;
 use crate::types::{Field, FuncTy, Kind, Ty, TyRef};
 
 /// wasmtime's MAX_FLAT_PARAMS.
@@ -38,6 +39,8 @@ pub(crate) struct Dyn<D: Domain, const N: usize> {
     pub lent: Option<Arc<Mutex<Vec<u32>>>>,
     /// Whose values these are, for the error when one does not fit.
     pub origin: Option<Origin>,
+    /// Of arguments of an import: the generation of a resource among them. Of an answer: the one that gave it.
+    pub of: Option<Arc<Generation>>,
 }
 
 /// Where values to lower come from.
@@ -88,6 +91,11 @@ impl Origin {
     }
 }
 
+/// An error of a result that does not fit, with the function's name.
+pub fn bad_result(f: &Arc<FuncTy>, e: wasmtime::Error) -> wasmtime::Error {
+    Origin::name(Some(&Origin::Result(f.clone())), e)
+}
+
 impl<D: Domain, const N: usize> Dyn<D, N> {
     pub fn new(vals: Vec<D::Value>) -> Self {
         Dyn {
@@ -95,6 +103,7 @@ impl<D: Domain, const N: usize> Dyn<D, N> {
             borrows: vec![],
             lent: None,
             origin: None,
+            of: None,
         }
     }
 }
@@ -162,6 +171,7 @@ fn lift<D: Domain, const N: usize>(
             cx,
             d,
             borrows: vec![],
+            of: None,
         };
         let vals = f(&mut lifter)?;
         Ok(Dyn {
@@ -169,6 +179,7 @@ fn lift<D: Domain, const N: usize>(
             borrows: lifter.borrows,
             lent: None,
             origin: None,
+            of: lifter.of,
         })
     })
 }
@@ -196,6 +207,7 @@ unsafe impl<D: Domain, const N: usize> Lower for Dyn<D, N> {
             let mut guest = Guest {
                 cx,
                 lent: self.lent.as_deref(),
+                of: self.of.as_ref(),
             };
             scope::lowering(|| {
                 D::enter(|d| {
@@ -239,6 +251,7 @@ unsafe impl<D: Domain, const N: usize> Lower for Dyn<D, N> {
         let mut guest = Guest {
             cx,
             lent: self.lent.as_deref(),
+            of: self.of.as_ref(),
         };
         scope::lowering(|| lower::tuple::<D, _>(&mut guest, slots, &self.vals, at))
             .map_err(|e| Origin::name(self.origin.as_ref(), e))

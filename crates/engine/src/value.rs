@@ -162,6 +162,10 @@ fn here() -> Result<Arc<Home>> {
     current_home().ok_or_else(|| format_err!("streams and futures exist only within a component's instance"))
 }
 
+fn is_here(home: &Arc<Home>) -> bool {
+    current_home().is_some_and(|here| Arc::ptr_eq(&here, home))
+}
+
 fn taken<T>(m: &Mutex<Option<T>>) -> Result<T> {
     lock(m)
         .take()
@@ -355,7 +359,7 @@ impl Domain for Neutral {
             Value::Stream(m) => taken(m),
             Value::GuestStream(m, payload, home) => {
                 let any = taken(m)?;
-                if Arc::ptr_eq(home, &here()?) {
+                if is_here(home) {
                     return Ok(Feed::Same(any));
                 }
                 let reader = home.read_stream(payload.clone(), any);
@@ -372,7 +376,7 @@ impl Domain for Neutral {
             Value::Future(m) => taken(m),
             Value::GuestFuture(m, payload, home) => {
                 let any = taken(m)?;
-                if Arc::ptr_eq(home, &here()?) {
+                if is_here(home) {
                     return Ok(Settle::Same(any));
                 }
                 let mut relay = Relay {

@@ -105,9 +105,14 @@ fn class_of(py: Python<'_>, ty: &Resource) -> Option<Py<PyAny>> {
     ty.ext.get()?.downcast_ref::<Anchor>()?.get(py)
 }
 
+/// Whether objects must be of it: of a class, or of one of those of the providers that served in turn.
+fn is_checked(class: &Bound<'_, PyAny>) -> bool {
+    class.is_instance_of::<PyType>() || class.cast::<PyTuple>().is_ok_and(|all| !all.is_empty())
+}
+
 /// A handle as an object of its resource's class, if that has one.
 pub fn wrapped(py: Python<'_>, ty: &Resource, handle: Py<PyAny>) -> Result<Py<PyAny>> {
-    match class_of(py, ty) {
+    match class_of(py, ty).filter(|class| !class.bind(py).is_instance_of::<PyTuple>()) {
         Some(class) => class.call1(py, (handle,)).map_err(failure),
         None => Ok(handle),
     }
@@ -477,8 +482,7 @@ impl Domain for Python_ {
         }
         match class_of(py, ty) {
             Some(class)
-                if class.bind(py).is_instance_of::<PyType>()
-                    && !v.is_instance(class.bind(py)).map_err(failure)? =>
+                if is_checked(class.bind(py)) && !v.is_instance(class.bind(py)).map_err(failure)? =>
             {
                 mismatch(v)
             }

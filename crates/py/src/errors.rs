@@ -102,7 +102,7 @@ fn of_fault(py: Python<'_>, fault: &Fault) -> PyErr {
         Fault::Cpu { seconds } => raise(py, "LimitExceeded", (text, "cpu", *seconds)),
         Fault::Memory { limit } => raise(py, "LimitExceeded", (text, "memory", *limit)),
         Fault::Overloaded { limit } => raise(py, "Overloaded", (text, *limit)),
-        Fault::Gone(_) => raise(py, "ProviderGone", (text,)),
+        Fault::Gone(_) | Fault::Exchanged => raise(py, "ProviderGone", (text,)),
         Fault::Reentered => raise(py, "Reentered", (text,)),
         Fault::Stack => raise(py, "LimitExceeded", (text, "stack", py.None())),
         Fault::BadArgument {

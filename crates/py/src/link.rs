@@ -1,27 +1,26 @@
 //! `Link`: a component on its way to a `Program`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loop_engine::{FuncTy, Import, Instances, Kind, Limits, Neutral, Outcome};
+use loop_engine::{Domain, FuncTy, Import, Instances, Limits, Neutral};
 use loop_remote::Encoded;
-use loop_wire::serves;
-use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
+use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 
 use crate::audit::{Audit, Shown};
-use crate::domain::{PyFailure, Python_, failure};
+use crate::domain::Python_;
 use crate::engine::{Engine, check_fork};
 use crate::errors;
 use crate::hub::{Hub, HubInner};
-use crate::kept::{Anchor, Kept};
+use crate::kept::Kept;
 use crate::native::Native;
+use crate::offer::{self, Offered, Problem, Target, Wanted};
 use crate::program::Program;
-use crate::request::Begun;
 use crate::session::Route;
-use crate::values::Ok as OkValue;
+use crate::slot::{AnySlot, Generation, Slot};
 use crate::wasi;
 
 /// An imported interface.
@@ -85,6 +84,16 @@ pub struct Link {
     python: bool,
     /// Told of calls of what is linked from here on.
     audit: Option<Audit>,
+    /// Interfaces whose providers may be exchanged.
+    slots: HashMap<String, Slotted>,
+}
+
+/// An import on its way into a slot.
+struct Slotted {
+    slot: Py<Slot>,
+    generation: Arc<loop_engine::Generation>,
+    /// Keeps the first provider.
+    first: Arc<Kept>,
 }
 
 #[pymethods]
@@ -113,6 +122,7 @@ impl Link {
             kept: Arc::default(),
             python: false,
             audit: None,
+            slots: HashMap::new(),
         })
         .map_err(|e| errors::of_load(py, &e))
     }
@@ -133,6 +143,24 @@ impl Link {
         Ok(self.get()?.unprovidable.clone())
     }
 
+    /// Has import `interface` served by one provider after another, of which the next to be linked is the first, by
+    /// `generation`. Raises KeyError where there is no such import.
+    fn slot(&mut self, py: Python<'_>, interface: &str, generation: &Generation) -> PyResult<Py<Slot>> {
+        let Some(wanted) = self.wanted(interface)? else {
+            return Err(PyKeyError::new_err(interface.to_string()));
+        };
+        let slot = Slot::new(py, wanted, self.hub(), self.audit.as_ref(), &self.kept)?;
+        let slot = Py::new(py, slot)?;
+        let first = slot.get().first(&self.kept);
+        let slotted = Slotted {
+            slot: slot.clone_ref(py),
+            generation: generation.held()?,
+            first,
+        };
+        self.slots.insert(interface.to_string(), slotted);
+        Ok(slot)
+    }
+
     /// Links function `name` of import `interface` to `target`: a callable, or, with `method`, the attribute of that
     /// name of the call's first argument. `waits`: it is an `async def`.
     #[pyo3(signature = (interface, name, target, method = None, waits = false))]
@@ -144,25 +172,13 @@ impl Link {
         method: Option<Py<PyString>>,
         waits: bool,
     ) -> PyResult<()> {
-        let hub = self.hub.as_ref().map(|h| h.get().inner.clone());
-        let (kept, audit) = (self.kept.clone(), self.audit.clone());
-        let link = self.get_mut()?;
-        let found = link
-            .imports
-            .iter()
-            .filter(|i| &*i.name == interface)
-            .flat_map(|i| &i.funcs)
-            .find(|f| &*f.name == name);
-        let Some(f) = found.cloned() else {
-            return Err(PyRuntimeError::new_err(format!("no import {interface}#{name}")));
-        };
-        let target = match (target, method) {
-            (_, Some(name)) => Target::Method(name),
-            (Some(callable), None) => Target::Callable(kept.keep(callable)),
-            (None, None) => return Err(PyRuntimeError::new_err("neither a callable nor a method")),
-        };
-        let import = import(&f, target, waits, hub);
-        link.define(&f, told(audit.as_ref(), &f, import));
+        let f = self
+            .wanted(interface)?
+            .and_then(|wanted| wanted.function(name))
+            .ok_or_else(|| PyRuntimeError::new_err(format!("no import {interface}#{name}")))?;
+        let target = Target::of(target, method, self.keeper(interface))?;
+        let offered = Offered::Python(offer::python(&f, target, waits, self.hub()));
+        self.add(&f, offered)?;
         self.python = true;
         Ok(())
     }
@@ -171,101 +187,72 @@ impl Link {
     #[pyo3(signature = (interface, name, class_ = None))]
     fn define_resource(
         &mut self,
+        py: Python<'_>,
         interface: &str,
         name: &str,
         class_: Option<Bound<'_, PyType>>,
     ) -> PyResult<()> {
         let kept = self.kept.clone();
-        let link = self.get_mut()?;
-        let found = link
-            .imports
-            .iter()
-            .filter(|i| &*i.name == interface)
-            .flat_map(|i| &i.resources)
-            .find(|r| &*r.name == name);
-        let Some(r) = found.cloned() else {
+        let slot = self.slots.get(interface).map(|s| s.slot.clone_ref(py));
+        let wanted = self.wanted(interface)?;
+        let Some(r) = wanted.and_then(|wanted| wanted.resource(name)) else {
             return Err(PyRuntimeError::new_err(format!(
                 "no imported resource {interface}#{name}"
             )));
         };
-        if let Some(class) = class_ {
-            let _ = r.ext.set(Box::new(kept.keep(class.into_any().unbind())));
+        match (slot, class_) {
+            (Some(slot), class) => slot.get().class_of(py, &r, class)?,
+            (None, Some(class)) => {
+                let _ = r.ext.set(Box::new(kept.keep(class.into_any().unbind())));
+            }
+            (None, None) => {}
         }
-        link.define_resource::<Python_>(&r);
+        self.get_mut()?.define_resource::<Python_>(&r);
         Ok(())
     }
 
     /// Serves import `interface` by a native provider; returns what it lacks, as functions, or None for the whole
     /// interface, and reasons.
-    fn define_native(&mut self, interface: &str, provider: &Native) -> PyResult<Vec<Problem>> {
-        let audit = self.audit.clone();
-        let link = self.get_mut()?;
-        let Some(found) = link.imports.iter().find(|i| &*i.name == interface) else {
+    fn define_native(
+        &mut self,
+        py: Python<'_>,
+        interface: &str,
+        provider: &Native,
+    ) -> PyResult<Vec<Problem>> {
+        let Some(wanted) = self.wanted(interface)? else {
             return Ok(vec![]);
         };
-        if let Err(problem) = version(provider.0.interfaces.iter().copied(), interface) {
-            return Ok(vec![problem]);
-        }
-        let (funcs, resources) = (found.funcs.clone(), found.resources.clone());
-        let mut missing = vec![];
-        for f in &funcs {
-            match provider.0.import(interface, &f.name) {
-                Some(import) => link.define(f, told(audit.as_ref(), f, import.clone())),
-                None => missing.push((
-                    Some(f.name.to_string()),
-                    "is not served by this native provider".into(),
-                )),
-            }
-        }
-        for r in &resources {
-            link.define_resource::<Neutral>(r);
-        }
-        Ok(missing)
+        let (made, problems) = offer::native(&wanted, provider);
+        self.serve::<Neutral>(py, &wanted, made)?;
+        Ok(problems)
     }
 
     /// Serves import `interface` by a peer; returns the functions that it lacks.
-    fn define_remote(&mut self, interface: &str, route: &Route) -> PyResult<Vec<String>> {
-        let audit = self.audit.clone();
-        let link = self.get_mut()?;
-        let Some(found) = link.imports.iter().find(|i| &*i.name == interface) else {
+    fn define_remote(&mut self, py: Python<'_>, interface: &str, route: &Route) -> PyResult<Vec<String>> {
+        let Some(wanted) = self.wanted(interface)? else {
             return Ok(vec![]);
         };
-        let (funcs, resources) = (found.funcs.clone(), found.resources.clone());
-        let peer = route.0.link();
-        let mut missing = vec![];
-        for f in &funcs {
-            match peer.function(f) {
-                Ok(_) => link.define(f, told(audit.as_ref(), f, route.0.import(f))),
-                Err(_) => missing.push(f.name.to_string()),
-            }
-        }
-        for r in &resources {
-            link.define_resource::<Encoded>(r);
-        }
+        let (made, missing) = offer::remote(&wanted, route);
+        self.serve::<Encoded>(py, &wanted, made)?;
         Ok(missing)
     }
 
     /// Serves import `interface` by another loaded component; returns what does not fit, as functions, or None for the
     /// whole interface, and reasons.
-    fn define_program(&mut self, interface: &str, provider: Py<Program>) -> PyResult<Vec<Problem>> {
-        let notify = self
-            .hub
-            .as_ref()
-            .map(|h| -> Arc<dyn loop_engine::Notify> { h.get().inner.clone() });
-        let inner = provider.get().shell.inner.clone();
-        let exported = inner.exports.iter().map(|e| &*e.ty.interface);
-        let offered = match version(exported, interface) {
-            Ok(offered) => offered,
-            Err(problem) => return Ok(vec![problem]),
+    fn define_program(
+        &mut self,
+        py: Python<'_>,
+        interface: &str,
+        provider: Py<Program>,
+    ) -> PyResult<Vec<Problem>> {
+        let Some(wanted) = self.wanted(interface)? else {
+            return Ok(vec![]);
         };
+        let (made, problems) = offer::program(&wanted, &provider, self.hub());
         self.python |= !provider.get().shell.movable;
-        self.kept.keep(provider.into_any());
-        let link = self.get_mut()?;
-        let problems = link
-            .define_program(interface, offered, &inner, notify.as_ref())
-            .err();
-        let problems = problems.unwrap_or_default().into_iter();
-        Ok(problems.map(|(function, why)| (Some(function), why)).collect())
+        self.keeper(interface).keep(provider.into_any());
+        self.serve::<Neutral>(py, &wanted, made)?;
+        Ok(problems)
     }
 
     /// Checks the whole. Times in seconds, sizes in bytes; None: unlimited.
@@ -313,6 +300,67 @@ impl Link {
 }
 
 impl Link {
+    fn hub(&self) -> Option<Arc<HubInner>> {
+        self.hub.as_ref().map(|h| h.get().inner.clone())
+    }
+
+    fn wanted(&self, interface: &str) -> PyResult<Option<Wanted>> {
+        let found = self.get()?.imports.iter().find(|i| &*i.name == interface);
+        Ok(found.map(Wanted::of))
+    }
+
+    /// What holds the providers of an import.
+    fn keeper(&self, interface: &str) -> Arc<Kept> {
+        let slot = self.slots.get(interface);
+        slot.map_or_else(|| self.kept.clone(), |s| s.first.clone())
+    }
+
+    fn add(&mut self, f: &Arc<FuncTy>, offered: Offered) -> PyResult<()> {
+        if let Some(s) = self.slots.get(&*f.interface) {
+            let slot = s.slot.get();
+            let slot = slot.add(f, offered, s.generation.clone(), s.first.clone());
+            // whoever comes later may be in Python
+            self.python = true;
+            let link = self.get_mut()?;
+            match slot {
+                AnySlot::Python(slot) => link.define_slot(f, slot),
+                AnySlot::Neutral(slot) => link.define_slot(f, slot),
+                AnySlot::Encoded(slot) => link.define_slot(f, slot),
+            }
+            return Ok(());
+        }
+        let audit = self.audit.clone();
+        let link = self.get_mut()?;
+        match offered {
+            Offered::Python(import) => link.define(f, told(audit.as_ref(), f, import)),
+            Offered::Neutral(import) => link.define(f, told(audit.as_ref(), f, import)),
+            Offered::Encoded(import) => link.define(f, told(audit.as_ref(), f, import)),
+        }
+        Ok(())
+    }
+
+    fn serve<D: Domain>(
+        &mut self,
+        py: Python<'_>,
+        wanted: &Wanted,
+        made: Vec<(Arc<FuncTy>, Offered)>,
+    ) -> PyResult<()> {
+        for (f, offered) in made {
+            self.add(&f, offered)?;
+        }
+        for r in &wanted.resources {
+            match self.slots.get(&*wanted.name).map(|s| s.slot.clone_ref(py)) {
+                Some(slot) => {
+                    slot.get().class_of(py, r, None)?;
+                    // lets go of objects of Python's as well, which come with an exchange
+                    self.get_mut()?.define_resource::<Python_>(r);
+                }
+                None => self.get_mut()?.define_resource::<D>(r),
+            }
+        }
+        Ok(())
+    }
+
     fn get(&self) -> PyResult<&loop_engine::Link> {
         self.inner.as_ref().ok_or_else(used)
     }
@@ -322,7 +370,7 @@ impl Link {
     }
 }
 
-fn told<D: Shown>(audit: Option<&Audit>, f: &FuncTy, import: Import<D>) -> Import<D> {
+pub fn told<D: Shown>(audit: Option<&Audit>, f: &FuncTy, import: Import<D>) -> Import<D> {
     match audit {
         Some(audit) => audit.of(f, import),
         None => import,
@@ -331,112 +379,4 @@ fn told<D: Shown>(audit: Option<&Audit>, f: &FuncTy, import: Import<D>) -> Impor
 
 fn used() -> PyErr {
     PyRuntimeError::new_err("this component is linked already")
-}
-
-enum Target {
-    Callable(Anchor),
-    Method(Py<PyString>),
-}
-
-/// A Python callable as an import.
-fn import(f: &Arc<FuncTy>, target: Target, waits: bool, hub: Option<Arc<HubInner>>) -> Import<Python_> {
-    let f = f.clone();
-    let fallible = f
-        .result
-        .as_ref()
-        .is_some_and(|t| matches!(t.kind, Kind::Result { .. }));
-    let call = move |args: Vec<Py<PyAny>>| {
-        Python::attach(|py| {
-            let behalf = waits.then(loop_engine::behalf).flatten();
-            let out = match &target {
-                Target::Callable(c) => match c.get(py) {
-                    Some(c) => PyTuple::new(py, args).and_then(|args| c.bind(py).call1(args)),
-                    None => Err(errors::component_closed(py)),
-                },
-                Target::Method(name) => {
-                    let mut args = args.into_iter();
-                    match args.next() {
-                        Some(this) => PyTuple::new(py, args)
-                            .and_then(|args| this.bind(py).call_method1(name.bind(py), args)),
-                        None => Err(PyRuntimeError::new_err("a method without its object")),
-                    }
-                }
-            };
-            match (out, hub.as_ref()) {
-                (Ok(awaitable), Some(hub)) if waits => {
-                    let answer = match hub.begin(py, awaitable.unbind(), behalf) {
-                        Begun::Done(out) => {
-                            return Outcome::Ready(settle(py, &f, fallible, out.map(|v| v.into_bound(py))));
-                        }
-                        Begun::Asked(answer) => answer,
-                    };
-                    let f = f.clone();
-                    Outcome::Later(Box::pin(async move {
-                        let out = answer.await;
-                        Python::attach(|py| settle(py, &f, fallible, out.map(|v| v.into_bound(py))))
-                    }))
-                }
-                (out, _) => Outcome::Ready(settle(py, &f, fallible, out)),
-            }
-        })
-    };
-    Import {
-        call: Arc::new(call),
-        waits,
-    }
-}
-
-/// What a provider returned or raised, as the import's answer.
-pub fn settle<'py>(
-    py: Python<'py>,
-    f: &FuncTy,
-    fallible: bool,
-    out: PyResult<Bound<'py, PyAny>>,
-) -> wasmtime::Result<Option<Py<PyAny>>> {
-    match out {
-        Ok(v) if fallible => {
-            if v.is_instance_of::<OkValue>() || is_err(&v) {
-                return Ok(Some(v.unbind()));
-            }
-            Py::new(py, OkValue { value: v.unbind() })
-                .map(|v| Some(v.into_any()))
-                .map_err(failure)
-        }
-        Ok(v) => Ok(f.result.is_some().then(|| v.unbind())),
-        Err(e) if fallible && is_err(e.value(py)) => Ok(Some(e.into_value(py).into_any())),
-        Err(e) => Err(wasmtime::Error::new(PyFailure(errors::provider(
-            py,
-            &f.interface,
-            &f.name,
-            e,
-        )))),
-    }
-}
-
-fn is_err(v: &Bound<'_, PyAny>) -> bool {
-    static CLASS: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
-    let py = v.py();
-    let class = CLASS.get_or_try_init(py, || {
-        py.import(intern!(py, "loop_kit._types"))?
-            .getattr(intern!(py, "Err"))
-            .map(Bound::unbind)
-    });
-    class.is_ok_and(|c| v.is_instance(c.bind(py)).unwrap_or(false))
-}
-
-/// What does not fit: a function, or None for the whole interface, and why.
-type Problem = (Option<String>, String);
-
-/// The one of `offered` that serves the import `wanted`: of that very name, else the first whose version does.
-fn version<'a>(offered: impl Iterator<Item = &'a str> + Clone, wanted: &str) -> Result<&'a str, Problem> {
-    let same = offered.clone().find(|o| *o == wanted);
-    if let Some(found) = same.or_else(|| offered.clone().find(|o| serves(o, wanted))) {
-        return Ok(found);
-    }
-    let name = |full: &str| full.split('@').next().unwrap_or_default().to_string();
-    let why = match offered.clone().find(|o| name(o) == name(wanted)) {
-        Some(other) => format!("is there as {other}, which does not serve this version"),
-        None => "is not exported".into(),
-    };
-    Err((None, why))
 }

@@ -171,6 +171,16 @@ impl Server {
         self.inner.local_addr().to_string()
     }
 
+    /// Has `program` serve the requests to come; those that have begun end where they are.
+    ///
+    /// Raises LoadError when it serves no HTTP.
+    fn exchange(&self, py: Python<'_>, program: &Program) -> PyResult<()> {
+        program.check_open(py)?;
+        let program = program.shell.inner.clone();
+        let done = self.inner.exchange(program);
+        done.map_err(|e| errors::of_load(py, &e))
+    }
+
     /// Stops accepting, lets requests in flight end for `grace` seconds, then drops them. Blocks until all is done.
     fn shutdown(&self, py: Python<'_>, grace: f64) {
         let done = self.inner.shutdown(Duration::from_secs_f64(grace.max(0.0)));

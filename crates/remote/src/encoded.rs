@@ -9,6 +9,7 @@ use loop_wire::codec::{Cursor, put_bytes, put_unsigned};
 use wasmtime::component::{FutureAny, StreamAny, Val};
 use wasmtime::{Result, bail, format_err};
 
+use crate::again::again;
 use crate::incoming::Incoming;
 use crate::nums;
 use crate::outgoing::{Buffer, End, Message, Outgoing};
@@ -98,6 +99,9 @@ impl Domain for Encoded {
         }
         cx.children(len, each)?;
         Ok(vec![Self::whole(cx, Wire::Placed)])
+    }
+    fn readable(tuple: &Ty, built: Vec<Wire>) -> Result<Vec<Wire>> {
+        again(tuple, built)
     }
     fn whole(cx: &Buffer, _: Wire) -> Wire {
         Wire::Out(Box::new(Mutex::new(cx.take())))

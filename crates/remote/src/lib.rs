@@ -4,6 +4,7 @@
 //! is written as the walker meets it, and what a peer sent is read in the same way. Bytes from outside are checked as
 //! a whole before anything is read from them, so that no guest is entered with bad ones.
 
+mod again;
 mod check;
 mod chunk;
 mod codec;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use http::uri::Authority;
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -28,7 +29,8 @@ use crate::timed::Timed;
 
 /// What hyper calls for each request of a connection.
 pub(super) struct Responder {
-    pub app: Arc<App>,
+    /// What serves the requests to come.
+    pub app: Arc<ArcSwap<App>>,
     pub tally: Arc<Tally>,
     /// Connections of this thread.
     pub load: Arc<AtomicUsize>,
@@ -37,12 +39,14 @@ pub(super) struct Responder {
 pub(super) type Connection = http1::Connection<Io, Responder>;
 
 pub(super) fn connection(stream: TcpStream, responder: Responder) -> Connection {
+    let app = responder.app.load();
     let ServeOptions {
         header_timeout,
         header_bytes,
         header_fields,
         ..
-    } = responder.app.options;
+    } = app.options;
+    drop(app);
     http1::Builder::new()
         .timer(Clock)
         .header_read_timeout(header_timeout)
@@ -74,7 +78,7 @@ impl Service<Request<Incoming>> for Responder {
 impl Responder {
     fn start(&self, request: Request<Incoming>) -> Result<Guest, StatusCode> {
         let authority = authority(&request).map_err(|_| StatusCode::BAD_REQUEST)?;
-        let app = &self.app;
+        let app = self.app.load_full();
         let (parts, body) = request.into_parts();
         let body = Inbound::new(body, app.options.body).ok_or(StatusCode::PAYLOAD_TOO_LARGE)?;
         let running = app.program.enter().map_err(|e| status_of(&e))?;
@@ -89,7 +93,7 @@ impl Responder {
         Ok(Guest {
             run: Box::pin(Timed::new(app.program.limits.deadline, run)),
             exchange,
-            app: app.clone(),
+            app,
             tally: self.tally.clone(),
             method,
             uri,

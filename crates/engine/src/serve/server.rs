@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -21,6 +22,7 @@ use crate::program::Program;
 /// A server at work. Dropping it stops it at once.
 pub struct Server {
     address: SocketAddr,
+    app: Arc<ArcSwap<App>>,
     control: Arc<Control>,
     /// Closed when the last thread has ended.
     ended: watch::Receiver<()>,
@@ -81,7 +83,7 @@ pub fn serve(program: Arc<Program>, options: ServeOptions) -> Result<Server> {
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
         .max(1);
     let open = Arc::new(Semaphore::new(options.connections.min(Semaphore::MAX_PERMITS)));
-    let app = Arc::new(App::new(program, options)?);
+    let app = Arc::new(ArcSwap::from_pointee(App::new(program, options)?));
     let control = Arc::new(Control {
         draining: AtomicBool::new(false),
         drain: Notify::new(),
@@ -96,6 +98,7 @@ pub fn serve(program: Arc<Program>, options: ServeOptions) -> Result<Server> {
     };
     let server = Server {
         address: listener.local_addr()?,
+        app: app.clone(),
         control: control.clone(),
         ended,
     };
@@ -199,7 +202,7 @@ async fn accept(
 }
 
 struct Worker {
-    app: Arc<App>,
+    app: Arc<ArcSwap<App>>,
     control: Arc<Control>,
     receiver: mpsc::UnboundedReceiver<Accepted>,
     load: Arc<AtomicUsize>,
@@ -293,6 +296,15 @@ impl Server {
     /// The address it listens on, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Has another component serve the requests to come; those that have begun end where they are.
+    ///
+    /// Errors when it exports no handler.
+    pub fn exchange(&self, program: Arc<Program>) -> Result<()> {
+        let options = self.app.load().options.clone();
+        self.app.store(Arc::new(App::new(program, options)?));
+        Ok(())
     }
 
     /// Stops accepting, lets what is at work finish for as long as `grace`, and ends. It works at once; the future

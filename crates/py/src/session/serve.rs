@@ -19,7 +19,7 @@ use super::links::{Bound as Bindings, Served, Target};
 use super::values;
 use crate::hub::lock;
 use crate::invoked::{Invoked, PeerCall};
-use crate::link;
+use crate::offer;
 
 /// Answers a call: at once, or later where its provider gives a coroutine.
 pub fn called(wire: &Bound<'_, Wire>, called: Called) -> PyResult<()> {
@@ -151,7 +151,7 @@ impl Answer {
         let (me, py) = (wire.get(), wire.py());
         let left = self.clock.as_ref().map(|_| Instant::now());
         let f = &self.member.ty;
-        let made = link::settle(py, f, self.member.fallible, out)
+        let made = offer::settle(py, f, self.member.fallible, out)
             .and_then(|v| values::result(me, &self.member, v.map(|v| v.into_bound(py)), &self.ends));
         let mut message = match made {
             Ok(message) => message,
