@@ -1,0 +1,1 @@
+"""`loop:devserver`: a running workspace, as whoever looks after it sees it."""
