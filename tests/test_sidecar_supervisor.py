@@ -27,8 +27,8 @@ def test_the_states() -> None:
     life.drain()
     life.stopped()
     assert life.state == "stopped"
-    for step in (life.ready, life.drain, life.again, life.stopped):
-        with pytest.raises(RuntimeError, match="a provider that is stopped cannot be"):
+    for step in (life.ready, life.drain, life.stopped):
+        with pytest.raises(RuntimeError, match="what is stopped cannot be"):
             step()
 
 
@@ -191,6 +191,35 @@ async def test_whoever_waits_learns_of_a_crash_loop() -> None:
     assert len(world.refusals) == 7
     await world.supervisor.aclose()
     assert world.life.state is State.STOPPED
+
+
+async def test_a_restart_ends_it_first_and_is_no_failure() -> None:
+    world = World(Restarts(budget=0))
+    first = await world.supervisor.start()
+    await asyncio.gather(world.supervisor.restart(), world.supervisor.ready())
+    assert (first.closed, len(world.started), world.pauses) == (1, 2, [])
+    assert (world.life.state, world.life.generation, world.life.restarts) == (State.READY, 2, 0)
+    assert await world.supervisor.ready() is world.started[1]
+    world.started[1].ended.set_result("exited with 1")
+    while not world.life.crash_loop:
+        await asyncio.sleep(0)
+    await world.supervisor.restart()  # what is given up starts again when somebody asks
+    assert world.supervisor.running is world.started[2]
+    await world.supervisor.aclose()
+    with pytest.raises(ProviderGone):
+        await world.supervisor.restart()
+    assert len(world.started) == 3
+
+
+async def test_a_restart_that_fails_is_tried_again() -> None:
+    world = World()
+    await world.supervisor.start()
+    world.refusals = [LoadError("the code is broken"), LoadError("still")]
+    with pytest.raises(LoadError, match="the code is broken"):
+        await world.supervisor.restart()
+    assert await world.supervisor.ready() is world.started[1]
+    assert (world.pauses, world.life.generation, world.life.restarts) == ([0.1, 0.2], 4, 2)
+    await world.supervisor.aclose()
 
 
 async def test_closing_while_it_is_about_to_start_again() -> None:

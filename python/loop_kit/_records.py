@@ -21,6 +21,9 @@ def emit(
     message: str,
     fields: Sequence[tuple[str, str]],
     trace: bytes | None = None,
+    *,
+    component: str = "",
+    refusal: bool = False,
 ) -> None:
     """A component's log record as one of Python's, with its fields as `record.fields`.
 
@@ -30,13 +33,16 @@ def emit(
         message: For people.
         fields: For machines.
         trace: The span that it belongs to, which `record.trace` has, or None.
+        component: Whose it is, which `record.component` has; "": it is not known.
+        refusal: Whether loop-kit says what a grant lacks, and not the component; `record.refusal` has it.
     """
     logger = logging.getLogger(f"loop_kit.guest.{target}" if target else "loop_kit.guest")
     if not logger.isEnabledFor(_LEVELS[level]):
         return
     text = " ".join([message, *(f"{key}={value}" for key, value in fields)])
     try:
-        logger.log(_LEVELS[level], "%s", text, extra={"fields": fields, "trace": trace})
+        extra = {"fields": fields, "trace": trace, "component": component, "refusal": refusal}
+        logger.log(_LEVELS[level], "%s", text, extra=extra)
     except Exception:
         # Logging never fails for a component; what a filter of the host raised is told as a handler's errors are.
         if logging.raiseExceptions:

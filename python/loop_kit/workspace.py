@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import Any, Literal
 
 from loop_kit import _core, inspect
 from loop_kit import manifest as manifests
+from loop_kit._host import read
+from loop_kit._members import Key, Linked, Member, Members, digest_of
 from loop_kit._session import aclose_of
-from loop_kit._shipped import Shipped, shipped
+from loop_kit._shipped import Shipped, limits_of, shipped
 from loop_kit._types import Err
-from loop_kit.errors import LoadError
+from loop_kit.errors import LoadError, ProviderGone
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
 from loop_kit.manifest import Component, Link, Manifest, Provider
@@ -44,6 +47,26 @@ _WITHIN: ContextVar[frozenset[str]] = ContextVar("loop_kit.loading", default=fro
 def _audited(component: str, interface: str, function: str, arguments: str) -> None:
     said = {"component": component, "interface": interface, "function": function}
     _AUDIT.info("%s uses %s#%s(%s)", component, interface, function, arguments, extra=said)
+
+
+def _pid(supervisor: Supervisor[sidecar.Sidecar]) -> int | None:
+    try:
+        return supervisor.running.child.pid
+    except ProviderGone:
+        return None
+
+
+def _file_of(provider: Provider, folder: Path) -> Path | None:
+    """The one file that a provider of the user's is written in, as far as the manifest tells."""
+    if provider.placement == "component":
+        return None  # its bytes are at hand when it is loaded
+    target = provider.target if provider.placement == "python" else provider.target.removeprefix("python:")
+    if provider.path is None and ":" in target and not target.startswith("builtin:"):
+        module = folder.joinpath(*target.partition(":")[0].split("."))
+        return next(
+            (file for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file()), None
+        )
+    return provider.path
 
 
 def _python_key(provider: Provider, link: Link) -> str:
@@ -74,6 +97,7 @@ class Workspace:
         self._sidecars: dict[str, Supervisor[sidecar.Sidecar]] = {}
         self._remotes: dict[str, Any] = {}
         self._watches = AsyncExitStack()
+        self._members = Members(manifest)
 
     async def __aenter__(self) -> Workspace:
         return self
@@ -82,15 +106,39 @@ class Workspace:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Ends all sidecars at once, in good order, and what else the workspace has opened. Again is harmless."""
+        """Ends all that runs, in good order: whoever uses a provider before it. Again is harmless."""
         await self._watches.aclose()
-        running = [*self._sidecars.values(), *self._remotes.values()]
-        running += [item for item in self._python.values() if aclose_of(item)]
         for kept in (self._sidecars, self._remotes, self._python):
             kept.clear()
-        results = await asyncio.gather(*(item.aclose() for item in running), return_exceptions=True)
-        if failed := [item for item in results if isinstance(item, BaseException)]:
-            raise failed[0]
+        await self._members.aclose()
+
+    def members(self) -> list[Member]:
+        """All components and providers of the manifest, as they are now; what nobody has needed yet is stopped."""
+        return self._members.all()
+
+    def links(self) -> list[Linked]:
+        """The imports of what is loaded, and who provides them."""
+        return self._members.links()
+
+    def listen(self, told: Callable[[Member], object]) -> Callable[[], None]:
+        """Has `told` called with each member that comes into another phase; returns what ends that."""
+        return self._members.listen(told)
+
+    async def restart(self, name: str) -> None:
+        """Ends a member in good order and starts it again; calls of it fail meanwhile.
+
+        Raises:
+            KeyError: There is none of that name that was needed.
+            LoadError: It cannot be started, or runs in the host's own process and ends with it.
+        """
+        entry = self._members.find(name)
+        if entry is None:
+            raise KeyError(name)
+        if entry.restart is None:
+            raise LoadError(
+                f"{name} {'runs in' if entry.life.state is State.READY else 'is of'} the host's process"
+            )
+        await entry.restart()
 
     async def reload(self) -> None:
         """Has every sidecar that runs read its code anew, all at once.
@@ -107,10 +155,9 @@ class Workspace:
 
     def routes(self) -> dict[str, _core.Route]:
         """Where the links go that leave this process and are there, by `component/interface`."""
-        sidecars = (supervisor.running.routes for supervisor in self._sidecars.values())
-        return {
-            name: route for of in (*sidecars, *self._remotes.values()) for name, route in of.routes.items()
-        }
+        sidecars = [sup for sup in self._sidecars.values() if sup.lifecycle.state is State.READY]
+        running = (*(sup.running.routes for sup in sidecars), *self._remotes.values())
+        return {name: route for of in running for name, route in of.routes.items()}
 
     async def build(self, name: str) -> None:
         """Runs the component's `build`, if it has one, in the manifest's folder.
@@ -153,12 +200,13 @@ class Workspace:
             ManifestError: The manifest is not decided about an import, or a secret cannot be read.
         """
         if name not in self._apps:
-            component = self.manifest.components[name]
-            await self.build(name)
-            limits, wasi = Limits(**component.limits.given()), self._wasi(component)
-            app = await self._load(name, component.path, limits, wasi)
-            if component.watch:
-                await self._watch(component, app)
+            component, key = self.manifest.components[name], Key("component", name)
+            with self._members.starting(key):
+                await self.build(name)
+                limits, wasi = Limits(**component.limits.given()), self._wasi(component)
+                app = await self._load(key, component.path, limits, wasi)
+                if component.watch:
+                    await self._watch(component, app)
             self._apps[name] = app
         return self._apps[name]
 
@@ -184,14 +232,18 @@ class Workspace:
 
     async def _load(
         self,
-        name: str | None,
+        member: Key,
         path: Path | Shipped,
         limits: Limits,
         wasi: Wasi,
         settings: Settings | None = None,
     ) -> App:
+        name = member.name if member.kind == "component" else None
+        called = name or Path(path).name
         try:
-            names = await asyncio.to_thread(inspect.imports, path)
+            # read once, so that the digest is of what runs
+            wasm = await asyncio.to_thread(read, path)
+            names = await asyncio.to_thread(inspect.imports, wasm)
         except OSError as e:
             raise LoadError(f"cannot read {path}: {e.strerror}") from None
         imports: dict[str, Any] = {}
@@ -205,50 +257,74 @@ class Workspace:
                 continue
             link = self.manifest.link_for(name, wanted)
             if link is not None:
-                key = link.keys, ImportName.parse(wanted).package
-                if key not in made:
-                    provider = self.manifest.providers[link.provider]
-                    made[key] = await self._provide(provider, link, name or Path(path).name, wanted)
-                imports[wanted] = made[key]
-        audit = functools.partial(_audited, name or Path(path).name) if self._audit else None
-        return await self.host.load(path, imports, limits=limits, wasi=wasi, audit=audit)
+                provider = self.manifest.providers[link.provider]
+                to = link.keys, ImportName.parse(wanted).package
+                if to not in made:
+                    made[to] = await self._provide(provider, link, member, called, wanted)
+                imports[wanted] = made[to]
+                self._members.linked(member, wanted, Key("provider", provider.name), link)
+        audit = functools.partial(_audited, called) if self._audit else None
+        limits = limits_of(path, limits)
+        app = await self.host.load(wasm, imports, limits=limits, wasi=wasi, audit=audit)
+        entry = self._members.entry(member)
+        entry.digest = await asyncio.to_thread(digest_of, wasm)
+        entry.ends.append(functools.partial(asyncio.to_thread, app._program.close))
+        return app
 
-    async def _provide(self, provider: Provider, link: Link, importer: str, wanted: str) -> Any:
+    async def _provide(self, provider: Provider, link: Link, importer: Key, called: str, wanted: str) -> Any:
+        """What serves an import. `called`: the importer, for messages."""
         config, grant = manifests.reveal(provider.config), link.grant
         if provider.shipped or provider.shipped_aside:
             config = anchored(config, self.manifest.folder)
-        called = f"{importer}/{wanted}"
-        match provider.placement:
-            case "builtin":
-                return Builtin(provider.target, config, grant)
-            case "python":
-                key = _python_key(provider, link)
-                if key not in self._python:
-                    # code that needs no trust must not bring modules of the workspace in
-                    folder = None if provider.shipped else self.manifest.folder
-                    self._python[key] = python(provider.target, config=config, grant=grant, folder=folder)
-                return self._python[key]
-            case "component":
-                return await self._component(provider, config, grant)
-            case "sidecar":
-                key = f"{provider.name} {importer}/{link.name}" if provider.isolate else provider.name
-                if key not in self._sidecars:
-                    self._sidecars[key] = await sidecar.start(
-                        self.host._engine, provider, self.manifest.folder
-                    )
-                started = self._sidecars[key]
-                return await sidecar.bind(started, called, grant=grant, config=config, budget=link.budget)
-            case "remote":
-                if provider.name not in self._remotes:
-                    self._remotes[provider.name] = await remote.connect(self.host._engine, provider)
-                session = self._remotes[provider.name]
-                return await remote.bind(session, called, grant=grant, config=config, budget=link.budget)
+        name = f"{called}/{wanted}"
+        # a process for each link is a member for each
+        alone = f" {called}/{link.name}" if provider.placement == "sidecar" and provider.isolate else ""
+        member = Key("provider", f"{provider.name}{alone}")
+        self._members.use(importer, member)
+        with self._members.starting(member, provider.name) as entry:
+            entry.file = _file_of(provider, self.manifest.folder)
+            match provider.placement:
+                case "builtin":
+                    return Builtin(provider.target, config, grant, called)
+                case "python":
+                    key = _python_key(provider, link)
+                    if key not in self._python:
+                        # code that needs no trust must not bring modules of the workspace in
+                        folder = None if provider.shipped else self.manifest.folder
+                        made = python(provider.target, config=config, grant=grant, folder=folder)
+                        self._python[key] = made
+                        if (aclose := aclose_of(made)) is not None:
+                            entry.ends.append(aclose)
+                    return self._python[key]
+                case "component":
+                    return await self._component(provider, config, grant)
+                case "sidecar":
+                    if member.name not in self._sidecars:
+                        started = await sidecar.start(
+                            self.host._engine, provider, self.manifest.folder, entry.life
+                        )
+                        self._sidecars[member.name] = started
+                        entry.supervised, entry.restart = True, started.restart
+                        entry.pid = functools.partial(_pid, started)
+                        entry.ends.append(started.aclose)
+                    started = self._sidecars[member.name]
+                    return await sidecar.bind(started, name, grant=grant, config=config, budget=link.budget)
+                case "remote":
+                    if provider.name not in self._remotes:
+                        connected = await remote.connect(self.host._engine, provider)
+                        self._remotes[provider.name] = connected
+                        entry.ends.append(connected.aclose)
+                        again = functools.partial(remote.again, self.host._engine, provider, connected)
+                        entry.restart = functools.partial(self._members.again, entry, again)
+                    session = self._remotes[provider.name]
+                    return await remote.bind(session, name, grant=grant, config=config, budget=link.budget)
 
     async def _component(self, provider: Provider, config: Any, grant: Any) -> App:
         """A component that serves others: one for all, or one a grant where it asks what it is."""
         shipped_ = shipped(provider.target) if is_shipped(provider.target) else None
         own = self.manifest.components.get(provider.target) if provider.path is None else None
         if own is not None:
+            self._members.use(Key("provider", provider.name), Key("component", own.name))
             await self.build(own.name)
         path = own.path if own is not None else shipped_ or provider.path
         assert path is not None
@@ -274,9 +350,9 @@ class Workspace:
             wasi = self._wasi(own) if own is not None else Wasi()
             token = _WITHIN.set(within | {key})
             try:
-                name = None if own is None else own.name
+                member = Key("provider", provider.name) if own is None else Key("component", own.name)
                 settings = Settings(config, grant)
-                self._apps[key] = await self._load(name, path, limits, wasi, settings)
+                self._apps[key] = await self._load(member, path, limits, wasi, settings)
             finally:
                 _WITHIN.reset(token)
         return self._apps[key]

@@ -25,7 +25,7 @@ class Hints:
         """Logs the words, unless they were."""
         if len(self._said) < _MOST and words not in self._said:
             self._said.add(words)
-            self._logger.warning("%s", words)
+            self._logger.warning("%s", words, extra={"refusal": True})
 
 
 def named(name: str) -> str:

@@ -18,6 +18,11 @@ COMPLETE_VARIABLE = "_LOOP_COMPLETE"
 COMMANDS = {
     "new": "Start a project that runs and tests itself.",
     "run": "Run a command, or a workspace.",
+    "up": "Run a workspace that other commands look after.",
+    "ps": "Show the members of a workspace that runs.",
+    "logs": "Show what a workspace and its members say.",
+    "restart": "Restart a member of a workspace that runs.",
+    "down": "End a workspace that runs.",
     "serve": "Serve HTTP, or a capability, by a component.",
     "call": "Call one function of a component or provider.",
     "inspect": "Show what a component imports and exports.",

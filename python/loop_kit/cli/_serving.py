@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -23,17 +23,20 @@ async def serve_until_stopped(
     apps: Sequence[tuple[str, Any, str]],
     workers: int | None = None,
     on_hangup: Callable[[], Awaitable[None]] | None = None,
+    stop: asyncio.Event | None = None,
+    served: Callable[[Mapping[str, str]], object] = lambda _: None,
 ) -> None:
-    """Serves each app (name, app, address), prints the URLs, and returns when a signal asked to stop.
+    """Serves each app (name, app, address), prints the URLs, and returns when a signal, or `stop`, asked for it.
 
-    On SIGHUP `on_hangup` is awaited, unless its cause is that the terminal was closed; what it raises is printed.
+    `served` is told of the URLs by name. On SIGHUP `on_hangup` is awaited, unless its cause is that the terminal was
+    closed; what it raises is printed.
 
     Raises:
         OSError: An address cannot be used.
         LoadError: An app serves no HTTP.
     """
     loop = asyncio.get_running_loop()
-    stop, now = asyncio.Event(), asyncio.Event()
+    stop, now = stop or asyncio.Event(), asyncio.Event()
 
     def asked() -> None:
         (now if stop.is_set() else stop).set()
@@ -53,12 +56,14 @@ async def serve_until_stopped(
             task.add_done_callback(reloads.discard)
 
         loop.add_signal_handler(signal.SIGHUP, hung_up)
-    servers = []
+    servers, urls = [], {}
     try:
         for name, app, address in apps:
             server = app.serve(address, on_error=_report, workers=workers)
             servers.append(server)
-            click.echo(f"{strong(name)} at http://{server.address}/  {dim('(Ctrl-C stops)')}")
+            urls[name] = f"http://{server.address}/"
+            click.echo(f"{strong(name)} at {urls[name]}  {dim('(Ctrl-C stops)')}")
+        served(urls)
         await stop.wait()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from loop_kit.manifest import Manifest
 
-__all__ = ["complete_component", "manifest_option", "open_manifest"]
+__all__ = ["complete_component", "manifest_file", "manifest_option", "open_manifest"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -39,6 +39,17 @@ def open_manifest(path: Path | None) -> Manifest:
     return load(find() if path is None else path)
 
 
+def manifest_file(path: Path | None) -> Path:
+    """The file that `--manifest` names, or the nearest one, which need not be sound.
+
+    Raises:
+        ManifestError: There is none.
+    """
+    from loop_kit.manifest import FILE_NAME, find
+
+    return find() if path is None else path / FILE_NAME if path.is_dir() else path
+
+
 def complete_component(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Completes the name of a component of the manifest, for `click.argument(shell_complete=...)`."""
     try:
@@ -49,8 +60,6 @@ def complete_component(ctx: click.Context, _: click.Parameter, incomplete: str) 
 
 
 def _component_names(path: Path | None) -> list[str]:
-    from loop_kit.manifest import FILE_NAME, find
-
-    file = find() if path is None else path / FILE_NAME if path.is_dir() else path
+    file = manifest_file(path)
     # Not `load`: names are of use while the rest of the file is still being written.
     return list(tomllib.loads(file.read_text("utf-8")).get("components", {}))

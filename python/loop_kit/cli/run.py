@@ -14,6 +14,7 @@ from loop_kit.cli._output import examples
 from loop_kit.cli._serving import serve_until_stopped
 
 if TYPE_CHECKING:
+    from loop_kit.host import App
     from loop_kit.wasi import Dir
 
 
@@ -91,6 +92,16 @@ def run(
         ctx.exit(_command(host.command(path, limits=limits, wasi=wasi)))
 
 
+def building(what: str) -> None:
+    """Tells what may take a while."""
+    click.echo(what, err=True)
+
+
+def run_app(app: App) -> int:
+    """Runs a loaded `wasi:cli` command to its end, and returns its exit code."""
+    return _command(app._program)
+
+
 def _command(program: Any) -> int:
     import loop_kit as loop
 
@@ -143,7 +154,8 @@ def variables(env: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _audit_to_stderr() -> None:
+def audit_to_stderr() -> None:
+    """Has each use of a grant told on standard error."""
     import logging
 
     class Echo(logging.Handler):
@@ -159,37 +171,12 @@ def _audit_to_stderr() -> None:
 def _workspace(path: Path, audit: bool) -> None:
     import asyncio
 
-    from loop_kit import telemetry
-    from loop_kit.errors import LoadError
-    from loop_kit.host import Host
+    from loop_kit.dev import _host
     from loop_kit.manifest import load
-    from loop_kit.workspace import Workspace
 
     manifest = load(path)
-    named = [c for c in manifest.components.values() if c.run or c.watch]
-    if not named:
-        raise LoadError(f'{manifest.path}: no component says run = "serve", run = "run" or `watch`')
-
     if audit:
-        _audit_to_stderr()
-
-    async def main() -> int:
-        async with Host() as host, Workspace(host, manifest, audit=audit) as workspace:
-            code = 0
-            served, watching = [], False
-            for component in named:
-                if component.build is not None:
-                    click.echo(f"building {component.name} …", err=True)
-                app = await workspace.load(component.name)
-                if component.run == "run":
-                    code = code or await asyncio.to_thread(_command, app._program)
-                elif component.run == "serve":
-                    served.append((component.name, app, component.serve.addr))
-                watching |= bool(component.watch)
-            if served or watching:
-                await serve_until_stopped(served, on_hangup=workspace.reload)
-            return code
-
-    with telemetry.exporting():
-        code = asyncio.run(main())
-    sys.exit(code)
+        audit_to_stderr()
+    attending = contextlib.nullcontext(_host.Attending(building))
+    work = _host.run(manifest, serve_until_stopped, run_app, lambda _: attending, audit=audit)
+    sys.exit(asyncio.run(work))

@@ -11,7 +11,7 @@ from loop_kit.manifest._match import ImportName
 from loop_kit.manifest._toml import inline
 from loop_kit.manifest.model import Component, Link, Manifest
 
-__all__ = ["Difference", "May", "differences", "may"]
+__all__ = ["Difference", "May", "differences", "may", "of_link"]
 
 # What whoever reads it wants to hear of, though nothing grants it.
 _POWERS = {
@@ -58,7 +58,7 @@ def may(manifest: Manifest, component: Component, imports: Sequence[str] | None 
         imports: What the component imports; None: everything that the manifest links for it.
     """
     links = _links(manifest, component, imports)
-    said = [sentence for package, link in links.items() for sentence in _of_link(manifest, package, link)]
+    said = [sentence for package, link in links.items() for sentence in of_link(manifest, package, link)]
     said += _of_wasi(component)
     folder = f"{manifest.path.parent}/"
     allowed = dict.fromkeys(sentence.replace(folder, "./") for sentence in said)
@@ -103,7 +103,8 @@ def _links(manifest: Manifest, component: Component, imports: Sequence[str] | No
     return found
 
 
-def _of_link(manifest: Manifest, package: str, link: Link) -> list[str]:
+def of_link(manifest: Manifest, package: str, link: Link) -> list[str]:
+    """What a link of the manifest to a package lets a component do, each the end of "NAME may"."""
     provider = manifest.providers[link.provider]
     where = f" by {provider.use}"
     if provider.inside and not (provider.shipped or provider.sandboxed):

@@ -1,4 +1,4 @@
-"""The states of a provider that runs elsewhere, and when it is started again: plain logic, by a clock that is given."""
+"""The states of components and providers, and when one is started again: plain logic, by clocks that are given."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Lifecycle", "Restarts", "State"]
 
 
 class State(StrEnum):
-    """What a provider is about.
+    """What a component or provider is about.
 
-    `starting → ready → draining → stopped`. From the first three it may also fail; it is then started again after a
-    pause (`failed → starting`), or, if it fails over and over, left alone.
+    `starting → ready → draining → stopped`. From the first three it may also fail; a sidecar is then started again
+    after a pause (`failed → starting`), or, if it fails over and over, left alone. What was stopped can be started.
     """
 
     STARTING = "starting"
@@ -25,13 +25,29 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-_NEXT = {
-    State.STARTING: {State.READY, State.DRAINING, State.FAILED, State.STOPPED},
-    State.READY: {State.DRAINING, State.FAILED, State.STOPPED},
-    State.DRAINING: {State.STOPPED, State.FAILED},
-    State.FAILED: {State.STARTING, State.STOPPED},
-    State.STOPPED: set[State](),
+_NEXT: dict[State, dict[State, str]] = {
+    State.STARTING: {
+        State.READY: "it can be called",
+        State.FAILED: "it cannot be started",
+        State.DRAINING: "it is to end",
+        State.STOPPED: "it is no longer wanted",
+    },
+    State.READY: {
+        State.DRAINING: "it is to end",
+        State.FAILED: "it ended by itself",
+        State.STOPPED: "it had nothing to finish",
+    },
+    State.DRAINING: {
+        State.STOPPED: "it ended in good order",
+        State.FAILED: "it ended otherwise",
+    },
+    State.FAILED: {
+        State.STARTING: "the pause is over, or somebody asked",
+        State.STOPPED: "it is no longer wanted",
+    },
+    State.STOPPED: {State.STARTING: "it is needed"},
 }
+"""What follows what, and why; docs/lifecycle.md has the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +70,41 @@ class Restarts:
 
 
 class Lifecycle:
-    """One provider's state.
+    """The state of one component or provider.
+
+    Args:
+        restarts: When it is started again.
+        clock: Seconds, of no particular beginning.
+        wall: Seconds since 1970.
+        begun: Whether it is starting already; else it is stopped, and was never started.
 
     Attributes:
         state: The state.
-        generation: How often it was started, from 1.
+        generation: How often it was started, from 1; 0 where it never was.
         reason: Why it failed last, or "".
+        restarts: How often it was started again after a failure.
+        since: When it came into this state, in seconds since 1970.
+        on_change: Called after each change of the state.
     """
 
-    def __init__(self, restarts: Restarts | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.state = State.STARTING
-        self.generation = 1
+    def __init__(
+        self,
+        restarts: Restarts | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        wall: Callable[[], float] = time.time,
+        begun: bool = True,
+    ) -> None:
+        self.state = State.STARTING if begun else State.STOPPED
+        self.generation = 1 if begun else 0
         self.reason = ""
-        self._restarts = restarts or Restarts()
+        self.restarts = 0
+        self.on_change: Callable[[], object] | None = None
+        self._rules = restarts or Restarts()
         self._clock = clock
-        self._failures: deque[float] = deque(maxlen=self._restarts.budget + 1)
+        self._wall = wall
+        self.since = wall()
+        self._failures: deque[float] = deque(maxlen=self._rules.budget + 1)
         self._in_a_row = 0
         self._ready_since: float | None = None
 
@@ -76,13 +112,14 @@ class Lifecycle:
     def crash_loop(self) -> bool:
         """Whether it failed so often that it is not started again."""
         times = self._failures
-        full = len(times) > self._restarts.budget
-        return self.state is State.FAILED and full and times[-1] - times[0] <= self._restarts.window
+        full = len(times) > self._rules.budget
+        return self.state is State.FAILED and full and times[-1] - times[0] <= self._rules.window
 
     def ready(self) -> None:
         """It can be called."""
-        self._to(State.READY)
+        self._check(State.READY)
         self._ready_since = self._clock()
+        self._to(State.READY)
 
     def drain(self) -> None:
         """What runs may end, and nothing new begins."""
@@ -95,24 +132,41 @@ class Lifecycle:
     def failed(self, reason: str) -> float | None:
         """It ended by itself, or could not be started; returns the seconds to wait before `again`, None for never."""
         was = self.state
-        self._to(State.FAILED)
+        self._check(State.FAILED)
         self.reason = reason
-        now, rules = self._clock(), self._restarts
+        now, rules = self._clock(), self._rules
         if self._ready_since is not None and now - self._ready_since >= rules.window:
             self._in_a_row = 0
         self._ready_since = None
         self._failures.append(now)
         self._in_a_row += 1
+        self._to(State.FAILED)
         if self.crash_loop or was is State.DRAINING:
             return None
         return min(rules.longest, rules.first * rules.factor ** min(self._in_a_row - 1, 64))
 
     def again(self) -> None:
-        """It is started again."""
-        self._to(State.STARTING)
+        """It is started, after a failure or for the first time."""
+        self._check(State.STARTING)
+        self.restarts += self.state is State.FAILED
         self.generation += 1
+        self._to(State.STARTING)
+
+    def anew(self) -> None:
+        """It is started since somebody asked: what failed before is forgiven."""
+        self._check(State.STARTING)
+        self._failures.clear()
+        self._in_a_row = 0
+        self.generation += 1
+        self._to(State.STARTING)
+
+    def _check(self, state: State) -> None:
+        if state not in _NEXT[self.state]:
+            raise RuntimeError(f"what is {self.state} cannot be {state}")
 
     def _to(self, state: State) -> None:
-        if state not in _NEXT[self.state]:
-            raise RuntimeError(f"a provider that is {self.state} cannot be {state}")
+        self._check(state)
         self.state = state
+        self.since = self._wall()
+        if self.on_change is not None:
+            self.on_change()

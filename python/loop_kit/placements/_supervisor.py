@@ -50,6 +50,7 @@ class Supervisor(Generic[R]):
         self._running: R | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._order = asyncio.Lock()
 
     async def start(self) -> R:
         """Starts the provider for the first time: what is wrong with it is raised, and it is not tried again.
@@ -80,27 +81,67 @@ class Supervisor(Generic[R]):
             ProviderGone: It is not started again; the text says why.
         """
         while self._running is None:
-            if self._task is None or self._task.done():
+            if self._task is None or (self._task.done() and not self._order.locked()):
                 raise self._gone()
             await self._changed.wait()
         return self._running
 
+    async def restart(self) -> None:
+        """Ends the provider in good order and starts it again, also one that is no longer started by itself.
+
+        Calls meanwhile fail with ProviderGone.
+
+        Raises:
+            LoadError: It cannot be started; that is tried again, as after any failure.
+            ProviderGone: It was closed.
+        """
+        async with self._order:
+            if self._task is None:
+                raise self._gone()
+            with contextlib.suppress(LoopError, OSError):
+                await self._end()
+            self.lifecycle.anew()
+            try:
+                running = await self._start()
+            except (LoopError, OSError) as e:
+                self._task = asyncio.create_task(self._recover(str(e)), name=f"loop-provider-{self.name}")
+                raise
+            self._is_ready(running)
+            self._task = asyncio.create_task(self._keep(running), name=f"loop-provider-{self.name}")
+
     async def aclose(self) -> None:
         """Ends the provider; again is harmless."""
-        task, self._task = self._task, None
-        if task is None:
-            return
-        running, self._running = self._running, None
+        try:
+            async with self._order:
+                if self._task is not None:
+                    try:
+                        await self._end()
+                    finally:
+                        self._task = None
+        finally:
+            self._change()
+
+    async def _end(self) -> None:
+        task, running = self._task, self._running
+        assert task is not None
+        self._running = None
         if not task.done():
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._change()
-        if running is not None:
+        if self.lifecycle.state in (State.STARTING, State.READY):
             self.lifecycle.drain()
-            await running.aclose()
-        if self.lifecycle.state is not State.STOPPED:
-            self.lifecycle.stopped()
+        try:
+            if running is not None:
+                await running.aclose()
+        finally:
+            if self.lifecycle.state is not State.STOPPED:
+                self.lifecycle.stopped()
+
+    async def _recover(self, reason: str) -> None:
+        if (running := await self._again(reason)) is not None:
+            await self._keep(running)
 
     async def _keep(self, running: R) -> None:
         while True:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loop_kit import _core
 
-__all__ = ["Watchdog"]
+__all__ = ["Watchdog", "runtime_folder"]
 
 _SHELL = "/bin/sh"
 _SCRIPT = f'{_core.WATCHDOG}rm -rf "$1"\n'
@@ -38,7 +38,7 @@ class Watchdog:
     def __init__(self) -> None:
         self._users = 0
         self._owner = os.getpid()
-        self.folder = Path(tempfile.mkdtemp(prefix="loop-", dir=_runtime_folder()))
+        self.folder = Path(tempfile.mkdtemp(prefix="loop-", dir=runtime_folder()))
         ours, theirs = socket.socketpair()
         self._socket = ours
         with theirs, open(os.devnull, "r+b") as null:
@@ -89,7 +89,7 @@ class Watchdog:
         return self._process.pid
 
 
-def _runtime_folder() -> str:
+def runtime_folder() -> str:
     """The user's folder for sockets, or that for temporary files; never one whose name is too long for a socket's."""
     own = os.environ.get("XDG_RUNTIME_DIR", "")
     for folder in (own, tempfile.gettempdir()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -22,11 +23,12 @@ __all__ = ["Builtin", "Opened", "anchored", "builtin", "contract_of", "driven", 
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
-    """A native provider and its grant; made by `builtin`."""
+    """A native provider and its grant; made by `builtin`. `importer`: who uses it, for the log."""
 
     name: str
     config: Mapping[str, Any] = field(default_factory=dict)
     grant: Mapping[str, Any] = field(default_factory=dict)
+    importer: str = ""
 
     def native(self, engine: _core.Engine, payload: int) -> _core.Native:
         """The provider, ready to be linked. `payload`: bytes that one answer may have.
@@ -36,7 +38,9 @@ class Builtin:
         """
         try:
             config, grant = (json.dumps(plain(value)) for value in (self.config, self.grant))
-            return _core.Native(engine, self.name, config, grant, emit, payload)
+            # of what `core` tells, the component chose every word; the others tell what a grant lacks
+            log = functools.partial(emit, component=self.importer, refusal=self.name != "core")
+            return _core.Native(engine, self.name, config, grant, log, payload)
         except (ValueError, TypeError) as e:
             raise LoadError(f"builtin:{self.name}: {e}") from None
 

@@ -9,7 +9,7 @@ from loop_kit import _core, _remote
 from loop_kit import manifest as manifests
 from loop_kit.manifest import Provider
 
-__all__ = ["bind", "connect"]
+__all__ = ["again", "bind", "connect"]
 
 
 async def connect(engine: _core.Engine, provider: Provider) -> _remote.Routes:
@@ -19,8 +19,27 @@ async def connect(engine: _core.Engine, provider: Provider) -> _remote.Routes:
         LoadError: It cannot be connected to, or is not what it should be.
         ManifestError: The token or login cannot be read.
     """
+    routes = _remote.Routes()
+    await routes.move(await _session(engine, provider))
+    return routes
+
+
+async def again(engine: _core.Engine, provider: Provider, routes: _remote.Routes) -> None:
+    """Connects anew, has all links go over the new session, and lets calls end that have begun over the old.
+
+    Raises:
+        LoadError: It cannot be connected to; all goes on as before.
+        ManifestError: The token or login cannot be read.
+    """
+    old = routes._session
+    await routes.move(await _session(engine, provider))
+    if old is not None:
+        await old.aclose()
+
+
+async def _session(engine: _core.Engine, provider: Provider) -> _remote.Session:
     token = manifests.reveal(provider.token)
-    session = await _remote.connect(
+    return await _remote.connect(
         engine,
         provider.target,
         name=provider.name,
@@ -29,9 +48,6 @@ async def connect(engine: _core.Engine, provider: Provider) -> _remote.Routes:
         tls=provider.tls,
         login=manifests.reveal(provider.login),
     )
-    routes = _remote.Routes()
-    await routes.move(session)
-    return routes
 
 
 async def bind(

@@ -1,0 +1,51 @@
+"""`loop restart`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loop_kit.cli._hosts import ask, complete_member, running
+from loop_kit.cli._output import examples, good, strong
+from loop_kit.cli._workspace import manifest_option
+from loop_kit.errors import LoopError
+
+if TYPE_CHECKING:
+    from loop_kit.peer import Peer
+
+
+@click.command(
+    epilog=examples(
+        ("loop restart files", "the provider `files` of the nearest workspace, which runs"),
+        ("loop restart -m examples/site files", "… of another one"),
+    )
+)
+@manifest_option
+@click.argument("member", shell_complete=complete_member)
+def restart(manifest_path: Path | None, member: str) -> None:
+    """End a member in good order and start it again.
+
+    Calls of it fail meanwhile, with an error that says so. A sidecar that is no longer started by itself, since it
+    failed over and over, gets another try; the session with a remote provider begins anew.
+    """
+    record = running(manifest_path)
+    told = ask(record, lambda peer: _restart(peer, member))
+    click.echo(f"{strong(member)} {good('is ready')} (generation {told})")
+
+
+async def _restart(peer: Peer, member: str) -> Any:
+    from loop_kit import Err
+
+    try:
+        await peer.call("loop:devserver/workspace#restart", member)
+    except Err as error:
+        failure: Any = error.value
+        if failure.case == "unknown":
+            error_ = LoopError(f"there is no member {member!r}")
+            error_.hint = f"did you mean {failure.value[0]!r}?" if failure.value else "`loop ps` shows all"
+            raise error_ from None
+        raise LoopError(f"{member} was not restarted: {failure.value}") from None
+    members = await peer.call("loop:devserver/workspace#members")
+    return next(one.generation for one in members if one.name == member)

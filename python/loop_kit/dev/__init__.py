@@ -1,0 +1,1 @@
+"""What looks after a running workspace: its control plane, and the loop of changing code."""

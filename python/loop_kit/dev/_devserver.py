@@ -1,0 +1,228 @@
+"""`loop:devserver` of a running workspace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, get_args
+
+from loop_kit._core import Route
+from loop_kit._members import Linked, Member
+from loop_kit._types import Err
+from loop_kit.dev._journal import Journal, Topic
+from loop_kit.dev._sources import SpanSource, member_of, refusal_of
+from loop_kit.errors import LoopError
+from loop_kit.manifest._match import ImportName
+from loop_kit.manifest.sentences import of_link
+from loop_kit.workspace import Workspace
+
+__all__ = ["Devserver"]
+
+_TOPICS: tuple[Topic, ...] = get_args(Topic)
+MOST_HISTORY = 10_000
+"""Events that a subscriber gets of the past at most."""
+FORGOTTEN = 30.0
+"""Seconds after which the times of calls are no longer measured when nobody asks for them."""
+
+_log = logging.getLogger("loop_kit.workspace")
+
+
+class Devserver:
+    """Serves `loop:devserver/workspace`, `loader`, `events` and `command` for one workspace.
+
+    Everything runs on the workspace's event loop, but `line` may be called from any thread.
+
+    Args:
+        workspace: The workspace.
+        instance: Names this run.
+        version: Of loop-kit.
+        stop: Called when somebody asks for the end.
+        journal: Where what happens is told; others may tell it too, as builds and assets.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        instance: str,
+        version: str,
+        stop: Callable[[], object],
+        journal: Journal | None = None,
+    ) -> None:
+        self.journal = journal or Journal()
+        self.served: dict[str, str] = {}
+        self._workspace = workspace
+        self._summary = {
+            "name": workspace.manifest.name,
+            "folder": str(workspace.manifest.folder),
+            "pid": os.getpid(),
+            "instance": instance,
+            "started": int(time.time() * 1000),
+            "version": version,
+        }
+        self._stop = stop
+        self._spans = SpanSource(self.journal)
+        self._traffic = _Traffic()
+        self._unlisten = workspace.listen(self._changed)
+
+    def close(self) -> None:
+        """Listens no longer to the workspace."""
+        self._unlisten()
+        self._traffic.close()
+
+    def line(self, line: dict[str, Any], refusal: bool) -> None:
+        """Tells a line of the log, as `logged` does."""
+        size = len(line["message"]) + sum(len(key) + len(value) for key, value in line["fields"])
+        self.journal.tell("lines", ("line", line), size)
+        if refusal:
+            self.journal.tell("refusals", ("refusal", refusal_of(line)), size)
+
+    def _changed(self, member: Member) -> None:
+        self.journal.tell("members", ("member", member_of(member)), len(member.reason))
+        said, extra = f"is {member.phase}", {"component": member.name}
+        if member.phase == "failed":
+            end = "; it failed so often that it is not started again" if member.crash_loop else ""
+            _log.error("%s: %s%s", said, member.reason, end, extra=extra)
+        else:
+            _log.info("%s (generation %d)", said, member.generation, extra=extra)
+
+    # loop:devserver/workspace
+
+    def about(self) -> dict[str, Any]:
+        """What the workspace is."""
+        return {**self._summary, "served": [*self.served.items()]}
+
+    def members(self) -> list[dict[str, Any]]:
+        """All members."""
+        return [member_of(member) for member in self._workspace.members()]
+
+    def links(self) -> list[dict[str, Any]]:
+        """All links of what is loaded."""
+        traffic = self._traffic.read(self._workspace.routes())
+        return [self._link(link, traffic) for link in self._workspace.links()]
+
+    def _link(self, linked: Linked, traffic: Mapping[str, Any]) -> dict[str, Any]:
+        manifest = self._workspace.manifest
+        package = ImportName.parse(linked.interface).package
+        return {
+            "importer": linked.importer.name,
+            "interface": linked.interface,
+            "provider": linked.provider.name,
+            "grants": of_link(manifest, package, linked.link),
+            "traffic": traffic.get(f"{linked.importer.name}/{linked.interface}"),
+        }
+
+    async def restart(self, member: str) -> None:
+        """Ends a member in good order and starts it again."""
+        self._known(member)
+        with _refused():
+            try:
+                await self._workspace.restart(member)
+            except KeyError:
+                raise Err(("refused", f"{member} is not running: nothing has needed it yet")) from None
+
+    async def swap(self, provider: str, use: str, dry_run: bool) -> list[dict[str, str]]:
+        """Has another provider serve in the place of one."""
+        self._known(provider)
+        swap = getattr(self._workspace, "swap", None)
+        if swap is None:
+            raise Err(("refused", "this version of loop-kit cannot exchange a provider while it runs"))
+        with _refused():
+            changes = await swap(provider, use, dry_run=dry_run)
+        return [{"member": item.member, "before": item.before, "after": item.after} for item in changes]
+
+    async def stop(self) -> None:
+        """Has the workspace end in good order."""
+        _log.info("asked to end")
+        self._stop()
+
+    def _known(self, name: str) -> None:
+        names = [member.name for member in self._workspace.members()]
+        if name not in names:
+            raise Err(("unknown", difflib.get_close_matches(name, names, 3)))
+
+    # loop:devserver/loader
+
+    async def load(self, component: str) -> None:
+        """Builds and loads a component of the manifest."""
+        if component not in self._workspace.manifest.components:
+            near = difflib.get_close_matches(component, self._workspace.manifest.components, 3)
+            raise Err(("unknown", near))
+        with _refused():
+            await self._workspace.load(component)
+
+    # loop:devserver/events
+
+    async def subscribe(self, topics: Any, history: int) -> AsyncIterator[Any]:
+        """What was kept, and what happens."""
+        bits = int(getattr(topics, "value", topics))
+        wanted = [topic for bit, topic in enumerate(_TOPICS) if bits >> bit & 1]
+        subscriber = self.journal.subscribe(wanted, min(history, MOST_HISTORY))
+
+        async def told() -> AsyncIterator[Any]:
+            with self._spans.wanted() if "spans" in wanted else contextlib.nullcontext():
+                async for event in subscriber.events():
+                    yield event
+
+        return told()
+
+    # loop:devserver/command
+
+    def commands(self) -> list[dict[str, str]]:
+        """The commands that the workspace offers."""
+        return []
+
+    async def run(self, name: str, args: list[str]) -> tuple[int, str]:
+        """Runs a command."""
+        raise Err(f"there is no command {name!r}")
+
+
+@contextlib.contextmanager
+def _refused() -> Any:
+    try:
+        yield
+    except LoopError as error:
+        raise Err(("refused", str(error))) from None
+
+
+class _Traffic:
+    """Sums the times of calls over routes, which keep a bounded number of them until they are asked."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[int]] = {}
+        self._watched: list[Route] = []
+        self._end: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Measures no longer."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+        for route in self._watched:
+            route.watch(False)
+        self._watched.clear()
+
+    def read(self, routes: Mapping[str, Route]) -> dict[str, Any]:
+        """What went over each route since it was first asked for, by the routes' names."""
+        if self._end is not None:
+            self._end.cancel()
+        self._end = asyncio.get_running_loop().call_later(FORGOTTEN, self.close)
+        self._watched = [*routes.values()]
+        told = {}
+        for name, route in routes.items():
+            sums = self._sums.setdefault(name, [0] * 6)
+            for encode, session, decode, theirs in route.times():
+                queue, undone, provider, done = theirs or (0, 0, 0, 0)
+                within = min(session, queue + undone + provider + done)
+                parts = (1, encode, session - within, queue, undone + provider + done, decode)
+                sums[:] = [old + new for old, new in zip(sums, parts, strict=True)]
+            route.watch(True)
+            names = ("calls", "encode", "session", "queue", "provider", "decode")
+            spent = dict(zip(names, sums, strict=True))
+            told[name] = {"calls": sums[0], "errors": None, "busy": sum(sums[1:]), "spent": spent}
+        return told
