@@ -78,7 +78,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     # Reports carry these from xdist's workers too.
-    reports = [r for outcome in ("passed", "failed", "error") for r in terminalreporter.getreports(outcome)]
+    told = [r for outcome in ("passed", "failed", "error") for r in terminalreporter.getreports(outcome)]
+    reports = [r for r in told if isinstance(r, pytest.TestReport)]  # not of modules that cannot be imported
     soak = terminalreporter.config.getoption("--soak")
     if soak is not None:
         soak.write_text(json.dumps(results(reports), indent=1) + "\n")

@@ -73,19 +73,17 @@ async def session(record: Record) -> AsyncIterator[Peer]:
         LoopError: It does not answer, or is another.
     """
     from loop_kit.dev import _control
-    from loop_kit.errors import CallError, PeerError
 
+    who = f"{record.name}: its host, process {record.pid},"
     try:
         peer = await _control.dial(record.address, PATIENCE)
-    except PeerError as error:
-        raise LoopError(f"{record.name}: its host, process {record.pid}, does not answer: {error}") from None
+    except LoopError as error:
+        raise LoopError(f"{who} does not answer: {error}") from None
     async with peer:
         try:
             about = await peer.call("loop:devserver/workspace#about", deadline=PATIENCE)
-        except CallError as error:
-            raise LoopError(
-                f"{record.name}: its host, process {record.pid}, does not answer: {error}"
-            ) from None
+        except LoopError as error:
+            raise LoopError(f"{who} does not answer: {error}") from None
         if about.instance != record.instance:
             raise LoopError(f"{record.name}: at {record.address} answers another host, {about.instance}")
         yield peer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import difflib
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import Any, get_args
 from loop_kit._core import Route
 from loop_kit._members import Linked, Member
 from loop_kit._types import Err
-from loop_kit.dev._journal import Journal, Topic
+from loop_kit.dev._journal import Journal, Subscriber, Topic
 from loop_kit.dev._sources import SpanSource, member_of, refusal_of
 from loop_kit.errors import LoopError
 from loop_kit.manifest._match import ImportName
@@ -26,6 +27,8 @@ __all__ = ["Devserver"]
 _TOPICS: tuple[Topic, ...] = get_args(Topic)
 MOST_HISTORY = 10_000
 """Events that a subscriber gets of the past at most."""
+SUBSCRIPTIONS = 8
+"""Of one session; the next takes the place of the oldest."""
 FORGOTTEN = 30.0
 """Seconds after which the times of calls are no longer measured when nobody asks for them."""
 
@@ -68,12 +71,26 @@ class Devserver:
         self._stop = stop
         self._spans = SpanSource(self.journal)
         self._traffic = _Traffic()
+        self._known_phases: dict[tuple[str, str], tuple[str, int]] = {}
+        self._subscribers: list[Subscriber] = []
         self._unlisten = workspace.listen(self._changed)
 
     def close(self) -> None:
         """Listens no longer to the workspace."""
         self._unlisten()
         self._traffic.close()
+
+    def visit(self) -> Devserver:
+        """The same for one session, whose subscriptions end by `leave`."""
+        visit = copy.copy(self)
+        visit._subscribers = []
+        return visit
+
+    def leave(self) -> None:
+        """The session is over."""
+        for subscriber in [*self._subscribers]:
+            subscriber.close()
+        self._subscribers.clear()
 
     def line(self, line: dict[str, Any], refusal: bool) -> None:
         """Tells a line of the log, as `logged` does."""
@@ -84,12 +101,16 @@ class Devserver:
 
     def _changed(self, member: Member) -> None:
         self.journal.tell("members", ("member", member_of(member)), len(member.reason))
-        said, extra = f"is {member.phase}", {"component": member.name}
+        key, now = (member.kind, member.name), (member.phase, member.generation)
+        if self._known_phases.get(key) == now:
+            return
+        self._known_phases[key] = now
+        extra = {"component": member.name}
         if member.phase == "failed":
             end = "; it failed so often that it is not started again" if member.crash_loop else ""
-            _log.error("%s: %s%s", said, member.reason, end, extra=extra)
+            _log.error("failed: %s%s", member.reason, end, extra=extra)
         else:
-            _log.info("%s (generation %d)", said, member.generation, extra=extra)
+            _log.info("is %s (generation %d)", member.phase, member.generation, extra=extra)
 
     # loop:devserver/workspace
 
@@ -162,12 +183,18 @@ class Devserver:
         """What was kept, and what happens."""
         bits = int(getattr(topics, "value", topics))
         wanted = [topic for bit, topic in enumerate(_TOPICS) if bits >> bit & 1]
+        # whoever stops to read is not noticed before there is something to tell
+        while len(self._subscribers) >= SUBSCRIPTIONS:
+            self._subscribers.pop(0).close()
         subscriber = self.journal.subscribe(wanted, min(history, MOST_HISTORY))
+        self._subscribers.append(subscriber)
 
         async def told() -> AsyncIterator[Any]:
             with self._spans.wanted() if "spans" in wanted else contextlib.nullcontext():
                 async for event in subscriber.events():
                     yield event
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
 
         return told()
 

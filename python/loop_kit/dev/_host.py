@@ -16,14 +16,14 @@ from loop_kit._session import instance_id
 from loop_kit.dev._control import Door
 from loop_kit.dev._devserver import Devserver
 from loop_kit.dev._log import Log
-from loop_kit.dev._record import Claim, Record, begun, log_of
+from loop_kit.dev._record import Claim, Record, begun, log_of, socket_of
 from loop_kit.dev._sources import logged
 from loop_kit.errors import LoadError
 from loop_kit.host import App, Host
 from loop_kit.manifest import Component, Manifest
 from loop_kit.workspace import Workspace
 
-__all__ = ["Attending", "attended", "run"]
+__all__ = ["Attending", "Looked", "attended", "run"]
 
 _CHECK = 1.0
 """Seconds between looks at the size of the log."""
@@ -138,7 +138,13 @@ async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T:
                 await asyncio.wait({task})
 
 
-class _Looked(Attending):
+class Looked(Attending):
+    """Tells the control plane too.
+
+    Attributes:
+        devserver: What the control plane serves; builds and assets are told to its `journal`.
+    """
+
     def __init__(
         self,
         devserver: Devserver,
@@ -146,11 +152,11 @@ class _Looked(Attending):
         ready: Callable[[Mapping[str, str]], object],
     ) -> None:
         super().__init__(doing)
-        self._devserver = devserver
+        self.devserver = devserver
         self._ready = ready
 
     def ready(self, served: Mapping[str, str]) -> None:
-        self._devserver.served = dict(served)
+        self.devserver.served.update(served)
         self._ready(served)
 
 
@@ -164,7 +170,7 @@ async def attended(
     lines: Lines | None = None,
     doing: Callable[[str], object],
     ready: Callable[[Mapping[str, str]], object],
-) -> AsyncIterator[Attending]:
+) -> AsyncIterator[Looked]:
     """Has a workspace looked after by its control plane while it lasts: its record, its socket, its log.
 
     SIGTERM and SIGINT have it end in good order.
@@ -183,14 +189,14 @@ async def attended(
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     devserver = Devserver(workspace, instance=instance, version=version, stop=stop.set)
-    looked = _Looked(devserver, doing, ready)
+    looked = Looked(devserver, doing, ready)
     looked.stop = stop
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     checking = loop.create_task(_check(log))
     told = (log.line, devserver.line) if lines is None else (log.line, devserver.line, lines)
     try:
-        with Door() as door, logged(*told):
+        with Door(socket_of(path)) as door, logged(*told):
             async with door.open(devserver):
                 claim.write(
                     Record(

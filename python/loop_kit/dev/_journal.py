@@ -15,7 +15,7 @@ __all__ = ["Journal", "Subscriber", "Topic"]
 Topic = Literal["members", "lines", "builds", "refusals", "spans", "assets"]
 
 KEPT = 10_000
-"""Events of a topic that are kept, and that wait for one subscriber."""
+"""Events of a topic that are kept, and that wait for one subscriber; of several topics, so many for each."""
 KEPT_BYTES = 8 << 20
 """Bytes that these take at most, roughly."""
 SUBSCRIBERS = 64
@@ -53,7 +53,7 @@ class Journal:
     """Keeps events by topic, and hands them to subscribers; from any thread.
 
     Args:
-        kept: Events of each topic that are kept, and that wait for one subscriber.
+        kept: Events of each topic that are kept, and as many for each that wait for one subscriber.
         kept_bytes: Bytes that these take at most, roughly.
     """
 
@@ -86,6 +86,7 @@ class Journal:
             Overloaded: There are as many subscribers as may be.
         """
         made = Subscriber(self, frozenset(topics), *self._bounds)
+        made = Subscriber(self, frozenset(topics), *(bound * len(set(topics)) for bound in self._bounds))
         with self._lock:
             if len(self._subscribers) >= SUBSCRIBERS:
                 raise Overloaded(f"{SUBSCRIBERS} listen already", SUBSCRIBERS)

@@ -223,10 +223,16 @@ def log_of(manifest: Path) -> Path:
     return _private(_state() / "log") / f"{_key(manifest)}.log"
 
 
+def socket_of(manifest: Path) -> Path:
+    """Where the host of a workspace is spoken with."""
+    return folder() / f"{_key(manifest)}.sock"
+
+
 def _remove_socket(address: str) -> None:
-    """Removes a socket of a host that is gone, in the folder that it had for itself."""
+    """Removes a socket of a host that is gone, with the folder that it may have had for itself."""
     path = Path(address.removeprefix("unix:"))
-    if path.parent.name.startswith("loop-"):
+    path.unlink(missing_ok=True)
+    if path.parent.name.startswith("loop-") and path.parent != folder():
         shutil.rmtree(path.parent, ignore_errors=True)
 
 
