@@ -96,7 +96,8 @@ def run(command: list[str], folder: Path, stdin: str = "") -> tuple[int, str]:
     env = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     }
-    env |= {"PATH": path, "LOOP_KIT": str(ROOT)}
+    # logs and records of workspaces are none of whoever runs the tests
+    env |= {"PATH": path, "LOOP_KIT": str(ROOT), "XDG_STATE_HOME": str(folder.with_suffix(".state"))}
     # Files, not pipes: a server that is left running would hold a pipe open.
     log, given = folder.with_suffix(".log"), folder.with_suffix(".in")
     given.write_text(stdin)
