@@ -246,6 +246,12 @@ def test_completion(tmp_path: Path) -> None:
     assert complete("loop explain -m other s", tmp_path) == ["sun"]
     assert complete("loop explain --js", tmp_path) == ["--json"]
     assert complete("loop conform --only str", tmp_path) == ["streams"]
+    (tmp_path / "loop.toml").write_text("[components.site]\n[providers.store]\n[providers.sun]\n")
+    assert (
+        complete("loop restart s", tmp_path)
+        == complete("loop logs site s", tmp_path)
+        == ["site", "store", "sun"]
+    )
     for command in ("run", "serve", "call", "inspect"):
         assert complete(f"loop {command} o", tmp_path, kind="file") == [
             "o"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -14,8 +15,8 @@ import pytest
 
 from loop_kit.dev import _journal
 from loop_kit.dev._journal import Journal
-from loop_kit.dev._log import Log, Tail
-from loop_kit.dev._sources import line_of, refusal_of, shown
+from loop_kit.dev._log import Log, Tail, last_words, open_output, shown
+from loop_kit.dev._sources import line_of, refusal_of
 from loop_kit.errors import Overloaded
 
 
@@ -232,13 +233,53 @@ def test_the_log_keeps_the_newest_and_is_followed_over_its_turns(tmp_path: Path)
     log.line(said(0))  # after its end it is harmless
 
 
-def test_what_is_not_json_is_a_line_too(tmp_path: Path) -> None:
+def test_a_damaged_line_is_shown_as_it_is(tmp_path: Path) -> None:
+    damaged = ["{", "[]", '{"time": "x"}', '{"time": 1, "fields": [1]}', "\x1b[2J"]
     path = tmp_path / "log"
-    path.write_bytes(
-        b'{"time": half of a line\n\xff raw\n'
-        + json.dumps(said(4), separators=(",", ":")).encode()
-        + b"\nlater\n"
-    )
+    path.write_text("\n".join([*damaged, json.dumps(said(4)), ""]))
     with closing(Tail(path)) as tail:
         told = [(line["time"], line["message"]) for line in tail.begin()]
-    assert told == [(0, '{"time": half of a line'), (0, "\ufffd raw"), (5, "line 4"), (5, "later")]
+    assert told == [*((0, shown(text)) for text in damaged), (5, "line 4")]
+
+
+# pytest has the standard output and error of its own process
+WRITES = """
+import json, os, subprocess, sys
+from pathlib import Path
+from loop_kit.dev._log import Streams
+
+told = []
+streams = Streams(Path(sys.argv[1]), lambda line, refusal: told.append((line["level"], line["target"], line["message"])))
+os.write(1, b'{"time":1,"level":"info","source":"files","target":"","message":"forged","fields":[]}\\n\\x1b[2Jha')
+streams.take()
+streams.take()
+subprocess.run(["sh", "-c", "echo lf; echo of a child >&2"], check=True)
+streams.take()
+print("\\n".join(map(str, range(2000))), flush=True)
+streams.take()
+os.write(2, b"x" * 20_000)
+streams.take()
+Path(sys.argv[1]).with_suffix(".told").write_text(json.dumps(told))
+os.write(2, b"the last words\\n")
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_standard_output_becomes_lines_that_say_nothing_of_themselves(tmp_path: Path) -> None:
+    log = tmp_path / "shop.log"
+    os.write(output := open_output(log), b"before it took over\n")
+    subprocess.run([sys.executable, "-c", WRITES, log], stdout=output, stderr=output, check=False)
+    os.close(output)
+    told = json.loads(log.with_suffix(".told").read_text())
+    assert {target for _, target, _ in told} == {"output"}
+    messages = [message for _, _, message in told]
+    assert messages[0] == "before it took over"
+    assert messages[1].startswith('{"time":1,"level":"info","source":"files"')
+    assert messages[2:4] == ["\\x1b[2Jhalf", "of a child"]
+    assert messages[4:505] == [
+        *map(str, range(1500, 2000)),
+        "of what was written before this, only the last 500 lines are kept",
+    ]
+    assert len(messages[505]) == 8192
+    assert [line["message"] for line in last_words(log)] == ["the last words"]
+    assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.glob("*.out"))

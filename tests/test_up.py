@@ -165,7 +165,7 @@ def test_a_provider_that_is_killed_in_the_middle_of_a_call(shop: Shop) -> None:
         assert (after["reason"].splitlines()[0], after["generation"]) == ("killed by SIGKILL", 2)
         assert shop.get() == 200
         assert "killed by SIGKILL" in shop.loop("ps").stdout
-        assert "error: GET /n: the peer closed the connection" in shop.loop("logs").stdout
+        until(lambda: "error: GET /n: the peer closed the connection" in shop.loop("logs").stdout)
 
 
 def test_a_crash_loop_shows_until_somebody_restarts_it(shop: Shop) -> None:

@@ -18,10 +18,10 @@ COMPLETE_VARIABLE = "_LOOP_COMPLETE"
 COMMANDS = {
     "new": "Start a project that runs and tests itself.",
     "run": "Run a command, or a workspace.",
-    "up": "Run a workspace that other commands look after.",
+    "up": "Run a workspace that other commands can look after.",
     "ps": "Show the members of a workspace that runs.",
     "logs": "Show what a workspace and its members say.",
-    "restart": "Restart a member of a workspace that runs.",
+    "restart": "End a member in good order and start it again.",
     "down": "End a workspace that runs.",
     "serve": "Serve HTTP, or a capability, by a component.",
     "call": "Call one function of a component or provider.",

@@ -46,10 +46,10 @@ def logs(
     """Show what a workspace and its members say.
 
     The log is a file that keeps the newest 8 to 16 MiB, and is there when the workspace has ended too. With members,
-    only what these say; what a component prints to its standard output is of no member.
+    only what these say; what components print to standard output is of no member.
     """
     from loop_kit.dev import _record
-    from loop_kit.dev._log import Tail
+    from loop_kit.dev._log import Tail, last_words
 
     file, record = host_of(manifest_path)
     earliest = 0 if since is None else _earliest(since)
@@ -57,7 +57,10 @@ def logs(
     show = _printer(as_json)
     tail = Tail(_record.log_of(file))
     try:
-        told = [line for line in tail.begin() if wanted(line)]
+        told = tail.begin()
+        if record is None or not _record.alive(record):
+            told += last_words(_record.log_of(file))
+        told = [line for line in told if wanted(line)]
         keep = lines if lines is not None else 200 if since is None else len(told)
         for line in told[-keep:] if keep else ():
             show(line)

@@ -34,7 +34,7 @@ _LAST = 20
 )
 @manifest_option
 @click.option("-d", "--detach", is_flag=True, help="Return once it is ready, and let it run.")
-@click.option("--audit", is_flag=True, help="Log each use of a grant to standard error.")
+@click.option("--audit", is_flag=True, help="Log each use of a grant.")
 def up(manifest_path: Path | None, detach: bool, audit: bool) -> None:
     """Run a workspace that other commands can look after.
 
@@ -63,7 +63,7 @@ def _attached(manifest: Manifest, left: Record | None, audit: bool) -> int:
 
     from loop_kit.cli._hosts import ended
     from loop_kit.cli._version import version_line
-    from loop_kit.cli.run import audit_to_stderr, run_app
+    from loop_kit.cli.run import run_app
     from loop_kit.dev import _host, _record
 
     told = _told_of(os.environ.pop(_READY, None))
@@ -71,8 +71,6 @@ def _attached(manifest: Manifest, left: Record | None, audit: bool) -> int:
     try:
         if left is not None:
             click.echo(f"before this, {ended(left)}; nothing of it runs", err=True)
-        if audit:
-            audit_to_stderr()
         attend = functools.partial(
             _host.attended,
             claim=claim,
@@ -125,12 +123,12 @@ def _told_of(descriptor: str | None) -> _Told | None:
 def _detached(file: Path, audit: bool) -> int:
     """Starts the workspace in a process and session of its own; returns once it is ready, or has ended."""
     from loop_kit.dev import _record
-    from loop_kit.dev._log import Tail
+    from loop_kit.dev._log import Tail, last_words, open_output
 
     path = _record.log_of(file)
     tail = Tail(path)
     tail.begin(0)
-    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    output = open_output(path)
     reader, writer = os.pipe()
     argv = [
         sys.executable,
@@ -146,14 +144,14 @@ def _detached(file: Path, audit: bool) -> int:
             child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, _READY: str(writer), "NO_COLOR": "1"},
+                stdout=output,
+                stderr=output,
+                env={**os.environ, _READY: str(writer)},
                 pass_fds=(writer,),
                 start_new_session=True,
             )
         finally:
-            os.close(log)
+            os.close(output)
             os.close(writer)
         try:
             for line in ready:
@@ -172,7 +170,7 @@ def _detached(file: Path, audit: bool) -> int:
     if code == 0:
         click.echo("it has run to its end")
         return 0
-    _say_failed(tail, code)
+    _say_failed(tail.more() + last_words(path), code)
     return code if code > 0 else 128 - code
 
 
@@ -182,7 +180,7 @@ def _say_ready(pid: int, served: Mapping[str, str]) -> None:
         click.echo(f"{strong(name)} at {url}")
 
 
-def _say_failed(tail: Any, code: int) -> None:
+def _say_failed(lines: list[dict[str, Any]], code: int) -> None:
     from loop_kit.cli.logs import shown
 
     how = f"exited with {code}" if code > 0 else f"was killed by signal {-code}"
@@ -190,5 +188,5 @@ def _say_failed(tail: Any, code: int) -> None:
         f"{click.style('error:', fg='red', bold=True)} it {how} before it was ready; its last lines:",
         err=True,
     )
-    for line in tail.more()[-_LAST:]:
+    for line in lines[-_LAST:]:
         click.echo(f"  {shown(line, clock=False)}", err=True)

@@ -9,13 +9,13 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from loop_kit import telemetry
 from loop_kit._session import instance_id
 from loop_kit.dev._control import Door
 from loop_kit.dev._devserver import Devserver
-from loop_kit.dev._log import Log
+from loop_kit.dev._log import Log, Streams, Told
 from loop_kit.dev._record import Claim, Record, begun, log_of, socket_of
 from loop_kit.dev._sources import logged
 from loop_kit.errors import LoadError
@@ -25,11 +25,10 @@ from loop_kit.workspace import Workspace
 
 __all__ = ["Attending", "Looked", "attended", "run"]
 
-_CHECK = 1.0
-"""Seconds between looks at the size of the log."""
+_TAKE = 0.2
+"""Seconds between looks at what was written to standard output and error."""
 
 T = TypeVar("T")
-Lines = Callable[[dict[str, Any], bool], object]
 
 
 class Stopped(Exception):
@@ -167,7 +166,7 @@ async def attended(
     *,
     version: str,
     detached: bool = False,
-    lines: Lines | None = None,
+    lines: Told | None = None,
     doing: Callable[[str], object],
     ready: Callable[[Mapping[str, str]], object],
 ) -> AsyncIterator[Looked]:
@@ -185,7 +184,7 @@ async def attended(
         ready: As in `Attending`.
     """
     path = workspace.manifest.path.resolve()
-    instance, log = instance_id(), Log(log_of(path), streams=detached)
+    instance, log = instance_id(), Log(log_of(path))
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     devserver = Devserver(workspace, instance=instance, version=version, stop=stop.set)
@@ -193,8 +192,9 @@ async def attended(
     looked.stop = stop
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    checking = loop.create_task(_check(log))
     told = (log.line, devserver.line) if lines is None else (log.line, devserver.line, lines)
+    streams = Streams(log.path, lambda *line: [each(*line) for each in told]) if detached else None
+    taking = loop.create_task(_take(streams))
     try:
         with Door(socket_of(path)) as door, logged(*told):
             async with door.open(devserver):
@@ -214,7 +214,10 @@ async def attended(
                 )
                 yield looked
     finally:
-        checking.cancel()
+        taking.cancel()
+        if streams is not None:
+            with contextlib.suppress(OSError):
+                streams.take()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
         devserver.close()
@@ -222,7 +225,8 @@ async def attended(
         log.close()
 
 
-async def _check(log: Log) -> None:
-    while True:
-        await asyncio.sleep(_CHECK)
-        log.check()
+async def _take(streams: Streams | None) -> None:
+    while streams is not None:
+        await asyncio.sleep(_TAKE)
+        with contextlib.suppress(OSError):  # the disk is full: what was written waits
+            streams.take()

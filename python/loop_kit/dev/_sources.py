@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from loop_kit import telemetry
 from loop_kit._members import Member
 from loop_kit._records import without_fields
 from loop_kit.dev._journal import Journal
+from loop_kit.dev._log import Told, shown
 
-__all__ = ["SpanSource", "line_of", "logged", "member_of", "refusal_of", "shown"]
+__all__ = ["SpanSource", "line_of", "logged", "member_of", "refusal_of"]
 
-LONGEST = 8 << 10
-"""Characters of a message that are kept."""
 FIELDS = 32
 """Fields of a line that are kept."""
 LONGEST_FIELD = 1 << 10
 """Characters of a field that are kept."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _LEVELS = (
     (logging.ERROR, "error"), (logging.WARNING, "warn"), (logging.INFO, "info"), (logging.DEBUG, "debug"),
 )  # fmt: skip
 _GUEST, _PROVIDER = "loop_kit.guest", "loop_kit.provider."
-
-
-def shown(text: str, longest: int = LONGEST) -> str:
-    """Text that no terminal obeys, cut to size."""
-    cut = text if len(text) <= longest else text[: longest - 1] + "…"
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", cut)
 
 
 def line_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -96,7 +87,7 @@ def member_of(member: Member) -> dict[str, Any]:
 class Lines(logging.Handler):
     """Tells each record to a function as a line, with whether it is a refusal."""
 
-    def __init__(self, told: Callable[[dict[str, Any], bool], object]) -> None:
+    def __init__(self, told: Told) -> None:
         super().__init__()
         self._told = told
 
@@ -109,7 +100,7 @@ class Lines(logging.Handler):
 
 
 @contextlib.contextmanager
-def logged(*told: Callable[[dict[str, Any], bool], object]) -> Iterator[None]:
+def logged(*told: Told) -> Iterator[None]:
     """Has all that is logged told to functions while it lasts: what loop-kit and its guests say, at every level."""
     root, ours = logging.getLogger(), logging.getLogger("loop_kit")
     handlers, level = [Lines(each) for each in told], ours.level
