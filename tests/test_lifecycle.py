@@ -23,12 +23,12 @@ class Machine(RuleBasedStateMachine):
         first=st.floats(0.001, 1),
         factor=st.floats(1, 4),
         longest=st.floats(1, 60),
-        budget=st.integers(0, 4),
+        budget=st.none() | st.integers(0, 4),
         window=st.floats(1, 100),
         begun=st.booleans(),
     )
     def begin(
-        self, first: float, factor: float, longest: float, budget: int, window: float, begun: bool
+        self, first: float, factor: float, longest: float, budget: int | None, window: float, begun: bool
     ) -> None:
         self.now = 1000.0
         self.policy = Restarts(first, factor, longest, budget, window)
@@ -45,6 +45,9 @@ class Machine(RuleBasedStateMachine):
         self.ready_at: float | None = None
         self.expected: list[str] = []
         self.why = ""
+
+    def exceeds(self, recent: list[float]) -> bool:
+        return self.policy.budget is not None and len(recent) > self.policy.budget
 
     def model_to(self, state: str) -> None:
         self.state, self.changed = state, self.now
@@ -75,7 +78,7 @@ class Machine(RuleBasedStateMachine):
             self.row = 1 if long else self.row + 1
             self.failures.append(self.now)
             recent = [at for at in self.failures if self.now - at <= self.policy.window]
-            if len(recent) > self.policy.budget or was == "draining":
+            if self.exceeds(recent) or was == "draining":
                 assert pause is None
             else:
                 expected = self.policy.first
@@ -104,7 +107,7 @@ class Machine(RuleBasedStateMachine):
         if life.crash_loop:
             assert self.state == "failed"
             newest = self.failures[-1]
-            assert len([at for at in self.failures if newest - at <= self.policy.window]) > self.policy.budget
+            assert self.exceeds([at for at in self.failures if newest - at <= self.policy.window])
 
     @precondition(lambda self: hasattr(self, "life") and self.life.crash_loop)
     @rule()

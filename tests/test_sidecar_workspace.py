@@ -220,3 +220,44 @@ async def test_interfaces_of_a_package_hand_each_other_their_resources(use: str,
     async with loop.Host(cache=None) as host, Workspace(host, load(tmp_path)) as workspace:
         app = await workspace.load("a")
         assert await app.call("stream", "r", "f", 0, 1 << 16, 1 << 30) == (b"contents", loop.Ok(None))
+
+
+async def test_a_remote_provider_that_comes_back_serves_the_same_links(folder: Path) -> None:
+    class Far:
+        def ask(self) -> int:
+            return 7
+
+    (folder / "loop.toml").write_text(f"""\
+[components.c]
+path = "a.wasm"
+imports."{HOST}" = {{ provider = "far" }}
+[providers.far]
+use = "remote:unix:{folder}/far"
+""")
+    where: dict[str, Any] = {"on": f"unix:{folder}/far", "interfaces": HOST, "wit": folder / "near.wit"}
+    server = await provider.serve(Far, **where)
+    async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
+        app = await workspace.load("c")
+        phases: list[str] = []
+        workspace.listen(lambda member: phases.append(str(member.phase)))
+        assert await app.call("ask") == 7
+        await server.close()
+        far = workspace._members.find("far")
+        assert far is not None
+        async with asyncio.timeout(20):
+            while phases.count("failed") < 7:  # a sidecar would be given up
+                await asyncio.sleep(0.01)
+                far.life._in_a_row = 1  # the pauses grow, for which the test has no time
+        with pytest.raises(ProviderGone):
+            await app.call("ask")
+        server = await provider.serve(Far, **where)
+        async with asyncio.timeout(20):
+            while workspace.members()[1].phase != "ready":
+                await asyncio.sleep(0.01)
+        assert await app.call("ask") == 7
+        assert len(server._sessions) == 1
+        await workspace.restart("far")
+        assert await app.call("ask") == 7
+        assert workspace.members()[1].phase == "ready"
+    await server.idle()
+    await server.close()

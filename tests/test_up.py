@@ -251,9 +251,7 @@ def test_in_the_foreground_it_ends_by_ctrl_c(shop: Shop) -> None:
 
 
 def test_it_can_be_ended_while_it_begins(shop: Shop) -> None:
-    hanging = MANIFEST.replace(
-        'path = "site.wasm"', 'path = "site.wasm"\nbuild = "touch building; sleep 1000"'
-    )
+    hanging = MANIFEST.replace('path = "site.wasm"', 'path = "site.wasm"\nbuild = "touch building; sleep 30"')
     (shop.folder / "loop.toml").write_text(hanging)
     host = subprocess.Popen([LOOP, "up"], cwd=shop.folder, env=shop.env, stderr=subprocess.DEVNULL)
     with shop.ending():
@@ -261,6 +259,13 @@ def test_it_can_be_ended_while_it_begins(shop: Shop) -> None:
         assert shop.until("site", phase="starting")["generation"] == 1
         assert shop.loop("down").returncode == 0
         assert host.wait(timeout=10) == 0
+
+
+def test_each_use_of_a_grant_is_logged_where_that_is_asked_for(shop: Shop) -> None:
+    assert shop.loop("up", "--detach", "--audit").returncode == 0
+    with shop.ending():
+        shop.get()
+        until(lambda: "site | site uses acme:near/near#ask(" in shop.loop("logs", "site").stdout)
 
 
 def test_two_workspaces_are_told_apart(shop: Shop, tmp_path: Path) -> None:

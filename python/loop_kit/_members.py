@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from loop_kit.errors import LoopError
 from loop_kit.manifest import Link, Manifest
+from loop_kit.placements import remote
 from loop_kit.placements._lifecycle import Lifecycle, State
 
 __all__ = ["Entry", "Key", "Linked", "Member", "Members", "digest_of"]
@@ -117,7 +117,10 @@ class Members:
     def entry(self, key: Key, of: str | None = None) -> Entry:
         """What is kept of a member, from now on. `of`: its name in the manifest, where that is another."""
         if key not in self._entries:
-            made = self._entries[key] = Entry(key, of or key.name, Lifecycle(begun=False))
+            of = of or key.name
+            far = key.kind == "provider" and self._manifest.providers[of].placement == "remote"
+            life = Lifecycle(remote.RESTARTS if far else None, begun=False)
+            made = self._entries[key] = Entry(key, of, life)
             made.life.on_change = lambda: self._changed(made)
         return self._entries[key]
 
@@ -204,20 +207,6 @@ class Members:
         """Has `told` called with each member whose phase or generation changes; returns what ends that."""
         self._listeners.append(told)
         return lambda: self._listeners.remove(told)
-
-    async def again(self, entry: Entry, work: Callable[[], Awaitable[object]]) -> None:
-        """Has a member that nothing supervises start again, by `work`, which raises LoopError where it cannot."""
-        life = entry.life
-        if life.state in (State.STARTING, State.READY):
-            life.drain()
-            life.stopped()
-        life.anew()
-        try:
-            await work()
-        except LoopError as error:
-            life.failed(str(error))
-            raise
-        life.ready()
 
     async def aclose(self) -> None:
         """Ends all that was started: whoever uses a member before the member, the others at once.

@@ -95,7 +95,7 @@ class Workspace:
         self._apps: dict[str, App] = {}
         self._python: dict[str, Any] = {}
         self._sidecars: dict[str, Supervisor[sidecar.Sidecar]] = {}
-        self._remotes: dict[str, Any] = {}
+        self._remotes: dict[str, Supervisor[remote.Connection]] = {}
         self._watches = AsyncExitStack()
         self._members = Members(manifest)
 
@@ -155,8 +155,8 @@ class Workspace:
 
     def routes(self) -> dict[str, _core.Route]:
         """Where the links go that leave this process and are there, by `component/interface`."""
-        sidecars = [sup for sup in self._sidecars.values() if sup.lifecycle.state is State.READY]
-        running = (*(sup.running.routes for sup in sidecars), *self._remotes.values())
+        supervised: list[Supervisor[Any]] = [*self._sidecars.values(), *self._remotes.values()]
+        running = [sup.running.routes for sup in supervised if sup.lifecycle.state is State.READY]
         return {name: route for of in running for name, route in of.routes.items()}
 
     async def build(self, name: str) -> None:
@@ -311,13 +311,12 @@ class Workspace:
                     return await sidecar.bind(started, name, grant=grant, config=config, budget=link.budget)
                 case "remote":
                     if provider.name not in self._remotes:
-                        connected = await remote.connect(self.host._engine, provider)
+                        connected = await remote.start(self.host._engine, provider, entry.life)
                         self._remotes[provider.name] = connected
+                        entry.supervised, entry.restart = True, connected.restart
                         entry.ends.append(connected.aclose)
-                        again = functools.partial(remote.again, self.host._engine, provider, connected)
-                        entry.restart = functools.partial(self._members.again, entry, again)
-                    session = self._remotes[provider.name]
-                    return await remote.bind(session, name, grant=grant, config=config, budget=link.budget)
+                    connected = self._remotes[provider.name]
+                    return await remote.bind(connected, name, grant=grant, config=config, budget=link.budget)
 
     async def _component(self, provider: Provider, config: Any, grant: Any) -> App:
         """A component that serves others: one for all, or one a grant where it asks what it is."""

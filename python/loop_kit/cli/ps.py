@@ -17,8 +17,9 @@ from loop_kit.errors import LoopError
 if TYPE_CHECKING:
     from loop_kit.dev._record import Record
 
+# with the room for the longest number of a process, so that the columns stay where they are
 _COLUMNS = (
-    "MEMBER", "KIND", "PHASE", "GEN", "DIGEST", "PLACEMENT", "TRANSPORT", "PID", "SINCE", "RESTARTS", "REASON",
+    "MEMBER", "KIND", "PHASE", "GEN", "DIGEST", "PLACEMENT", "TRANSPORT", "PID    ", "SINCE", "RESTARTS", "REASON",
 )  # fmt: skip
 _LONGEST = 60
 

@@ -58,14 +58,14 @@ class Restarts:
         first: Seconds before the first time.
         factor: How much longer each time is than the last.
         longest: Seconds at most.
-        budget: Failures within `window` seconds that are forgiven; one more is a crash loop.
+        budget: Failures within `window` seconds that are forgiven; one more is a crash loop. None: there is none.
         window: Seconds. One that was ready for so long starts again with `first`.
     """
 
     first: float = 0.1
     factor: float = 2.0
     longest: float = 30.0
-    budget: int = 5
+    budget: int | None = 5
     window: float = 60.0
 
 
@@ -104,15 +104,15 @@ class Lifecycle:
         self._clock = clock
         self._wall = wall
         self.since = wall()
-        self._failures: deque[float] = deque(maxlen=self._rules.budget + 1)
+        self._failures: deque[float] = deque(maxlen=(self._rules.budget or 0) + 1)
         self._in_a_row = 0
         self._ready_since: float | None = None
 
     @property
     def crash_loop(self) -> bool:
         """Whether it failed so often that it is not started again."""
-        times = self._failures
-        full = len(times) > self._rules.budget
+        times, budget = self._failures, self._rules.budget
+        full = budget is not None and len(times) > budget
         return self.state is State.FAILED and full and times[-1] - times[0] <= self._rules.window
 
     def ready(self) -> None:

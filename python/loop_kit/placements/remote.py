@@ -2,56 +2,83 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from loop_kit import _core, _remote
 from loop_kit import manifest as manifests
 from loop_kit.manifest import Provider
+from loop_kit.placements._lifecycle import Lifecycle, Restarts
+from loop_kit.placements._supervisor import Supervisor
 
-__all__ = ["again", "bind", "connect"]
+__all__ = ["RESTARTS", "Connection", "bind", "start"]
+
+RESTARTS = Restarts(budget=None)
+"""Whoever runs the provider decides when it is there again: its sessions are never given up."""
+_LOOK = 0.5
+"""Seconds between looks at whether a session has ended."""
 
 
-async def connect(engine: _core.Engine, provider: Provider) -> _remote.Routes:
-    """The session with a remote provider of the manifest, on the host's engine; it has `aclose()`.
+class Connection:
+    """One session with a remote provider."""
+
+    def __init__(self, session: _remote.Session, routes: _remote.Routes) -> None:
+        self.session = session
+        self.routes = routes
+
+    async def gone(self) -> str:
+        """Waits until the session has ended, and tells why."""
+        while (over := self.session.remote.over()) is None:  # noqa: ASYNC110 - the core can only be asked
+            await asyncio.sleep(_LOOK)
+        return str(over)
+
+    async def aclose(self) -> None:
+        """Lets calls end that have begun, and ends the session."""
+        await self.session.aclose()
+
+
+async def start(
+    engine: _core.Engine, provider: Provider, lifecycle: Lifecycle | None = None
+) -> Supervisor[Connection]:
+    """Begins a session with a remote provider, and another one whenever that ends, until the supervisor is closed.
+
+    Args:
+        engine: The host's.
+        provider: What the manifest says of it.
+        lifecycle: The rules of beginning another one.
 
     Raises:
         LoadError: It cannot be connected to, or is not what it should be.
         ManifestError: The token or login cannot be read.
     """
     routes = _remote.Routes()
-    await routes.move(await _session(engine, provider))
-    return routes
 
+    async def again() -> Connection:
+        token = manifests.reveal(provider.token)
+        session = await _remote.connect(
+            engine,
+            provider.target,
+            name=provider.name,
+            handshake=provider.handshake,
+            token=token,
+            tls=provider.tls,
+            login=manifests.reveal(provider.login),
+        )
+        try:
+            await routes.move(session)
+        except BaseException:
+            await session.aclose()
+            raise
+        return Connection(session, routes)
 
-async def again(engine: _core.Engine, provider: Provider, routes: _remote.Routes) -> None:
-    """Connects anew, has all links go over the new session, and lets calls end that have begun over the old.
-
-    Raises:
-        LoadError: It cannot be connected to; all goes on as before.
-        ManifestError: The token or login cannot be read.
-    """
-    old = routes._session
-    await routes.move(await _session(engine, provider))
-    if old is not None:
-        await old.aclose()
-
-
-async def _session(engine: _core.Engine, provider: Provider) -> _remote.Session:
-    token = manifests.reveal(provider.token)
-    return await _remote.connect(
-        engine,
-        provider.target,
-        name=provider.name,
-        handshake=provider.handshake,
-        token=token,
-        tls=provider.tls,
-        login=manifests.reveal(provider.login),
-    )
+    supervisor = Supervisor(provider.name, again, lifecycle or Lifecycle(RESTARTS))
+    await supervisor.start()
+    return supervisor
 
 
 async def bind(
-    routes: _remote.Routes,
+    supervisor: Supervisor[Connection],
     name: str,
     *,
     grant: Mapping[str, Any],
@@ -59,4 +86,4 @@ async def bind(
     budget: float | None,
 ) -> Any:
     """What answers the imports of one link by a remote provider; the arguments are those of `sidecar.bind`."""
-    return await routes.bind(name, grant=grant, config=config, budget=budget)
+    return await supervisor.running.routes.bind(name, grant=grant, config=config, budget=budget)
