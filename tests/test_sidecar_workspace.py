@@ -16,6 +16,7 @@ from loop_kit import provider
 from loop_kit.capabilities.fsx import Files
 from loop_kit.errors import LoadError, ProviderError, ProviderGone
 from loop_kit.manifest import load
+from loop_kit.placements import sidecar
 from loop_kit.workspace import Workspace
 from tests.capabilities.serving import guest
 from tests.children import is_gone, until
@@ -88,8 +89,8 @@ async def test_one_line_moves_a_sidecar_to_another_transport(
         assert pid != 0
         assert await asyncio.gather(*(a.call("ask") for _ in range(100))) == [pid] * 100
         assert await b.call("ask") == 2  # the same process, under a grant of its own
-        sidecar = workspace._sidecars["near"].running
-        assert sidecar.child.pid == pid
+        running = workspace._sidecars["near"].running
+        assert running.child.pid == pid
     until(lambda: is_gone(pid))
 
 
@@ -117,6 +118,24 @@ async def test_what_dies_is_started_again_and_serves_the_same_links(folder: Path
             if second != first:
                 break
         assert second == (await supervisor.ready()).child.pid
+    until(lambda: is_gone(first))
+
+
+async def test_one_whose_session_ends_is_started_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of one that hangs does, when it has answered no PING for long."""
+    monkeypatch.setattr(sidecar, "LOOK", 0.01)
+    monkeypatch.setattr(sidecar, "LAST_WORDS", 0.01)
+    async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
+        app = await workspace.load("a")
+        first = await app.call("ask")
+        supervisor = workspace._sidecars["near"]
+        await asyncio.to_thread(supervisor.running.session.remote.close, 0)
+        async with asyncio.timeout(20):
+            while supervisor.lifecycle.generation == 1:
+                await asyncio.sleep(0.005)
+        await supervisor.ready()
+        assert supervisor.lifecycle.reason.startswith("does not answer: ")
+        assert await app.call("ask") != first
     until(lambda: is_gone(first))
 
 

@@ -15,7 +15,12 @@ from loop_kit.placements._lifecycle import Lifecycle
 from loop_kit.placements._process import Child, Command
 from loop_kit.placements._supervisor import Supervisor
 
-__all__ = ["Sidecar", "bind", "command", "start"]
+__all__ = ["LAST_WORDS", "LOOK", "Sidecar", "bind", "command", "start"]
+
+LOOK = 2.0
+"""Seconds between looks at whether a session has ended."""
+LAST_WORDS = 0.5
+"""Seconds that a process has to end when its session has."""
 
 
 class Sidecar:
@@ -27,8 +32,18 @@ class Sidecar:
         self.routes = routes
 
     async def gone(self) -> str:
-        """Waits until the process ends, and tells why with its last lines."""
-        return str(await self.child.stopped())
+        """Waits until the process ends, and tells why with its last lines; or until the session has ended.
+
+        One that hangs ends the session: it answers no PING.
+        """
+        ended = asyncio.ensure_future(self.child.stopped())
+        try:
+            while not ended.done() and self.session.remote.over() is None:
+                await asyncio.wait({ended}, timeout=LOOK)
+            await asyncio.wait({ended}, timeout=LAST_WORDS)  # a process that ends closes its session first
+            return str(ended.result()) if ended.done() else f"does not answer: {self.session.remote.over()}"
+        finally:
+            ended.cancel()
 
     async def aclose(self) -> None:
         """Ends the session, which lets open calls finish, then the process."""
