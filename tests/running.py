@@ -68,6 +68,19 @@ def site() -> bytes:
     return bytes(wasmtime.wat2wasm(text))
 
 
+def command() -> bytes:
+    """A command of WASI preview 1 that says hello."""
+    import wasmtime
+
+    text = """(module
+      (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 0) "\\10\\00\\00\\00\\13\\00\\00\\00")
+      (data (i32.const 16) "hello from a guest\\n")
+      (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
+    return bytes(wasmtime.wat2wasm(text))
+
+
 class Shop:
     """The workspace in a folder, and what the shell says to it. `home` is where its user has records and logs."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.children import is_gone, until
 from tests.cli import LOOP
-from tests.running import MANIFEST, Shop
+from tests.running import MANIFEST, Shop, command
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -266,6 +266,33 @@ def test_each_use_of_a_grant_is_logged_where_that_is_asked_for(shop: Shop) -> No
     with shop.ending():
         shop.get()
         until(lambda: "site | site uses acme:near/near#ask(" in shop.loop("logs", "site").stdout)
+
+
+def test_machines_are_told_too(shop: Shop) -> None:
+    begun = shop.loop("up", "--detach", "--json")
+    with shop.ending():
+        told = json.loads(begun.stdout)
+        assert told == {"state": "up", "pid": shop.ps()["pid"], "began": True, "served": {"site": shop.url()}}
+        again = json.loads(shop.loop("up", "-d", "--json").stdout)
+        assert again == {"state": "up", "pid": told["pid"], "began": False, "served": {}}
+        restarted = json.loads(shop.loop("restart", "near", "--json").stdout)
+        assert restarted == {"member": "near", "generation": 2}
+        for was in ("up", "down"):
+            down = json.loads(shop.loop("down", "--json").stdout)
+            assert down == {"folder": str(shop.folder), "state": "down", "was": was}
+        wrong = shop.loop("up", "--json")
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+
+
+def test_a_command_runs_to_its_end_in_the_background(shop: Shop) -> None:
+    (shop.folder / "hello.wasm").write_bytes(command())
+    (shop.folder / "loop.toml").write_text(
+        '[components.hello]\npath = "hello.wasm"\nrun = "run"\nwasi = { stdio = true }\n'
+    )
+    done = shop.loop("up", "--detach")
+    assert (done.returncode, done.stdout) == (0, "it has run to its end\n")
+    assert "hello from a guest" in shop.loop("logs").stdout
+    assert shop.ps()["state"] == "down"
 
 
 def test_two_workspaces_are_told_apart(shop: Shop, tmp_path: Path) -> None:

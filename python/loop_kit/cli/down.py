@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loop_kit.cli._hosts import ask, ended, host_of
-from loop_kit.cli._output import examples, good, strong, warn
+from loop_kit.cli._output import examples, good, json_option, print_json, strong, warn
 from loop_kit.cli._workspace import manifest_option
 from loop_kit.errors import LoopError
 
@@ -38,7 +38,8 @@ _AT_ONCE = 5.0
     show_default=True,
     help="Seconds before it is killed.",
 )
-def down(manifest_path: Path | None, timeout: float) -> None:
+@json_option
+def down(manifest_path: Path | None, timeout: float, as_json: bool) -> None:
     """End a workspace that runs.
 
     Its components end first, then what they use: nobody is called whose providers have gone. What is in flight may end.
@@ -48,19 +49,22 @@ def down(manifest_path: Path | None, timeout: float) -> None:
     from loop_kit.dev import _record
 
     file, record = host_of(manifest_path)
+    handle = None if record is None else _handle(record)
     if record is None:
-        click.echo(f"{file.parent}: the workspace does not run")
-        return
-    handle = _handle(record)
-    if handle is None:
+        was, said = "down", f"{file.parent}: the workspace does not run"
+    elif handle is None:
         _record.forget(record)
-        click.echo(f"{strong(record.name)}: {ended(record)}; what it left is removed")
-        return
-    try:
-        _end(record, handle, timeout)
-    finally:
-        os.close(handle)
-    click.echo(f"{strong(record.name)} {good('down')}")
+        was, said = "killed", f"{strong(record.name)}: {ended(record)}; what it left is removed"
+    else:
+        try:
+            _end(record, handle, timeout)
+        finally:
+            os.close(handle)
+        was, said = "up", f"{strong(record.name)} {good('down')}"
+    if as_json:
+        print_json({"folder": file.parent, "state": "down", "was": was})
+    else:
+        click.echo(said)
 
 
 def _handle(record: Record) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loop_kit.cli._hosts import ask, complete_member, running
-from loop_kit.cli._output import examples, good, strong
+from loop_kit.cli._output import examples, good, json_option, print_json, strong
 from loop_kit.cli._workspace import manifest_option
 from loop_kit.errors import LoopError
 
@@ -23,16 +23,20 @@ if TYPE_CHECKING:
     )
 )
 @manifest_option
+@json_option
 @click.argument("member", shell_complete=complete_member)
-def restart(manifest_path: Path | None, member: str) -> None:
+def restart(manifest_path: Path | None, as_json: bool, member: str) -> None:
     """End a member in good order and start it again.
 
     Calls of it fail meanwhile, with an error that says so. A sidecar that is no longer started by itself, since it
     failed over and over, gets another try; the session with a remote provider begins anew.
     """
     record = running(manifest_path)
-    told = ask(record, lambda peer: _restart(peer, member))
-    click.echo(f"{strong(member)} {good('is ready')} (generation {told})")
+    generation = ask(record, lambda peer: _restart(peer, member))
+    if as_json:
+        print_json({"member": member, "generation": generation})
+    else:
+        click.echo(f"{strong(member)} {good('is ready')} (generation {generation})")
 
 
 async def _restart(peer: Peer, member: str) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop_kit.cli._output import dim, examples, good, strong
+from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong
 from loop_kit.cli._serving import serve_until_stopped
 from loop_kit.cli._workspace import manifest_file, manifest_option
 
@@ -35,7 +35,8 @@ _LAST = 20
 @manifest_option
 @click.option("-d", "--detach", is_flag=True, help="Return once it is ready, and let it run.")
 @click.option("--audit", is_flag=True, help="Log each use of a grant.")
-def up(manifest_path: Path | None, detach: bool, audit: bool) -> None:
+@json_option
+def up(manifest_path: Path | None, detach: bool, audit: bool, as_json: bool) -> None:
     """Run a workspace that other commands can look after.
 
     It does what `loop run` does with a workspace, and has a control plane besides: `loop ps` shows its members, `loop
@@ -47,12 +48,17 @@ def up(manifest_path: Path | None, detach: bool, audit: bool) -> None:
 
     file = manifest_file(manifest_path)
     left = _record.find(file)
+    if as_json and not detach:
+        raise click.UsageError("--json goes with --detach: what a host in the foreground says is its log")
     if detach:
         if left is not None and _record.alive(left):
-            click.echo(f"{strong(left.name)} runs already {dim(f'(process {left.pid})')}")
+            if as_json:
+                print_json({"state": "up", "pid": left.pid, "began": False, "served": {}})
+            else:
+                click.echo(f"{strong(left.name)} runs already {dim(f'(process {left.pid})')}")
             return
         load(file)  # what is wrong with it is told here
-        sys.exit(_detached(file, audit))
+        sys.exit(_detached(file, audit, as_json))
     manifest = load(file)
     sys.exit(_attached(manifest, left, audit))
 
@@ -120,7 +126,7 @@ def _told_of(descriptor: str | None) -> _Told | None:
     return _Told(int(descriptor)) if descriptor is not None and descriptor.isdigit() else None
 
 
-def _detached(file: Path, audit: bool) -> int:
+def _detached(file: Path, audit: bool, as_json: bool) -> int:
     """Starts the workspace in a process and session of its own; returns once it is ready, or has ended."""
     from loop_kit.dev import _record
     from loop_kit.dev._log import Tail, last_words, open_output
@@ -159,7 +165,7 @@ def _detached(file: Path, audit: bool) -> int:
                 if "doing" in said:
                     click.echo(said["doing"], err=True)
                 if "ready" in said:
-                    _say_ready(child.pid, said["ready"])
+                    _say_ready(child.pid, said["ready"], as_json)
                     child.returncode = 0  # it is not ours to wait for
                     return 0
             code = child.wait()
@@ -168,13 +174,19 @@ def _detached(file: Path, audit: bool) -> int:
             click.echo("it goes on in the background: `loop ps` shows it, `loop down` ends it", err=True)
             raise
     if code == 0:
-        click.echo("it has run to its end")
+        if as_json:
+            print_json({"state": "down", "pid": child.pid, "began": True, "served": {}})
+        else:
+            click.echo("it has run to its end")
         return 0
     _say_failed(tail.more() + last_words(path), code)
     return code if code > 0 else 128 - code
 
 
-def _say_ready(pid: int, served: Mapping[str, str]) -> None:
+def _say_ready(pid: int, served: Mapping[str, str], as_json: bool) -> None:
+    if as_json:
+        print_json({"state": "up", "pid": pid, "began": True, "served": served})
+        return
     click.echo(f"{good('up')} in the background {dim(f'(process {pid})')}")
     for name, url in served.items():
         click.echo(f"{strong(name)} at {url}")
