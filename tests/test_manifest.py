@@ -494,3 +494,38 @@ def test_no_sizes(value: int | str) -> None:
 def test_no_durations(value: float | str) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'sources = ["src/**"]\npath = "a.wasm"',
+            'loop.toml:2:1: components.a: "sources" are what "build" reads, and there is none (add it)',
+        ),
+        (
+            'path = "a.wasm"\nbuild = "b"\nsources = ["src/["]',
+            'loop.toml:4:12: components.a.sources[0]: "src/[" is no pattern (write one such as "src/**" or "*.js")',
+        ),
+        (
+            'path = "a.wasm"\nbuild = "b"\nsources = ["/etc/**"]',
+            "loop.toml:4:12: components.a.sources[0]: expected a pattern from the manifest's folder, such as "
+            '"src/**", got "/etc/**"',
+        ),
+        (
+            'path = "a.wasm"\nbuild = "b"\nsources = []',
+            "loop.toml:4:11: components.a.sources: must have at least 1 element",
+        ),
+    ],
+)
+def test_sources_that_are_none(text: str, message: str) -> None:
+    assert problems(f"[components.a]\n{text}") == [message]
+
+
+def test_sources_are_of_those_who_have_files() -> None:
+    text = '[providers.p]\nuse = "{}"\nsources = ["src/**"]\ntrusted = true'
+    refused = 'loop.toml:3:1: providers.p: "sources" is a key of `python:` and `sidecar:` providers'
+    for use in ("builtin:core", "remote:unix:x", "component:a.wasm", "sidecar:builtin:core"):
+        assert problems(text.format(use)) == [refused]
+    for use in ("python:a:B", "sidecar:python:a:B", "sidecar:node:a.js", "sidecar:./a"):
+        assert read(text.format(use)).providers["p"].sources == ("src/**",)

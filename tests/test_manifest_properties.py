@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import operator
 import re
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ limits = table(
     instances=st.sampled_from(["per-call", "shared"]) | st.integers(1, 100),
     cancel_grace=durations,
 )
+sources = st.lists(st.sampled_from(["src/**", "!*.md", "a b", "../x/[a-c]{1,2}"]), min_size=1, max_size=2)
 SHIPPED = "python:loop_kit.capabilities.core:Core"
 import_keys = st.sampled_from(
     ["acme:kv", "acme:kv/store", "acme:kv/store@1.0.0", "acme:kv@2.1.0-rc.1", "log"]
@@ -120,6 +122,7 @@ def sidecars(draw: st.DrawFn, text_or_secret: st.SearchStrategy[Any]) -> dict[st
             "start-timeout": durations,
             "stop-timeout": durations,
             "config": frees,
+            "sources": sources,
         },
     )
     command = draw(st.lists(filled, min_size=1, max_size=2)) if use == "sidecar" else None
@@ -152,14 +155,17 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     # Only files: which component may provide for which is for the tests of references.
     uses = st.sampled_from(["builtin:fsx", "builtin:core", "component:x.wasm", "component:a/b", SHIPPED])
     untrusted = table({"use": uses}, config=frees, trusted=st.booleans())
-    python = table({"use": st.just("python:a_b.c:D.E"), "trusted": st.just(True)}, config=frees)
+    python = table(
+        {"use": st.just("python:a_b.c:D.E"), "trusted": st.just(True)}, config=frees, sources=sources
+    )
     text_or_secret = texts | secrets
     # Plain wRPC takes neither grants nor config: what it may be linked to is for the tests of placements.
     elsewhere = sidecars(text_or_secret) | remotes
     providers = draw(st.dictionaries(names, untrusted | python | elsewhere, max_size=3))
+    builds = st.sampled_from(["npm run build", "a"]) | st.lists(texts, min_size=1, max_size=2)
+    built = table({"build": builds}, sources=sources)
     component = table(
         {"path": filled},
-        build=st.sampled_from(["npm run build", "a"]) | st.lists(texts, min_size=1, max_size=2),
         run=st.sampled_from(["serve", "run"]),
         serve=table(addr=addresses),
         args=st.lists(text_or_secret, max_size=2),
@@ -173,9 +179,10 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             stdio=st.booleans(),
         ),
     )
+    whole = component | st.builds(operator.or_, component, built)
     return draw(
         table(
-            {"components": st.fixed_dictionaries(dict.fromkeys(component_names, component))},
+            {"components": st.fixed_dictionaries(dict.fromkeys(component_names, whole))},
             workspace=table(name=names),
             providers=st.just(providers) if providers else st.nothing(),
             links=links(list(providers)),
@@ -215,7 +222,7 @@ def document_of(manifest: Manifest) -> dict[str, Any]:
     return plain({
         "workspace": {"name": manifest.name},
         "components": {
-            name: {k: v for k, v in vars(component).items() if k != "name" and v is not None}
+            name: {k: v for k, v in vars(component).items() if k != "name" and v is not None and (v or k != "sources")}
             for name, component in manifest.components.items()
         },
         "providers": {

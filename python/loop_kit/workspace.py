@@ -7,8 +7,6 @@ import functools
 import json
 import logging
 import os
-import shlex
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
@@ -22,6 +20,7 @@ from loop_kit._members import Key, Linked, Member, Members, digest_of
 from loop_kit._session import aclose_of
 from loop_kit._shipped import Shipped, limits_of, shipped
 from loop_kit._types import Err
+from loop_kit.dev._command import make
 from loop_kit.errors import LoadError, ProviderGone
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
@@ -165,32 +164,7 @@ class Workspace:
         Raises:
             LoadError: The command cannot be started, fails, or leaves no component.
         """
-        component = self.manifest.components[name]
-        if component.build is not None:
-            shell = os.environ.get("SHELL", "/bin/sh")
-            by_shell = isinstance(component.build, str)
-            argv = [shell, "-c", str(component.build)] if by_shell else list(component.build)
-            # `python` and installed tools are those of this interpreter
-            path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *argv,
-                    cwd=self.manifest.folder,
-                    env={**os.environ, "PATH": path},
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                )
-            except OSError as e:
-                raise LoadError(f"building {name}: cannot start {argv[0]!r}: {e.strerror}") from None
-            output, _ = await process.communicate()
-            if process.returncode != 0:
-                shown = output.decode(errors="replace").rstrip()
-                command = component.build if isinstance(component.build, str) else shlex.join(component.build)
-                raise LoadError(f"building {name}: `{command}` exited with {process.returncode}\n{shown}")
-        if not component.path.is_file():
-            hint = "its build did not make it" if component.build else "build it, or give it a `build`"
-            raise LoadError(f"component {name}: there is no {component.path}: {hint}")
+        await make(self.manifest.components[name], self.manifest.folder)
 
     async def load(self, name: str) -> App:
         """Loads a component with everything that its imports are linked to.

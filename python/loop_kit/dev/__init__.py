@@ -1,1 +1,23 @@
-"""What looks after a running workspace: its control plane, and the loop of changing code."""
+"""What looks after a running workspace: its control plane, and the loop of changing code.
+
+`loop dev` watches a workspace, and builds what has really changed:
+
+    async with dev.Watcher(manifest) as watcher, dev.Builder(manifest, print) as builder:
+        await builder.build(await builder.scan())
+        async for batch in watcher:
+            print(await builder.build(await builder.changed(batch)))
+
+`Watcher` tells which paths may have changed, at once. `Builder` knows what each member is made of, by the contents of
+its files, and builds components. Neither loads or swaps anything. docs/dev.md says what counts as an input.
+"""
+
+from loop_kit.dev._builds import Builder
+from loop_kit.dev._command import Ran, make, run
+from loop_kit.dev._events import Begun, Cancelled, Done, Event, Failed, Member, Place
+from loop_kit.dev._places import places
+from loop_kit.dev._watch import Batch, Watcher
+
+__all__ = [
+    "Batch", "Begun", "Builder", "Cancelled", "Done", "Event", "Failed", "Member", "Place", "Ran", "Watcher", "make",
+    "places", "run",
+]  # fmt: skip

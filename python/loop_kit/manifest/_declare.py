@@ -27,7 +27,7 @@ from loop_kit.manifest._shape import (
     Table,
     Text,
 )
-from loop_kit.manifest._text import ADDRESS, ENV_NAME, FILE, GUEST_PATH, NAME, NET, TEXT
+from loop_kit.manifest._text import ADDRESS, ENV_NAME, FILE, GUEST_PATH, NAME, NET, SOURCE, TEXT
 from loop_kit.manifest._toml import string
 
 __all__ = ["MANIFEST"]
@@ -138,6 +138,12 @@ SERVE = Table(
     {"addr": Field(ADDRESS, "Address to listen on; port 0 takes any free one.", default=model.Serve().addr)},
 )
 
+
+def _sources(raw: Mapping[str, Any], at: Cursor) -> None:
+    if "sources" in raw and "build" not in raw:
+        at.problem('"sources" are what "build" reads, and there is none', "add it", at="key", child="sources")
+
+
 COMPONENT = Table(
     "component",
     "A component of the workspace.",
@@ -147,6 +153,10 @@ COMPONENT = Table(
         "build": Field(
             Either((Text("a command", r"^\s*[^\u0000\s][^\u0000]*$"), ListOf(TEXT, minimum=1))),
             "Command that makes the component, run in the manifest's folder. A string goes to the shell.",
+        ),
+        "sources": Field(
+            ListOf(SOURCE, minimum=1),
+            "Patterns of the files that `build` reads; what is not among them has nothing built by `loop dev`.",
         ),
         "run": Field(Choice(("serve", "run")), "What `loop run` of the workspace does with the component."),
         "serve": Field(SERVE, SERVE.doc),
@@ -165,6 +175,8 @@ COMPONENT = Table(
     },
     named=True,
     later={"oci": 'use "path", with "build" where it has to be made'},
+    verify=_sources,
+    also={"dependentRequired": {"sources": ["build"]}},
 )
 
 

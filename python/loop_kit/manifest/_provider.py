@@ -24,7 +24,7 @@ from loop_kit.manifest._shape import (
     Table,
     Text,
 )
-from loop_kit.manifest._text import ENV_NAME, FILE, TEXT, absolute
+from loop_kit.manifest._text import ENV_NAME, FILE, SOURCE, TEXT, absolute
 from loop_kit.manifest._toml import string
 from loop_kit.manifest._use import USE, anchored, has_login
 
@@ -32,6 +32,7 @@ __all__ = ["PROVIDER"]
 
 # Code of the user's own, in the host's process: what ships with loop-kit is trusted with it.
 _NEEDS_TRUST = rf"^python:(?!{re.escape(model.SHIPPED)})"
+_OWN = r"^(python|sidecar)(:(?!builtin:)|$)"
 _SIDECAR, _REMOTE, _BARE = "^sidecar(:|$)", "^remote:", "^sidecar$"
 
 # Which keys only mean something where the provider runs elsewhere.
@@ -45,6 +46,7 @@ _PLACES = (
     (_SIDECAR, _SIDECAR_KEYS, "`sidecar:`"),
     (_REMOTE, _REMOTE_KEYS, "`remote:`"),
     (_ELSEWHERE, ("handshake", "login"), "`sidecar:` and `remote:`"),
+    (_OWN, ("sources",), "`python:` and `sidecar:`"),
 )
 
 
@@ -219,6 +221,10 @@ PROVIDER = Table(
         "tls": Field(TLS, TLS.doc),
         "token": Field(_NAMED, "Secret that the remote provider asks for. It is never in this file itself."),
         "login": Field(LOGIN, LOGIN.doc),
+        "sources": Field(
+            ListOf(SOURCE, minimum=1),
+            "Patterns of the files that it is made of, if not those that its own file imports; for `loop dev`.",
+        ),
     },
     named=True,
     verify=_verify,

@@ -196,6 +196,7 @@ class Provider:
         tls: How the connection to a remote provider is secured, or None.
         token: What a remote provider asks for, or None.
         login: Whom to be at the NATS server between, on both sides of it where the provider is a sidecar; or None.
+        sources: Patterns of the files that it is made of, for `loop dev`; empty: those that it imports.
     """
 
     name: str
@@ -217,6 +218,7 @@ class Provider:
     tls: Tls | None = None
     token: Secret | None = None
     login: Login | None = None
+    sources: tuple[str, ...] = ()
 
     @property
     def sandboxed(self) -> bool:
@@ -294,6 +296,7 @@ class Component:
         name: Its name in the manifest.
         path: The `.wasm` file; the output of `build` where there is one.
         build: How to make it: a string for the shell, or an argument list; None if it is there already.
+        sources: Patterns of the files that `build` reads; empty: all of the folder that it works in.
         run: What `loop run` of the workspace does with it; None if nothing.
         serve: How it is served.
         watch: Buckets whose changes its `wasi:keyvalue/watcher` is called for.
@@ -307,6 +310,7 @@ class Component:
     name: str
     path: Path
     build: str | tuple[str, ...] | None = None
+    sources: tuple[str, ...] = ()
     run: Literal["serve", "run"] | None = None
     serve: Serve = field(default_factory=Serve)
     watch: tuple[str, ...] = ()

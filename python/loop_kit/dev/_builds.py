@@ -1,0 +1,516 @@
+"""Builds what has really changed, once for each change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loop_kit.dev._command import Ran, run
+from loop_kit.dev._events import Begun, Cancelled, Done, Event, Failed, Member
+from loop_kit.dev._files import Files, below
+from loop_kit.dev._imports import Imports
+from loop_kit.dev._inputs import Inputs, inputs_of
+from loop_kit.dev._places import places
+from loop_kit.dev._state import Built, State
+from loop_kit.dev._tree import Tree, changes, wit_folders
+from loop_kit.dev._watch import Batch
+from loop_kit.errors import LoadError, LoopError
+from loop_kit.manifest import Component, Manifest
+
+__all__ = ["Builder"]
+
+SETTLE = 0.015
+"""Seconds without a change before a command is started: an editor that saves in several steps is let finish."""
+
+PAUSE = 0.3
+"""Seconds without a change before it is believed that a build itself changed its inputs."""
+
+Bind = Callable[[Path], Awaitable[object]]
+
+
+@dataclass(eq=False)
+class _Run:
+    """A command that runs.
+
+    Attributes:
+        inputs: What its member was made of when it was started.
+        snapshot: Its inputs when it was started.
+        patient: Files that may change meanwhile, since it may write them itself.
+        command: The command.
+        cause: What changed and had it cancelled, or empty.
+    """
+
+    inputs: Inputs
+    snapshot: dict[str, str | None]
+    patient: frozenset[str]
+    command: asyncio.Task[Ran]
+    cause: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class _Job:
+    """What is being done for a member."""
+
+    task: asyncio.Task[Done | Failed] | None = None
+    run: _Run | None = None
+    touched: set[str] = field(default_factory=set)
+    """What has changed since the last run."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    at: float = 0.0
+    """When its inputs changed last."""
+    failed: tuple[str, Failed] | None = None
+    """With what inputs it failed last, and how."""
+
+
+class Builder:
+    """Knows what each member of a workspace was made of, and makes it anew when that has changed.
+
+        async with dev.Watcher(manifest) as watcher, dev.Builder(manifest, print) as builder:
+            await builder.build(await builder.scan())
+            async for batch in watcher:
+                members = await builder.changed(batch)
+                tasks.create_task(builder.build(members))
+
+    What counts is what files hold: a file that is written as it was, touched, or moved and moved back changes nothing. A
+    build whose inputs change while it runs is ended, and its whole process group with it, and begins again. What a build
+    makes is kept aside by its digest; one that fails leaves the last good output in its place.
+
+    A build may write into its own inputs: the manifest's `path` never counts; a file of which nothing says so is found
+    out, once, by one more build, and is remembered.
+
+    Args:
+        manifest: The manifest.
+        tell: Is told of what happens, at once and on the event loop.
+        jobs: How many commands run at once; as many as there are processors by default.
+        bind: Called with a folder of WIT that has changed, before what is built from it; its errors are told as
+            `Failed`.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        tell: Callable[[Event], object] = lambda event: None,
+        *,
+        jobs: int | None = None,
+        bind: Bind | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self._tell = tell
+        self._bind = bind
+        self._room = asyncio.Semaphore(jobs or os.cpu_count() or 1)
+        self._state = State(manifest.folder)
+        self._files = Files(manifest.folder, self._state.files)
+        self._imports = Imports(manifest.folder, self._state.imports)
+        self._tree = Tree(self._files, self._imports)
+        self._seen: dict[Member, str] = {}
+        self._jobs: dict[Member, _Job] = {}
+        self._wits: list[str] = []
+        self._later: set[Member] = set()
+        self._looking = asyncio.Lock()
+
+    async def __aenter__(self) -> Builder:
+        """Raises LoadError where `.loop` cannot be written."""
+        try:
+            self._state.prepare()
+        except OSError as e:
+            where = e.filename or self._state.folder
+            raise LoadError(f"cannot keep what is built: {where}: {e.strerror}") from None
+        await self._files.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends what runs, and keeps what is known for the next time. Again is harmless."""
+        tasks = [job.task for job in self._jobs.values() if job.task is not None and not job.task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._files.__aexit__()
+        with contextlib.suppress(OSError):
+            self._save()
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All that can change, once `scan` has looked."""
+        return tuple(self._tree.inputs)
+
+    def digest(self, member: Member) -> str:
+        """What is there: of a component the digest of its file, or of its last good build; else of all inputs.
+
+        "" for a component that was never built, or is not there.
+        """
+        component = self._component(member)
+        if component is None:
+            return self._tree.digest(member)
+        if component.build is None:
+            return self._tree.named(member).get(str(component.path)) or ""
+        return self._state.built(str(member)).output
+
+    def output(self, name: str) -> Path:
+        """The file to load a component from: the copy of its last good build, which no build writes to.
+
+        Where there is none, the manifest's `path`.
+        """
+        built = self._state.built(str(Member("component", name)))
+        if self.manifest.components[name].build is not None and built.output:
+            kept = self._state.output(built.output)
+            if kept.is_file():
+                return kept
+        return self.manifest.components[name].path
+
+    def files(self, member: Member) -> frozenset[Path]:
+        """The files that a member is made of now."""
+        paths = self._tree.snapshot(member).keys() | self._tree.named(member).keys()
+        return frozenset(map(Path, paths))
+
+    async def scan(self) -> frozenset[Member]:
+        """Looks at everything; returns what must be built, or has changed since the last look."""
+        async with self._looking:
+            return await self._scan()
+
+    async def replace(self, manifest: Manifest) -> frozenset[Member]:
+        """Goes on with another manifest of the same folder; returns what has changed, or must be built."""
+        async with self._looking:
+            self.manifest = manifest
+            return await self._scan()
+
+    async def changed(self, batch: Batch | Iterable[str | os.PathLike[str]]) -> frozenset[Member]:
+        """Looks at what may have changed; returns the members that really have.
+
+        Builds of them that run are ended; `build` begins them again.
+        """
+        async with self._looking:
+            if isinstance(batch, Batch):
+                if batch.everything:
+                    return await self._scan()
+                paths = set(map(str, batch.paths))
+            else:
+                paths = {os.path.abspath(path) for path in batch}
+            wit = any(path.endswith(".wit") or os.path.isdir(path) for path in paths)
+            if wit and wit_folders(await self._tree.look()) != self._wits:
+                return await self._scan()
+            self._files.begin(self._state.mark)
+            found, self._later = self._later, set()
+            return self._react(await self._tree.update(paths)) | (found & self._tree.inputs.keys())
+
+    async def build(self, members: Iterable[Member]) -> list[Done | Failed]:
+        """Makes members what their inputs say; returns once all of them are, or have failed, in the same order.
+
+        Members that are not there any more are left out.
+
+        What is made already, or is being made, is not made twice. Members without anything to run are done at once.
+        Giving up waiting ends nothing: `changed` and `aclose` do.
+        """
+        order = ("wit", "manifest", "provider", "component")
+        wanted = [member for member in members if member in self._tree.inputs]
+        tasks = {member: self._start(member) for member in sorted(wanted, key=lambda m: order.index(m.kind))}
+        waiting = asyncio.gather(*tasks.values(), return_exceptions=True)
+        await asyncio.shield(waiting)
+        return [tasks[member].result() for member in wanted if not tasks[member].cancelled()]
+
+    # ---- what has changed
+
+    async def _scan(self) -> frozenset[Member]:
+        first = not self._tree.inputs
+        self._files.begin(self._state.mark)
+        found = await self._tree.look()
+        self._wits = wit_folders(found)
+        inputs = inputs_of(self.manifest, self._wits)
+        gone = self._tree.inputs.keys() - inputs.keys()
+        self._tree.define(inputs)
+        for member in gone:
+            self._seen.pop(member, None)
+            if (job := self._jobs.pop(member, None)) and job.task is not None:
+                job.task.cancel()
+        changed = set(self._react(await self._tree.scan(found), everything=True))
+        if first:
+            changed.clear()
+        for member in inputs:
+            if first and self._has_task(member) and await self._must_build(member):
+                changed.add(member)
+        if first:
+            self._state.prune(copies=True)
+        self._save()
+        return frozenset(changed)
+
+    def _react(self, told: dict[Member, set[str]], *, everything: bool = False) -> frozenset[Member]:
+        now, changed = time.monotonic(), set()
+        for member in self._tree.inputs if everything else told:
+            digest, paths = self._tree.digest(member), told.get(member, set())
+            if digest == self._seen.get(member):
+                continue
+            job = self._jobs.setdefault(member, _Job())
+            if job.run is not None and not self._supersede(job.run, member):
+                if paths.isdisjoint(self._tree.named(member)):
+                    continue  # it is looked at when the run has ended
+            elif job.run is None:
+                job.touched |= paths
+                job.changed.set()
+                self._unlearn(member, paths)
+            job.at = now
+            self._seen[member] = digest
+            changed.add(member)
+        return frozenset(changed)
+
+    def _supersede(self, running: _Run, member: Member) -> bool:
+        """Ends a run whose inputs have changed; False if what has may be its own work."""
+        different = changes(running.snapshot, self._tree.snapshot(member)) - self._own(member)
+        # what is new may be made by the build itself: that is found out when it has ended
+        cause = {path for path in different if path in running.snapshot and path not in running.patient}
+        if running.inputs != self._tree.inputs[member]:
+            cause.add("")
+        if cause and not running.cause:
+            running.cause = different | {""}
+            running.command.cancel()
+        return bool(cause)
+
+    def _own(self, member: Member) -> set[str]:
+        """What a member's build writes among its inputs, and those that are made of the same files."""
+        return {path for peer in self._tree.peers(member) for path in self._state.built(str(peer)).own}
+
+    def _unlearn(self, member: Member, paths: set[str]) -> None:
+        """What changes while nothing runs is nobody's output."""
+        built = self._state.built(str(member)) if member.kind == "component" else None
+        if built is not None and not paths.isdisjoint(built.own):
+            built.own = sorted(set(built.own) - paths)
+
+    def _component(self, member: Member) -> Component | None:
+        return self.manifest.components.get(member.name) if member.kind == "component" else None
+
+    def _has_task(self, member: Member) -> bool:
+        component = self._component(member)
+        return (member.kind == "wit" and self._bind is not None) or (
+            component is not None and component.build is not None
+        )
+
+    async def _must_build(self, member: Member) -> bool:
+        """Whether what is there is not what the inputs say; puts an output back that is only not in its place."""
+        built, component = self._state.built(str(member)), self._component(member)
+        inputs = self._tree.sources(member, self._tree.snapshot(member), self._own(member))
+        if built.running or built.inputs != inputs:
+            return True
+        if component is None:
+            return False
+        kept, there = self._state.output(built.output), await self._files.digest(str(component.path))
+        if (
+            not built.output
+            or await self._files.digest(str(kept)) != built.output
+            or there not in (None, built.output)
+        ):
+            built.inputs = ""
+            return True
+        if there is None:
+            await self._restore(built, component)
+        return False
+
+    async def _restore(self, built: Built, component: Component) -> None:
+        """Has the last good output where builds write theirs."""
+        if built.output and await self._files.digest(str(component.path), anew=True) != built.output:
+            with contextlib.suppress(OSError):
+                self._state.restore(built.output, component.path)
+
+    def _save(self) -> None:
+        self._state.files, self._state.imports = self._files.keep(), self._imports.keep()
+        self._state.save_files()
+        self._state.save_builds()
+
+    # ---- making it so
+
+    def _start(self, member: Member) -> asyncio.Task[Done | Failed]:
+        job = self._jobs.setdefault(member, _Job())
+        if job.task is None or job.task.done():
+            job.task = asyncio.create_task(self._make(member, job), name=f"build {member}")
+        return job.task
+
+    async def _make(self, member: Member, job: _Job) -> Done | Failed:
+        if member.kind == "wit" and self._bind is not None:
+            return await self._bound(member, job)
+        built = self._state.built(str(member)) if self._has_task(member) else Built()
+        patient: frozenset[str] = frozenset()
+        paused, ended = False, True
+        last: Done | Failed | None = None
+        try:
+            while (component := self._component(member)) is not None and component.build is not None:
+                await self._settled(member, job)
+                async with self._room:
+                    snapshot = await self._look(member)
+                    job.touched.clear()
+                    job.changed.clear()
+                    made_of = self._tree.inputs[member]
+                    inputs = self._tree.sources(member, snapshot, self._own(member))
+                    if inputs == built.inputs and not built.running:
+                        job.failed = None
+                        break
+                    if job.failed is not None and job.failed[0] == inputs:
+                        last = job.failed[1]
+                        break
+                    before = {path: _written(path) for path in patient}
+                    started = time.monotonic()
+                    self._tell(Begun(member))
+                    built.running, ended = True, False
+                    self._state.save_builds()
+                    ran, cause = await self._run(component, job, snapshot, patient)
+                    took = round((time.monotonic() - started) * 1000)
+                    if ran is None:
+                        self._tell(Cancelled(member))
+                        built.running = False
+                        patient, paused = frozenset(cause), False
+                        continue
+                    different = changes(snapshot, await self._look(member))
+                    wrote = {path for path, mark in before.items() if _written(path) not in (None, mark)}
+                    # written by two builds, between which nobody else did; or written as it was
+                    built.own = sorted({*built.own, *(wrote if paused else wrote - different)})
+                    last, ended = await self._ended(component, built, ran, took), True
+                    built.running = False
+                    own = self._own(member)
+                    if made_of == self._tree.inputs[member]:
+                        inputs = self._tree.sources(member, snapshot, own)
+                        built.inputs = inputs if isinstance(last, Done) else built.inputs
+                        job.failed = None if isinstance(last, Done) else (inputs, last)
+                    self._state.save_builds()
+                    self._tell(last)
+                different -= own
+                if any(path in snapshot and path not in patient for path in different):
+                    patient, paused = frozenset(different), False
+                elif different:
+                    paused = not await self._touched(job, different)
+                    patient = frozenset(different) if paused else frozenset()
+                else:
+                    patient, paused = frozenset(), False
+        finally:
+            if component is not None and not ended:
+                await self._restore(built, component)
+                built.running = False
+        return last or self._same(member)
+
+    async def _look(self, member: Member) -> dict[str, str | None]:
+        """The files of a member as they are now; what this tells of others is told with the next change."""
+        async with self._looking:
+            self._files.begin(self._state.mark)
+            told = await self._tree.refresh(member)
+            self._seen[member] = self._tree.digest(member)
+            told.pop(member, None)
+            self._later |= self._react(told)
+        return self._tree.snapshot(member)
+
+    async def _settled(self, member: Member, job: _Job) -> None:
+        """Waits for the bindings that a component is built with, and until its files have come to rest."""
+        rules = self._tree.inputs[member].rules
+        for other, theirs in list(self._jobs.items()):
+            if other.kind == "wit" and theirs.task is not None and not theirs.task.done():
+                folder = str(self.manifest.folder / other.name)
+                if any(below(folder, rule.base) or below(rule.base, folder) for rule in rules):
+                    await asyncio.shield(asyncio.gather(theirs.task, return_exceptions=True))
+        while (left := job.at + SETTLE - time.monotonic()) > 0:  # noqa: ASYNC110 # it is time that is waited for
+            await asyncio.sleep(left)
+
+    async def _touched(self, job: _Job, paths: set[str]) -> bool:
+        """Whether any of these files changes within `PAUSE`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE):
+                while job.touched.isdisjoint(paths):
+                    await job.changed.wait()
+                    job.changed.clear()
+        return not job.touched.isdisjoint(paths)
+
+    async def _run(
+        self, component: Component, job: _Job, snapshot: dict[str, str | None], patient: frozenset[str]
+    ) -> tuple[Ran | OSError | None, set[str]]:
+        """Runs a build; None with what changed, if it was ended for that."""
+        assert component.build is not None
+        command = asyncio.create_task(run(component.build, self.manifest.folder))
+        running = job.run = _Run(
+            self._tree.inputs[Member("component", component.name)], snapshot, patient, command
+        )
+        try:
+            while not command.done():
+                try:
+                    await asyncio.wait([command])
+                except asyncio.CancelledError:
+                    command.cancel()
+                    await asyncio.wait([command])
+                    raise
+        finally:
+            job.run = None
+        if command.cancelled():
+            return None, running.cause
+        error = command.exception()
+        if error is not None and not isinstance(error, OSError):
+            raise error
+        return error or command.result(), running.cause
+
+    async def _ended(
+        self, component: Component, built: Built, ran: Ran | OSError, took: int
+    ) -> Done | Failed:
+        """Keeps what a build made, or puts back what the last good one did."""
+        member = Member("component", component.name)
+        build = component.build
+        shown = build if isinstance(build, str) else shlex.join(build or ())
+        if isinstance(ran, OSError):
+            output, reason = "", f"`{shown}` cannot be started: {ran.strerror or ran}"
+        elif not ran.ok:
+            output, reason = ran.output, f"`{shown}` {ran.exit.reason}"
+        else:
+            output = ran.output
+            try:
+                copy = self._state.keep(component.path)
+                if copy.stat().st_size:
+                    before = built.output
+                    built.output = str(await self._files.digest(str(copy), anew=True))
+                    self._state.name(copy, built.output)
+                    self._state.prune([before])
+                    return Done(member, built.output, took, output)
+                copy.unlink()
+                reason = f"`{shown}` left {component.path} empty"
+            except FileNotFoundError:
+                reason = f"`{shown}` did not make {component.path}"
+            except OSError as e:
+                reason = f"what `{shown}` made cannot be kept: {e.strerror or e}"
+        await self._restore(built, component)
+        return Failed(member, took, reason, output, places(output, self.manifest.folder))
+
+    def _same(self, member: Member) -> Done:
+        return Done(member, self.digest(member), fresh=False)
+
+    async def _bound(self, member: Member, job: _Job) -> Done | Failed:
+        assert self._bind is not None
+        built, folder = self._state.built(str(member)), self.manifest.folder
+        while True:
+            inputs = self._tree.digest(member)
+            if built.inputs == inputs:
+                return self._same(member)
+            if job.failed is not None and job.failed[0] == inputs:
+                return job.failed[1]
+            async with self._room:
+                started = time.monotonic()
+                self._tell(Begun(member))
+                try:
+                    await self._bind(folder / member.name)
+                except (LoopError, OSError, ValueError) as error:
+                    took, text = round((time.monotonic() - started) * 1000), str(error)
+                    failed = Failed(member, took, text.partition("\n")[0], text, places(text, folder))
+                    job.failed = (inputs, failed)
+                    self._tell(failed)
+                else:
+                    job.failed, built.inputs = None, inputs
+                    self._state.save_builds()
+                    self._tell(Done(member, inputs, round((time.monotonic() - started) * 1000)))
+                    if self._tree.digest(member) == inputs:
+                        return Done(member, inputs, round((time.monotonic() - started) * 1000))
+
+
+def _written(path: str) -> tuple[int, int, int] | None:
+    """What is another one once a file was written, even as it was."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns

@@ -1,0 +1,164 @@
+"""Runs a build's command: in a group of its own, which ends with it, with whoever waits for it, and with the host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop_kit import _core
+from loop_kit.errors import LoadError
+from loop_kit.manifest import Component
+from loop_kit.placements._exit import Exit
+from loop_kit.placements._watchdog import Watchdog
+
+__all__ = ["Ran", "make", "run"]
+
+KEPT = 128 << 10
+"""Bytes of output that are kept: the first half of them, and the last."""
+
+_CHUNK = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command ended.
+
+    Attributes:
+        exit: Its exit.
+        output: What it wrote to its standard output and error, together.
+    """
+
+    exit: Exit
+    output: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it exited with 0."""
+        return self.exit.code == 0
+
+
+class _Output:
+    """The beginning and the end of what is written."""
+
+    def __init__(self) -> None:
+        self._head, self._tail, self._dropped = bytearray(), bytearray(), 0
+
+    def feed(self, data: bytes) -> None:
+        room = KEPT // 2 - len(self._head)
+        self._head += data[:room]
+        self._tail += data[room:] if room < len(data) else b""
+        if (over := len(self._tail) - KEPT // 2) > 0:
+            del self._tail[:over]
+            self._dropped += over
+
+    def text(self) -> str:
+        left_out = f"\n… {self._dropped} bytes left out …\n".encode() if self._dropped else b""
+        return bytes(self._head + left_out + self._tail).decode("utf-8", "replace").rstrip()
+
+
+async def run(command: str | tuple[str, ...], folder: Path) -> Ran:
+    """Runs a command to its end; whoever gives up waiting ends its whole group, and waits until it is gone.
+
+    `python` and installed tools are those of this interpreter. What the command leaves running is ended with it.
+
+    Args:
+        command: A string for the shell, or an argument list.
+        folder: Where it runs.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    argv = _argv(command)
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    env = {**os.environ, "PATH": path}
+    # a program with a slash is one of the folder
+    named = os.path.join(folder, argv[0]) if "/" in argv[0] else argv[0]
+    program = shutil.which(named, path=path)
+    if program is None:
+        raise FileNotFoundError(2, "No such file or directory", argv[0])
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    output = _Output()
+    reader, writer = os.pipe()
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, reader)
+        with contextlib.ExitStack() as theirs:
+            theirs.callback(os.close, writer)
+            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            theirs.callback(os.close, stdin)
+            watchdog = Watchdog.acquire()
+            stack.callback(watchdog.release)
+            fds = [stdin, writer, writer]
+            child = _core.Child.spawn(
+                program, argv, list(env.items()), os.fspath(folder), fds, watchdog.fileno()
+            )
+        os.set_blocking(reader, False)
+
+        def read() -> None:
+            with contextlib.suppress(BlockingIOError):
+                data = os.read(reader, _CHUNK)
+                output.feed(data)
+                if not data:
+                    loop.remove_reader(reader)
+
+        def end() -> None:
+            loop.remove_reader(child.fileno())
+            ended.set()
+
+        loop.add_reader(reader, read)
+        stack.callback(loop.remove_reader, reader)
+        loop.add_reader(child.fileno(), end)
+        stack.callback(loop.remove_reader, child.fileno())
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            child.signal(signal.SIGKILL)
+            await _surely(ended)
+            raise
+        # what left the group may hold the other end, so that no end would come
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(reader, _CHUNK):
+                output.feed(data)
+    code, by = child.exit() or (None, None)
+    return Ran(Exit(code, by), output.text())
+
+
+def _argv(command: str | tuple[str, ...]) -> list[str]:
+    return [os.environ.get("SHELL", "/bin/sh"), "-c", command] if isinstance(command, str) else list(command)
+
+
+async def _surely(ended: asyncio.Event) -> None:
+    """Waits for what is sure to come soon, however often the task is cancelled meanwhile."""
+    waiting = asyncio.ensure_future(ended.wait())
+    while not waiting.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(waiting)
+
+
+async def make(component: Component, folder: Path) -> Ran | None:
+    """Runs a component's `build`, if it has one, and makes sure that the component is there.
+
+    Raises:
+        LoadError: The command cannot be started, fails, or leaves no component.
+    """
+    ran = None
+    if component.build is not None:
+        try:
+            ran = await run(component.build, folder)
+        except OSError as e:
+            program, why = _argv(component.build)[0], e.strerror or str(e)
+            raise LoadError(f"building {component.name}: cannot start {program!r}: {why}") from None
+        if not ran.ok:
+            command = component.build if isinstance(component.build, str) else shlex.join(component.build)
+            raise LoadError(f"building {component.name}: `{command}` {ran.exit.reason}\n{ran.output}")
+    if not component.path.is_file():
+        hint = "its build did not make it" if component.build else "build it, or give it a `build`"
+        raise LoadError(f"component {component.name}: there is no {component.path}: {hint}")
+    return ran

@@ -1,0 +1,234 @@
+"""What each member of a workspace is made of."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loop_kit.capabilities.fsx._pattern import Pattern
+from loop_kit.dev._events import Member
+from loop_kit.dev._files import NEVER, below
+from loop_kit.dev._imports import module_file
+from loop_kit.manifest import Component, Login, Manifest, Provider, Secret
+from loop_kit.manifest._use import is_shipped
+
+__all__ = ["BUILT", "Inputs", "Rule", "inputs_of"]
+
+BUILT = frozenset(("build", "dist", "target"))
+"""Folders of what was built: no inputs by default."""
+
+_WILD = re.compile(r"[*?\[{\\]")
+_CD = re.compile(r"\s*cd\s+(?P<folder>'[^']+'|\"[^\"$`]+\"|[^\s;&|'\"$`~]+)\s*(?:&&|;)")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which files count; of several rules the last one that matches decides.
+
+    Attributes:
+        base: The folder that it is about, or the file.
+        pattern: What a path from there must match; "" for everything.
+        take: Whether what matches counts, or does not.
+        ignored: Whether what git ignores counts, since this place is named.
+        plain: Whether folders of what was built are left out.
+    """
+
+    base: str
+    pattern: str = ""
+    take: bool = True
+    ignored: bool = False
+    plain: bool = False
+
+    def matches(self, path: str, compiled: dict[str, Pattern]) -> bool:
+        """Whether it is about a path; `compiled` keeps patterns."""
+        if not below(path, self.base):
+            return False
+        rest = path[len(self.base.rstrip("/")) + 1 :]
+        folders = rest.split("/")[:-1]
+        if not NEVER.isdisjoint(folders) or (self.plain and not BUILT.isdisjoint(folders)):
+            return False
+        if not self.pattern:
+            return True
+        pattern = compiled.get(self.pattern)
+        if pattern is None:
+            pattern = compiled[self.pattern] = Pattern(self.pattern)
+        return pattern.step(pattern.start, rest.encode("utf-8", "surrogateescape")).accepts
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a member is made of.
+
+    Attributes:
+        member: The member.
+        definition: What the manifest says that a build depends on; it counts like a file.
+        rules: Which files of which folders count.
+        files: Files that count wherever they are: of a component with a build, those that it is loaded with.
+        entry: The file whose imports count too, or None.
+        output: What a build makes, or None.
+    """
+
+    member: Member
+    definition: str = ""
+    rules: tuple[Rule, ...] = ()
+    files: frozenset[str] = field(default_factory=frozenset)
+    entry: Path | None = None
+    output: Path | None = None
+
+
+def inputs_of(manifest: Manifest, wits: Iterable[str] = ()) -> dict[Member, Inputs]:
+    """The inputs of all members that have any.
+
+    Args:
+        manifest: The manifest.
+        wits: The folders of WIT that were found.
+    """
+    folder = manifest.folder
+    lock = manifest.path.with_suffix(".lock")
+    found = [Inputs(Member("manifest", manifest.path.name), files=_texts(manifest.path, lock))]
+    for wit in wits:
+        name = Path(os.path.relpath(wit, folder)).as_posix()
+        found.append(Inputs(Member("wit", name), rules=(Rule(wit, "**/*.wit"),)))
+    found += [_of_component(component, folder) for component in manifest.components.values()]
+    found += [_of_provider(provider, folder) for provider in manifest.providers.values()]
+    return {inputs.member: inputs for inputs in found}
+
+
+def _of_component(component: Component, folder: Path) -> Inputs:
+    member = Member("component", component.name)
+    loaded = frozenset(_secrets((component.args, component.env)))
+    if component.build is None:
+        return Inputs(member, files=loaded | _texts(component.path))
+    definition = repr((component.build, str(component.path)))
+    if component.sources:
+        rules = _given(component.sources, folder)
+    else:
+        work, words = _work(component.build, folder)
+        rules = (Rule(str(work), plain=True), *_named(words, work, folder, component.path))
+    return Inputs(member, definition, rules, loaded, None, component.path)
+
+
+def _of_provider(provider: Provider, folder: Path) -> Inputs:
+    member = Member("provider", provider.name)
+    said: tuple[Any, ...] = (provider.config, provider.env, provider.token, provider.login)
+    files = set(_secrets(said))
+    if provider.tls is not None:
+        tls = (provider.tls.ca, provider.tls.certificate, provider.tls.key)
+        files |= _texts(*(path for path in tls if path is not None))
+    rules: tuple[Rule, ...] = ()
+    entry: Path | None = None
+    if provider.sources:
+        rules = _given(provider.sources, folder)
+    elif provider.shipped or provider.shipped_aside or is_shipped(provider.target):
+        pass
+    elif (module := _module(provider)) is not None:
+        entry = module_file(folder, module) or folder.joinpath(*module.split(".")).with_suffix(".py")
+        rules = (Rule(str(entry.parent / "wit"), "**/*.wit"),)
+    elif provider.placement == "sidecar" and provider.target.startswith("node:"):
+        assert provider.path is not None
+        entry, at = provider.path, provider.path.parent
+        rules = tuple(
+            Rule(str(above / "wit"), "**/*.wit")
+            for above in (at, at.parent)
+            if below(str(above), str(folder))
+        )
+    elif provider.path is not None:
+        files |= _texts(provider.path)
+    elif provider.command:
+        files |= {
+            rule.base for rule in _named(provider.command, folder, folder, None) if os.path.isfile(rule.base)
+        }
+        script = next(
+            (path for path in sorted(files) if path.endswith((".py", ".js", ".mjs", ".cjs", ".ts"))), None
+        )
+        entry = None if script is None else Path(script)
+    return Inputs(member, "", rules, frozenset(files), entry)
+
+
+def _module(provider: Provider) -> str | None:
+    """The Python module that a provider is a class of."""
+    if provider.placement == "python":
+        return provider.target.partition(":")[0]
+    if provider.placement == "sidecar" and provider.target.startswith("python:"):
+        return provider.target.split(":")[1]
+    return None
+
+
+def _given(sources: Iterable[str], folder: Path) -> tuple[Rule, ...]:
+    """Patterns of a manifest: from its folder on, and a folder's name stands for all that is in it."""
+    rules = []
+    for source in sources:
+        take, text = not source.startswith("!"), source.removeprefix("!").rstrip("/")
+        *_, literal = _literal(text)
+        rest = text[len(literal) :].lstrip("/")
+        base = os.path.normpath(os.path.join(folder, literal))
+        # a pattern without a slash would match at any depth
+        rules.append(Rule(base, f"/{rest}" if rest and not rest.startswith("**") else rest, take, not rest))
+    return tuple(rules)
+
+
+def _literal(text: str) -> Iterator[str]:
+    """The folders that a pattern begins with, longer and longer."""
+    yield ""
+    parts = text.split("/")
+    for count in range(1, len(parts) + 1):
+        if _WILD.search(parts[count - 1]):
+            return
+        yield "/".join(parts[:count])
+
+
+def _work(build: str | tuple[str, ...], folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder that a build works in, and its words."""
+    if not isinstance(build, str):
+        return folder, build
+    found = _CD.match(build)
+    work = folder
+    if found is not None:
+        named = Path(os.path.normpath(folder / found["folder"].strip("'\"")))
+        build = build[found.end() :]
+        if named.is_dir():
+            work = named
+    try:
+        lexer = shlex.shlex(build, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        return work, tuple(lexer)
+    except ValueError:
+        return work, tuple(build.split())
+
+
+def _named(words: Iterable[str], work: Path, folder: Path, output: Path | None) -> Iterator[Rule]:
+    """Files and folders of the workspace, outside of where the build works, that its command names."""
+    for word in words:
+        for part in {word, word.rpartition("=")[2]}:
+            if not part or part.startswith("-") or "\0" in part:
+                continue
+            path = Path(os.path.normpath(work / part))
+            if path in (work, folder, output) or not path.is_relative_to(folder) or path in work.parents:
+                continue
+            if output is not None and (path.is_relative_to(work) or output.is_relative_to(path)):
+                continue
+            if path.exists():
+                yield Rule(str(path), plain=True)
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    """The files of all secrets in a value."""
+    match value:
+        case Secret(file=Path() as file):
+            yield str(file)
+        case Login():
+            yield from _secrets(list(vars(value).values()))
+        case Mapping():
+            yield from _secrets(list(value.values()))
+        case list() | tuple():
+            for item in value:
+                yield from _secrets(item)
+
+
+def _texts(*paths: Path) -> frozenset[str]:
+    return frozenset(map(str, paths))
