@@ -155,7 +155,7 @@ async def session(workspace: Workspace, **options: Any) -> AsyncIterator[Session
             running.changed.clear()
             running.batches.clear()
             yield running
-            assert not following.done(), await following
+            assert not following.done(), following.exception()
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)

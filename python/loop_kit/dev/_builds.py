@@ -254,7 +254,8 @@ class Builder:
             elif job.run is None:
                 job.touched |= paths
                 job.changed.set()
-                self._unlearn(member, paths)
+                if member in self._seen:
+                    self._unlearn(member, paths)
             job.at = now
             self._seen[member] = digest
             changed.add(member)
@@ -280,7 +281,7 @@ class Builder:
         """What changes while nothing runs is nobody's output."""
         built = self._state.built(str(member)) if member.kind == "component" else None
         if built is not None and not paths.isdisjoint(built.own):
-            built.own = sorted(set(built.own) - paths)
+            built.own = {path: digest for path, digest in built.own.items() if path not in paths}
 
     def _component(self, member: Member) -> Component | None:
         return self.manifest.components.get(member.name) if member.kind == "component" else None
@@ -294,7 +295,9 @@ class Builder:
     async def _must_build(self, member: Member) -> bool:
         """Whether what is there is not what the inputs say; puts an output back that is only not in its place."""
         built, component = self._state.built(str(member)), self._component(member)
-        inputs = self._tree.sources(member, self._tree.snapshot(member), self._own(member))
+        snapshot = self._tree.snapshot(member)
+        self._unlearn(member, {path for path, digest in built.own.items() if snapshot.get(path) != digest})
+        inputs = self._tree.sources(member, snapshot, self._own(member))
         if built.running or built.inputs != inputs:
             return True
         if component is None:
@@ -364,10 +367,12 @@ class Builder:
                         built.running = False
                         patient, paused = frozenset(cause), False
                         continue
-                    different = changes(snapshot, await self._look(member))
+                    after = await self._look(member)
+                    different = changes(snapshot, after)
                     wrote = {path for path, mark in before.items() if _written(path) not in (None, mark)}
                     # written by two builds, between which nobody else did; or written as it was
-                    built.own = sorted({*built.own, *(wrote if paused else wrote - different)})
+                    own_now = {*built.own, *(wrote if paused else wrote - different)}
+                    built.own = {path: after.get(path) for path in sorted(own_now)}
                     last, ended = await self._ended(component, built, ran, took), True
                     built.running = False
                     own = self._own(member)

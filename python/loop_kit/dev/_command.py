@@ -108,25 +108,29 @@ async def run(command: str | tuple[str, ...], folder: Path) -> Ran:
                 if not data:
                     loop.remove_reader(reader)
 
+        end_of = child.fileno()
+
         def end() -> None:
-            loop.remove_reader(child.fileno())
+            loop.remove_reader(end_of)
             ended.set()
 
         loop.add_reader(reader, read)
         stack.callback(loop.remove_reader, reader)
-        loop.add_reader(child.fileno(), end)
-        stack.callback(loop.remove_reader, child.fileno())
+        loop.add_reader(end_of, end)
         try:
             await ended.wait()
         except asyncio.CancelledError:
             child.signal(signal.SIGKILL)
             await _surely(ended)
             raise
+        finally:
+            code, by = child.exit() or (None, None)
+            loop.remove_reader(end_of)
+            del child  # an error that holds this frame must not hold its descriptor
         # what left the group may hold the other end, so that no end would come
         with contextlib.suppress(BlockingIOError):
             while data := os.read(reader, _CHUNK):
                 output.feed(data)
-    code, by = child.exit() or (None, None)
     return Ran(Exit(code, by), output.text())
 
 

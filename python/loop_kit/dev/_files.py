@@ -88,6 +88,7 @@ class Files:
         self._known = dict(known or {})
         self._used: dict[str, tuple[Signature, str]] = {}
         self._stack = contextlib.AsyncExitStack()
+        self._fsx: Any = None
         self._clock = 0
 
     async def __aenter__(self) -> Files:
@@ -95,6 +96,7 @@ class Files:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._fsx = self._in_top = self._in_all = None  # who keeps this is not to keep folders open
         await self._stack.aclose()
 
     def keep(self) -> dict[str, tuple[Signature, str]]:

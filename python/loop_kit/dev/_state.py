@@ -28,13 +28,13 @@ class Built:
         inputs: The digest of its inputs when it last succeeded, or "".
         output: The digest of what it made then, or "".
         running: Whether one has begun and not ended in good order.
-        own: Files among its inputs that it writes itself.
+        own: Files among its inputs that it writes itself, with their digests when it had.
     """
 
     inputs: str = ""
     output: str = ""
     running: bool = False
-    own: list[str] = field(default_factory=list)
+    own: dict[str, str | None] = field(default_factory=dict)
 
 
 class State:

@@ -122,6 +122,8 @@ class Watcher:
         self._awake = asyncio.Event()
         self._error: LoadError | None = None
         self._pumps: dict[tuple[str, bool], asyncio.Task[None]] = {}
+        self._fsx: Any = None
+        self._all: Any = None
         self._stale_lock: tuple[int, int] | None = None
         self._root = str(manifest.folder)
         self._define(manifest)
@@ -167,6 +169,7 @@ class Watcher:
             pump.cancel()
         await asyncio.gather(*self._pumps.values(), return_exceptions=True)
         self._pumps.clear()
+        self._fsx = self._all = None
         await self._stack.aclose()
 
     async def replace(self, manifest: Manifest) -> None:
