@@ -7,6 +7,7 @@ older than when it was read, by the clock of the file system itself: `ctime` can
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -63,15 +64,46 @@ class Found:
     folders: list[str] = field(default_factory=list)
 
 
+class _Shared:
+    """An open `loop:fsx`, and how many use it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.users = 0
+        self.stack = contextlib.AsyncExitStack()
+        self.ready: asyncio.Future[tuple[Exports, Any, Any]] = loop.create_future()
+
+
+_SHARED: dict[tuple[int, Path], _Shared] = {}
+
+
 @contextlib.asynccontextmanager
 async def opened(top: Path) -> AsyncIterator[tuple[Exports, Any, Any]]:
-    """`loop:fsx` for whoever may read everything, with its roots at `top` and at `/`."""
-    roots = {"top": {"path": top}, "all": {"path": "/"}}
-    most = builtin(
-        "fsx", roots=roots, max_watched=1 << 30, max_watches=256, max_streams=256, max_events=1 << 16
-    )
-    async with driven(most) as fsx:
-        yield fsx, await fsx.files.root("top"), await fsx.files.root("all")
+    """`loop:fsx` for whoever may read everything, with its roots at `top` and at `/`; one for all of an event loop."""
+    loop = asyncio.get_running_loop()
+    key = id(loop), top
+    shared = _SHARED.get(key)
+    if shared is None:
+        shared = _SHARED[key] = _Shared(loop)
+        roots = {"top": {"path": top}, "all": {"path": "/"}}
+        most = builtin(
+            "fsx", roots=roots, max_watched=1 << 30, max_watches=256, max_streams=256, max_events=1 << 16
+        )
+        try:
+            fsx = await shared.stack.enter_async_context(driven(most))
+            shared.ready.set_result((fsx, await fsx.files.root("top"), await fsx.files.root("all")))
+        except BaseException as error:
+            del _SHARED[key]
+            shared.ready.set_exception(error)
+            shared.ready.exception()  # it need not have been waited for
+            raise
+    shared.users += 1
+    try:
+        yield await asyncio.shield(shared.ready)
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            _SHARED.pop(key, None)
+            await shared.stack.aclose()
 
 
 class Files:

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+from loop_kit.dev._files import below
+
 __all__ = ["Imports", "module_file"]
 
 _MOST = 5000
@@ -99,30 +101,40 @@ class Imports:
                 yield str(init)
 
     def _python(self, path: str, said: list[str]) -> Iterator[str]:
+        root = str(self.folder)
         for name in said:
             dots = len(name) - len(name.lstrip("."))
-            start = self.folder if not dots else Path(path).parents[dots - 1]
-            parts = name[dots:].split(".") if name[dots:] else []
-            # `from a.b import c`: c may be a module, or a name in a.b; a.b is run either way
-            for count in range(len(parts) + 1):
-                base = start.joinpath(*parts[:count])
-                if not base.is_relative_to(self.folder):
+            base = root
+            if dots:
+                base = path
+                for _ in range(dots):
+                    base = os.path.dirname(base)
+                if not below(base, root):
                     continue
-                for file in (base / "__init__.py", base.with_name(f"{base.name}.py")):
-                    if (count or dots) and file != self.folder / "__init__.py" and file.is_file():
-                        yield str(file)
+                yield from self._module(base)
+            # `from a.b import c`: c may be a module, or a name in a.b; a.b is run either way
+            for part in name[dots:].split(".") if name[dots:] else ():
+                base = f"{base}/{part}"
+                found = list(self._module(base))
+                if not found and not os.path.isdir(base):
+                    break
+                yield from found
+
+    def _module(self, base: str) -> Iterator[str]:
+        if base != str(self.folder):
+            yield from (file for file in (f"{base}/__init__.py", f"{base}.py") if os.path.isfile(file))
 
     def _javascript(self, path: str, said: list[str]) -> Iterator[str]:
         for name in said:
             base = os.path.normpath(os.path.join(os.path.dirname(path), name))
+            if not below(base, str(self.folder)):
+                continue
             bases = [base]
             stem, dot, ending = base.rpartition(".")
             if dot and ending in ("js", "mjs"):  # TypeScript names what a file becomes
                 bases.append(f"{stem}.{ending[:-2]}ts")
-            for candidate in (one + ending for one in bases for ending in _JS_ENDINGS):
-                if Path(candidate).is_relative_to(self.folder) and os.path.isfile(candidate):
-                    yield candidate
-                    break
+            candidates = (one + ending for one in bases for ending in _JS_ENDINGS)
+            yield from [path for path in candidates if os.path.isfile(path)][:1]
 
 
 def _said(path: str) -> list[str]:

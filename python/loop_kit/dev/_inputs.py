@@ -203,17 +203,19 @@ def _work(build: str | tuple[str, ...], folder: Path) -> tuple[Path, tuple[str, 
 
 def _named(words: Iterable[str], work: Path, folder: Path, output: Path | None) -> Iterator[Rule]:
     """Files and folders of the workspace, outside of where the build works, that its command names."""
+    root, at, made = str(folder), str(work), str(output)
     for word in words:
         for part in {word, word.rpartition("=")[2]}:
-            if not part or part.startswith("-") or "\0" in part:
+            if not part or part[0] in "-<>&|;" or "\0" in part:
                 continue
-            path = Path(os.path.normpath(work / part))
-            if path in (work, folder, output) or not path.is_relative_to(folder) or path in work.parents:
+            path = os.path.normpath(os.path.join(at, part))
+            if path == root or not below(path, root) or below(at, path):
                 continue
-            if output is not None and (path.is_relative_to(work) or output.is_relative_to(path)):
+            # all that is where the build works counts anyway
+            if output is not None and (below(path, at) or below(made, path)):
                 continue
-            if path.exists():
-                yield Rule(str(path), plain=True)
+            if os.path.exists(path):
+                yield Rule(path, plain=True)
 
 
 def _secrets(value: Any) -> Iterator[str]:

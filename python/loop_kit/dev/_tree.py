@@ -69,6 +69,7 @@ class Tree:
         self._users: dict[str, set[Member]] = {}
         self._digests: dict[str, str | None] = {}
         self._folders: set[str] = set()
+        self._known: set[str] = set()
         self._links: dict[str, str] = {}
 
     def define(self, inputs: Mapping[Member, Inputs]) -> None:
@@ -103,6 +104,7 @@ class Tree:
     async def scan(self, found: Found) -> dict[Member, set[str]]:
         """Looks at everything, as `look` has found it; returns what has changed, by member."""
         self._folders = set(found.folders)
+        self._known = {path for path in found.files if path.endswith(_CODE)}
         self._digests.clear()
         self._links = {path: os.path.realpath(path) for path in found.links}
         told: dict[Member, set[str]] = defaultdict(set)
@@ -175,9 +177,11 @@ class Tree:
                 if digest is not None and group.files.get(path) != digest:
                     group.files[path] = digest
                     self._tell(told, group, {path})
-        code = any(path.endswith(_CODE) or path in self._folders for path in wanted) or bool(gone)
         concerned = set().union(*(self._users.get(path, ()) for path in wanted | gone))
-        entries = {member for member, found in self.inputs.items() if code and found.entry is not None}
+        # what is new may be what somebody imports in vain
+        new = {path for path in visible | known if path.endswith(_CODE)} - self._users.keys() - self._known
+        self._known = (self._known | new) - gone
+        entries = {member for member, found in self.inputs.items() if new and found.entry is not None}
         await self._follow(told, concerned | entries)
         return told
 
