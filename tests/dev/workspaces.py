@@ -58,9 +58,11 @@ class Workspace:
     ) -> None:
         """Has a component whose build puts the files of a folder together, by name and contents; `more` runs before."""
         path = output or f"out/{name}.wasm"
-        command = f"echo {name} >> {self.log}; {more} {sys.executable} -SI {join.__file__} {of} {path}"
-        keys = {"build": command, "sources": [f"{of}/**"]} | keys
+        keys = {"build": self.command(name, of, path, more), "sources": [f"{of}/**"]} | keys
         self.component(name, path=path, **{key: value for key, value in keys.items() if value is not None})
+
+    def command(self, name: str, of: str, path: str, more: str = "") -> str:
+        return f"echo {name} >> {self.log}; {more} {sys.executable} -SI {join.__file__} {of} {path}"
 
     def component(self, name: str, **keys: Any) -> None:
         self._member(f"components.{name}", keys)
