@@ -190,9 +190,9 @@ def _work(build: str | tuple[str, ...], folder: Path) -> tuple[Path, tuple[str, 
     work = folder
     if found is not None:
         named = Path(os.path.normpath(folder / found["folder"].strip("'\"")))
-        build = build[found.end() :]
-        if named.is_dir():
-            work = named
+        # whether or not it is there now
+        if below(str(named), str(folder)):
+            work, build = named, build[found.end() :]
     try:
         lexer = shlex.shlex(build, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
