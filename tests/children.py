@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit.placements._process import Child, Command
+from loop_kit.placements._supervisor import Supervisor
 from loop_kit.placements._watchdog import Watchdog
+from loop_kit.workspace import Workspace
 
 # Ready at once, and then there until it is told to end.
 SHELL = 'echo "$LOOP_PROVIDER_ADDRESS" >&3; exec sleep 1000'
@@ -23,6 +25,12 @@ import os, signal, subprocess, sys, time
 def ready():
     os.write(3, (os.environ["LOOP_PROVIDER_ADDRESS"] + "\\n").encode())
 """
+
+
+def started(workspace: Workspace, provider: str) -> Supervisor[Any]:
+    """What keeps a provider's sidecar, or its session, running."""
+    [only] = workspace._parts[provider].supervised.values()
+    return only
 
 
 def shell(script: str = SHELL, **rest: Any) -> Command:

@@ -25,7 +25,7 @@ from loop_kit.errors import LoopError, ProviderGone
 from loop_kit.manifest import load
 from loop_kit.peer import Peer
 from loop_kit.workspace import Workspace
-from tests.children import is_gone, until
+from tests.children import is_gone, started, until
 from tests.guests import HOST, Guest
 from tests.wit_types import U32
 
@@ -296,7 +296,7 @@ async def test_a_call_is_told_that_its_provider_was_killed(folder: Path) -> None
         os.kill(first, signal.SIGKILL)
         with pytest.raises(ProviderGone):
             await asking
-        supervisor = site.workspace._sidecars["far"]
+        supervisor = started(site.workspace, "far")
         while supervisor.lifecycle.generation == 1:  # that its process has gone is not known at once
             await asyncio.sleep(0.005)
         await supervisor.ready()

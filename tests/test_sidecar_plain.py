@@ -10,7 +10,7 @@ import loop_kit as loop
 from loop_kit.errors import LoadError
 from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
-from tests.children import is_gone, until
+from tests.children import is_gone, started, until
 from tests.guests import assemble
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -93,7 +93,7 @@ async def test_an_unmodified_provider_is_a_sidecar(transport: str, tmp_path: Pat
         app = await workspace.load("a")
         for _ in range(20):
             assert await app.call("run") == len(b"hello")
-        pid = workspace._sidecars["kv"].running.child.pid
+        pid = started(workspace, "kv").running.child.pid
     until(lambda: is_gone(pid))
 
 

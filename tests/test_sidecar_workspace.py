@@ -19,7 +19,7 @@ from loop_kit.manifest import load
 from loop_kit.placements import sidecar
 from loop_kit.workspace import Workspace
 from tests.capabilities.serving import guest
-from tests.children import is_gone, until
+from tests.children import is_gone, started, until
 from tests.guests import HOST, Guest
 from tests.wit_types import U32
 
@@ -89,7 +89,7 @@ async def test_one_line_moves_a_sidecar_to_another_transport(
         assert pid != 0
         assert await asyncio.gather(*(a.call("ask") for _ in range(100))) == [pid] * 100
         assert await b.call("ask") == 2  # the same process, under a grant of its own
-        running = workspace._sidecars["near"].running
+        running = started(workspace, "near").running
         assert running.child.pid == pid
     until(lambda: is_gone(pid))
 
@@ -107,7 +107,7 @@ async def test_what_dies_is_started_again_and_serves_the_same_links(folder: Path
     async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
         app = await workspace.load("a")
         first = await app.call("ask")
-        supervisor = workspace._sidecars["near"]
+        supervisor = started(workspace, "near")
         supervisor.running.child.kill()
         while True:
             try:
@@ -128,7 +128,7 @@ async def test_one_whose_session_ends_is_started_again(folder: Path, monkeypatch
     async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
         app = await workspace.load("a")
         first = await app.call("ask")
-        supervisor = workspace._sidecars["near"]
+        supervisor = started(workspace, "near")
         await asyncio.to_thread(supervisor.running.session.remote.close, 0)
         async with asyncio.timeout(20):
             while supervisor.lifecycle.generation == 1:

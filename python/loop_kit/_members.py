@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -121,13 +121,35 @@ class Members:
             far = key.kind == "provider" and self._manifest.providers[of].placement == "remote"
             life = Lifecycle(remote.RESTARTS if far else None, begun=False)
             made = self._entries[key] = Entry(key, of, life)
-            made.life.on_change = lambda: self._changed(made)
+            made.life.on_change = functools.partial(self._changed, made)
         return self._entries[key]
 
+    def successor(self, key: Key, of: str, far: bool) -> Entry:
+        """What is to take a member's place by `succeed`. `far`: it is at an address."""
+        now = self._entries.get(key)
+        life = Lifecycle(remote.RESTARTS if far else None, begun=False)
+        life.generation = 0 if now is None else now.life.generation
+        return Entry(key, of, life)
+
+    def succeed(self, made: Iterable[Entry], of: str, kind: Literal["component", "provider"]) -> list[Entry]:
+        """Has `made` be the members of that name and kind from now on; returns those that were, to be ended."""
+        old = [entry for entry in self._entries.values() if (entry.of, entry.key.kind) == (of, kind)]
+        for entry in old:
+            entry.life.on_change = None
+            del self._entries[entry.key]
+        for entry in made:
+            self._entries[entry.key] = entry
+            entry.life.on_change = functools.partial(self._changed, entry)
+            self._changed(entry)
+        return old
+
+    def redeclare(self, manifest: Manifest) -> None:
+        """What the members are, from now on."""
+        self._manifest = manifest
+
     @contextlib.contextmanager
-    def starting(self, key: Key, of: str | None = None) -> Iterator[Entry]:
+    def starting(self, entry: Entry) -> Iterator[Entry]:
         """Has a member start, unless it is there; it is ready at the end, or has failed."""
-        entry = self.entry(key, of)
         life = entry.life
         if life.state in (State.STOPPED, State.FAILED):
             life.again()
@@ -216,7 +238,7 @@ class Members:
         """
         failed: list[BaseException] = []
         for wave in self.waves():
-            ended = await asyncio.gather(*map(self._end, wave), return_exceptions=True)
+            ended = await asyncio.gather(*map(self.end, wave), return_exceptions=True)
             failed += [item for item in ended if isinstance(item, BaseException)]
         if failed:
             raise failed[0]
@@ -234,7 +256,12 @@ class Members:
                 del left[entry.key]
         return found
 
-    async def _end(self, entry: Entry) -> None:
+    async def end(self, entry: Entry) -> None:
+        """Ends one, in good order.
+
+        Raises:
+            Exception: The first that something raised.
+        """
         life, ends = entry.life, entry.ends
         entry.ends, entry.restart = [], None
         if not entry.supervised and life.state in (State.STARTING, State.READY):
@@ -244,7 +271,8 @@ class Members:
         finally:
             if life.state is not State.STOPPED:
                 life.stopped()
-            self._links = {key: one for key, one in self._links.items() if one.importer != entry.key}
+            if self._entries.get(entry.key) is entry:
+                self._links = {key: one for key, one in self._links.items() if one.importer != entry.key}
         for item in ended:
             if isinstance(item, BaseException):
                 raise item

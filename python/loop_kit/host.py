@@ -39,6 +39,10 @@ class App:
         # the core's own method, so that a call passes through no Python frame
         self.call = program.start
 
+    def _become(self, other: App) -> None:
+        """Is another component from now on; calls and objects of this one end in it."""
+        self.__dict__.update(other.__dict__)
+
     def serve(
         self,
         address: str,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import difflib
-import importlib
 import os
 import sys
 import traceback
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from loop_kit import errors, provider, telemetry
 from loop_kit._login import WORDS
+from loop_kit._modules import find, find_anew, lies_in
 from loop_kit._records import to_host
 from loop_kit.manifest.model import Tls
 from loop_kit.placements.builtin import Builtin
@@ -90,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())
     to_host()
     try:
-        served = Builtin(name) if module == "builtin" else _found(module, name)
+        served = Builtin(name) if module == "builtin" else find(module, name)
         run = provider.run(
             served,
             on=given.on,
@@ -100,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
             tls=tls,
             plain=given.plain,
             plain_handles=given.plain_handles,
-            reload=None if module == "builtin" else lambda: _anew(module, name),
+            reload=None if module == "builtin" else lambda: find_anew(module, name, Path.cwd()),
         )
         with telemetry.exporting():
             asyncio.run(run)
@@ -113,59 +112,11 @@ def main(arguments: list[str] | None = None) -> int:
         # the provider's own code: while it is imported, and while what it serves is made
         if os.environ.get("LOOP_TRACEBACK"):
             traceback.print_exception(error)
-        mine = [at for at in traceback.extract_tb(error.__traceback__) if _lies_in(at.filename, Path.cwd())]
+        mine = [at for at in traceback.extract_tb(error.__traceback__) if lies_in(at.filename, Path.cwd())]
         place = f" ({mine[-1].filename}:{mine[-1].lineno})" if mine else ""
         sys.stderr.write(f"error: {given.target}: {type(error).__name__}: {error}{place}\n")
         return 1
     return 0
-
-
-def _found(module: str, name: str) -> object:
-    """Imports what `MODULE:CLASS` names.
-
-    Raises:
-        LoadError: There is no such module, or nothing of that name in it.
-    """
-    try:
-        found: object = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if not f"{module}.".startswith(f"{error.name}."):
-            raise  # one that the module itself imports
-        raise errors.LoadError(f"there is no module {error.name!r} in {Path.cwd()}, nor installed") from None
-    for part in name.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise errors.LoadError(f"there is no {name!r} in the module {module!r}{hint}")
-        found = getattr(found, part)
-    return found
-
-
-def _anew(module: str, name: str) -> object:
-    """The provider as its code is now: every module of this folder is read again.
-
-    Raises whatever the code does; then the modules are as they were.
-    """
-    folder = Path.cwd()
-    mine = {
-        key: found
-        for key, found in sys.modules.items()
-        if _lies_in(getattr(found, "__file__", None), folder) and key != "__main__"
-    }
-    for key in mine:
-        del sys.modules[key]
-    importlib.invalidate_caches()
-    try:
-        return _found(module, name)
-    except BaseException:
-        sys.modules.update(mine)
-        raise
-
-
-def _lies_in(file: str | None, folder: Path) -> bool:
-    if not file or "site-packages" in Path(file).parts:
-        return False
-    return Path(file).resolve().is_relative_to(folder.resolve())
 
 
 if __name__ == "__main__":

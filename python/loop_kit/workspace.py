@@ -15,16 +15,19 @@ from typing import Any, Literal
 
 from loop_kit import _core, inspect
 from loop_kit import manifest as manifests
+from loop_kit._gate import Gate
 from loop_kit._host import read
-from loop_kit._members import Key, Linked, Member, Members, digest_of
+from loop_kit._members import Entry, Key, Linked, Member, Members, digest_of
+from loop_kit._parts import Asked, Bound, Part, Parts
 from loop_kit._session import aclose_of
 from loop_kit._shipped import Shipped, limits_of, shipped
+from loop_kit._swaps import DRAIN, Change, Swaps
 from loop_kit._types import Err
 from loop_kit.dev._command import make
 from loop_kit.errors import LoadError, ProviderGone
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
-from loop_kit.manifest import Component, Link, Manifest, Provider
+from loop_kit.manifest import Component, Manifest, Provider
 from loop_kit.manifest._match import ImportName
 from loop_kit.manifest._scan import Keys
 from loop_kit.manifest._use import is_shipped
@@ -68,11 +71,6 @@ def _file_of(provider: Provider, folder: Path) -> Path | None:
     return provider.path
 
 
-def _python_key(provider: Provider, link: Link) -> str:
-    """Links with the same grant share an object."""
-    return f"{provider.name} {link.grant!r}"
-
-
 class Workspace:
     """Loads the components of a manifest into a host; a provider that is a component is loaded once.
 
@@ -92,11 +90,10 @@ class Workspace:
         self._stdio = stdio
         self._audit = audit
         self._apps: dict[str, App] = {}
-        self._python: dict[str, Any] = {}
-        self._sidecars: dict[str, Supervisor[sidecar.Sidecar]] = {}
-        self._remotes: dict[str, Supervisor[remote.Connection]] = {}
+        self._parts: dict[str, Part] = {}
         self._watches = AsyncExitStack()
         self._members = Members(manifest)
+        self._swaps = Swaps(self)
 
     async def __aenter__(self) -> Workspace:
         return self
@@ -107,8 +104,8 @@ class Workspace:
     async def aclose(self) -> None:
         """Ends all that runs, in good order: whoever uses a provider before it. Again is harmless."""
         await self._watches.aclose()
-        for kept in (self._sidecars, self._remotes, self._python):
-            kept.clear()
+        await self._swaps.aclose()
+        self._parts.clear()
         await self._members.aclose()
 
     def members(self) -> list[Member]:
@@ -145,18 +142,19 @@ class Workspace:
         Raises:
             ExceptionGroup: A LoadError for each that could not, and goes on as before.
         """
-        sessions = [
-            sup.running.session for sup in self._sidecars.values() if sup.lifecycle.state is State.READY
-        ]
+        sessions = [made.session for made in self._ready() if isinstance(made, sidecar.Sidecar)]
         results = await asyncio.gather(*(session.reload() for session in sessions), return_exceptions=True)
         if failed := [item for item in results if isinstance(item, Exception)]:
             raise ExceptionGroup("sidecars that did not reload", failed)
 
     def routes(self) -> dict[str, _core.Route]:
         """Where the links go that leave this process and are there, by `component/interface`."""
-        supervised: list[Supervisor[Any]] = [*self._sidecars.values(), *self._remotes.values()]
-        running = [sup.running.routes for sup in supervised if sup.lifecycle.state is State.READY]
-        return {name: route for of in running for name, route in of.routes.items()}
+        return {name: route for made in self._ready() for name, route in made.routes.routes.items()}
+
+    def _ready(self) -> list[Any]:
+        """The sidecars and sessions that can be called."""
+        supervised = [made for part in self._parts.values() for made in part.supervised.values()]
+        return [made.running for made in supervised if made.lifecycle.state is State.READY]
 
     async def build(self, name: str) -> None:
         """Runs the component's `build`, if it has one, in the manifest's folder.
@@ -174,15 +172,52 @@ class Workspace:
             ManifestError: The manifest is not decided about an import, or a secret cannot be read.
         """
         if name not in self._apps:
-            component, key = self.manifest.components[name], Key("component", name)
-            with self._members.starting(key):
+            component, entry = self.manifest.components[name], self._members.entry(Key("component", name))
+            with self._members.starting(entry):
                 await self.build(name)
-                limits, wasi = Limits(**component.limits.given()), self._wasi(component)
-                app = await self._load(key, component.path, limits, wasi)
+                app = await self._load_component(entry, Parts(self._parts))
                 if component.watch:
                     await self._watch(component, app)
             self._apps[name] = app
         return self._apps[name]
+
+    async def swap(
+        self, provider: str, use: str, *, dry_run: bool = False, drain: float = DRAIN
+    ) -> list[Change]:
+        """Has another provider serve in the place of one, while calls run: `use` is as the manifest would have it.
+
+        The new one is started and linked before it serves. Calls that have begun, and the resources and streams of the
+        old one, end there, or after `drain` seconds by ProviderGone; then it is ended. Returns what changes, in words;
+        `dry_run`: only that.
+
+        Raises:
+            KeyError: There is no such provider.
+            ManifestError: The manifest must not say so.
+            LoadError: The new one cannot be started, or refuses a link; all is as before, as after a LinkError.
+            LinkError: It does not serve what the components import.
+        """
+        return await self._swaps.provider(provider, use, dry_run=dry_run, drain=drain)
+
+    async def replace(self, component: str, *, drain: float = DRAIN) -> bool:
+        """Has a component that is loaded served by what its file holds now; returns whether that is another code.
+
+        Calls that have begun end in the old code, as in `swap`.
+
+        Raises:
+            KeyError: It is not loaded.
+            LoadError: The file cannot be loaded; all is as before, as after a LinkError.
+            LinkError: Its imports, or those of components that it serves, do not fit.
+        """
+        return await self._swaps.component(component, drain=drain)
+
+    def serve(self, name: str, address: str, **options: Any) -> _core.Server:
+        """Serves a component that is loaded over HTTP, as `App.serve` does, and what takes its place."""
+        return self._swaps.serve(name, self._apps[name], address, **options)
+
+    async def _load_component(self, entry: Entry, parts: Parts) -> App:
+        component = self.manifest.components[entry.of]
+        limits, wasi = Limits(**component.limits.given()), self._wasi(component)
+        return await self._load(entry, component.path, limits, wasi, parts)
 
     async def _watch(self, component: Component, app: App) -> None:
         """Has the component told of changes, until the workspace is closed."""
@@ -195,7 +230,7 @@ class Workspace:
                 where, "nothing provides its buckets", 'link its import "wasi:keyvalue"'
             )
         provider = self.manifest.providers[link.provider]
-        store: Any = self._python.get(_python_key(provider, link))
+        store: Any = self._parts[provider.name].python.get(repr(link.grant))
         if not hasattr(getattr(store, "Bucket", None), "changes"):
             hint = 'use "python:loop_kit.capabilities.keyvalue:NatsKeyValue" has, and ":KeyValue" for a file'
             raise self.manifest.error(where, f"{provider.use} has no changes to watch", hint)
@@ -206,13 +241,15 @@ class Workspace:
 
     async def _load(
         self,
-        member: Key,
+        entry: Entry,
         path: Path | Shipped,
         limits: Limits,
         wasi: Wasi,
+        parts: Parts,
         settings: Settings | None = None,
     ) -> App:
-        name = member.name if member.kind == "component" else None
+        """Loads the code at `path` as a member, linked through gates to what `parts` has for its imports."""
+        name = entry.key.name if entry.key.kind == "component" else None
         called = name or Path(path).name
         try:
             # read once, so that the digest is of what runs
@@ -225,74 +262,86 @@ class Workspace:
         if told is not None:
             imports[told] = settings or Settings()
         # by link and package: interfaces of one package hand each other their resources
-        made: dict[tuple[Keys, str], Any] = {}
+        made: dict[tuple[Keys, str], Bound] = {}
         for wanted in names:
             if wanted == told:
                 continue
             link = self.manifest.link_for(name, wanted)
             if link is not None:
-                provider = self.manifest.providers[link.provider]
                 to = link.keys, ImportName.parse(wanted).package
                 if to not in made:
-                    made[to] = await self._provide(provider, link, member, called, wanted)
-                imports[wanted] = made[to]
-                self._members.linked(member, wanted, Key("provider", provider.name), link)
+                    asked = Asked(link.provider, link, entry.key, called, wanted)
+                    served = await self._provide(asked, parts)
+                    made[to] = Bound(asked, Gate(self.host._attach(), served))
+                imports[wanted] = made[to].gate
+                self._members.linked(entry.key, wanted, Key("provider", link.provider), link)
         audit = functools.partial(_audited, called) if self._audit else None
         limits = limits_of(path, limits)
         app = await self.host.load(wasm, imports, limits=limits, wasi=wasi, audit=audit)
-        entry = self._members.entry(member)
+        self._swaps.bound(app, made.values())
         entry.digest = await asyncio.to_thread(digest_of, wasm)
         entry.ends.append(functools.partial(asyncio.to_thread, app._program.close))
         return app
 
-    async def _provide(self, provider: Provider, link: Link, importer: Key, called: str, wanted: str) -> Any:
-        """What serves an import. `called`: the importer, for messages."""
+    async def _provide(self, asked: Asked, parts: Parts) -> Any:
+        """What serves an import, of the provider's part in `parts`."""
+        provider, link = self.manifest.providers[asked.provider], asked.link
+        if parts.declared is not None:
+            provider = parts.declared.get(provider.name, provider)
         config, grant = manifests.reveal(provider.config), link.grant
         if provider.shipped or provider.shipped_aside:
             config = anchored(config, self.manifest.folder)
-        name = f"{called}/{wanted}"
+        part = parts.of(provider.name)
         # a process for each link is a member for each
-        alone = f" {called}/{link.name}" if provider.placement == "sidecar" and provider.isolate else ""
+        aside = provider.placement == "sidecar" and provider.isolate
+        alone = f" {asked.called}/{link.name}" if aside else ""
         member = Key("provider", f"{provider.name}{alone}")
-        self._members.use(importer, member)
-        with self._members.starting(member, provider.name) as entry:
+        self._members.use(asked.importer, member)
+        if part.fresh and member not in part.entries:
+            far = provider.placement == "remote"
+            part.entries[member] = self._members.successor(member, provider.name, far)
+        entry = part.entries.get(member) or self._members.entry(member, provider.name)
+        with self._members.starting(entry):
             entry.file = _file_of(provider, self.manifest.folder)
             match provider.placement:
                 case "builtin":
-                    return Builtin(provider.target, config, grant, called)
+                    return Builtin(provider.target, config, grant, asked.called)
                 case "python":
-                    key = _python_key(provider, link)
-                    if key not in self._python:
+                    key = repr(grant)  # links with the same grant share an object
+                    if key not in part.python:
                         # code that needs no trust must not bring modules of the workspace in
                         folder = None if provider.shipped else self.manifest.folder
-                        made = python(provider.target, config=config, grant=grant, folder=folder)
-                        self._python[key] = made
+                        made = python(
+                            provider.target, config=config, grant=grant, folder=folder, anew=part.fresh
+                        )
+                        part.python[key] = made
                         if (aclose := aclose_of(made)) is not None:
                             entry.ends.append(aclose)
-                    return self._python[key]
+                    return part.python[key]
                 case "component":
-                    return await self._component(provider, config, grant)
-                case "sidecar":
-                    if member.name not in self._sidecars:
-                        started = await sidecar.start(
-                            self.host._engine, provider, self.manifest.folder, entry.life
-                        )
-                        self._sidecars[member.name] = started
-                        entry.supervised, entry.restart = True, started.restart
-                        entry.pid = functools.partial(_pid, started)
-                        entry.ends.append(started.aclose)
-                    started = self._sidecars[member.name]
-                    return await sidecar.bind(started, name, grant=grant, config=config, budget=link.budget)
-                case "remote":
-                    if provider.name not in self._remotes:
-                        connected = await remote.start(self.host._engine, provider, entry.life)
-                        self._remotes[provider.name] = connected
-                        entry.supervised, entry.restart = True, connected.restart
-                        entry.ends.append(connected.aclose)
-                    connected = self._remotes[provider.name]
-                    return await remote.bind(connected, name, grant=grant, config=config, budget=link.budget)
+                    return await self._component(provider, config, grant, entry, parts)
+                case "sidecar" | "remote":
+                    if member not in part.supervised:
+                        part.supervised[member] = await self._start(provider, entry)
+                    routes = part.supervised[member].running.routes
+                    name = f"{asked.called}/{asked.wanted}"
+                    return await routes.bind(name, grant=grant, config=config, budget=link.budget)
 
-    async def _component(self, provider: Provider, config: Any, grant: Any) -> App:
+    async def _start(self, provider: Provider, entry: Entry) -> Supervisor[Any]:
+        """Starts a sidecar, or a session with what runs elsewhere."""
+        made: Supervisor[Any]
+        if provider.placement == "sidecar":
+            made = await sidecar.start(self.host._engine, provider, self.manifest.folder, entry.life)
+            entry.pid = functools.partial(_pid, made)
+        else:
+            made = await remote.start(self.host._engine, provider, entry.life)
+        entry.supervised, entry.restart = True, made.restart
+        entry.ends.append(made.aclose)
+        return made
+
+    async def _component(
+        self, provider: Provider, config: Any, grant: Any, entry: Entry, parts: Parts
+    ) -> App:
         """A component that serves others: one for all, or one a grant where it asks what it is."""
         shipped_ = shipped(provider.target) if is_shipped(provider.target) else None
         own = self.manifest.components.get(provider.target) if provider.path is None else None
@@ -301,7 +350,11 @@ class Workspace:
             await self.build(own.name)
         path = own.path if own is not None else shipped_ or provider.path
         assert path is not None
-        if wants_settings(await asyncio.to_thread(inspect.imports, path)) is None:
+        try:
+            imports = await asyncio.to_thread(inspect.imports, path)
+        except OSError as e:
+            raise LoadError(f"providers.{provider.name}: cannot read {path}: {e.strerror}") from None
+        if wants_settings(imports) is None:
             for what, given in (("config", config), ("grant", grant)):
                 if given:
                     raise LoadError(
@@ -318,17 +371,20 @@ class Workspace:
             message = f"{provider.name} would be linked to itself"
             hint = "link it in [components.NAME.imports], and what it needs itself in [links]"
             raise self.manifest.error(("providers", provider.name), message, hint)
-        if key not in self._apps:
+        part = parts.of(provider.name)
+        apps = part.apps if part.fresh else self._apps
+        if key not in apps:
             limits = Limits(**(own or self.manifest).limits.given())
             wasi = self._wasi(own) if own is not None else Wasi()
             token = _WITHIN.set(within | {key})
             try:
-                member = Key("provider", provider.name) if own is None else Key("component", own.name)
-                settings = Settings(config, grant)
-                self._apps[key] = await self._load(member, path, limits, wasi, settings)
+                if own is not None:
+                    entry = self._members.entry(Key("component", own.name))
+                with self._members.starting(entry):
+                    apps[key] = await self._load(entry, path, limits, wasi, parts, Settings(config, grant))
             finally:
                 _WITHIN.reset(token)
-        return self._apps[key]
+        return apps[key]
 
     def _wasi(self, component: Component) -> Wasi:
         granted = component.wasi

@@ -46,10 +46,8 @@ class Sidecars:
             text = f'[providers.{capability}]\nuse = "{use}"\n'
             declared = manifest.loads(text, self._folder / "loop.toml").providers[capability]
             self._started[capability] = self._run(sidecar.start(self._engine, declared, self._folder))
-        bound = sidecar.bind(
-            self._started[capability], f"test/{capability}", grant=grant, config={}, budget=None
-        )
-        return self._run(bound)
+        routes = self._started[capability].running.routes
+        return self._run(routes.bind(f"test/{capability}", grant=grant, config={}, budget=None))
 
     def close(self) -> None:
         for started in self._started.values():

@@ -327,6 +327,11 @@ impl Program {
         }
     }
 
+    /// Calls that run, requests that are served among them.
+    pub fn calls(&self) -> usize {
+        self.running.load(Relaxed)
+    }
+
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Relaxed)

@@ -154,6 +154,12 @@ impl Program {
         made.collect()
     }
 
+    /// Calls that run, requests that are served among them.
+    #[getter]
+    fn calls(&self) -> usize {
+        self.shell.inner.calls()
+    }
+
     /// Whether calls may be made by `call`; else only by `start`.
     #[getter]
     fn is_sync(&self) -> bool {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loop_kit.errors import ManifestError, Problem
-from loop_kit.manifest._load import FILE_NAME, find, load, loads, reveal
+from loop_kit.manifest._load import FILE_NAME, find, load, loads, reveal, with_use
 from loop_kit.manifest.model import (
     Component,
     Dir,
@@ -22,4 +22,5 @@ from loop_kit.manifest.model import (
 __all__ = [
     "FILE_NAME", "Component", "Dir", "Limits", "Link", "Login", "Manifest", "ManifestError", "Placement", "Problem",
     "Provider", "Secret", "Serve", "Tls", "Wasi", "find", "load", "loads", "reveal",
+    "with_use",
 ]  # fmt: skip

@@ -10,11 +10,12 @@ from typing import Any
 
 from loop_kit.errors import ManifestError, Problem
 from loop_kit.manifest._declare import MANIFEST
+from loop_kit.manifest._provider import means
 from loop_kit.manifest._shape import Cursor
 from loop_kit.manifest._source import MAX_BYTES, Source
 from loop_kit.manifest.model import Limits, Login, Manifest, Secret
 
-__all__ = ["FILE_NAME", "find", "load", "loads", "reveal"]
+__all__ = ["FILE_NAME", "find", "load", "loads", "reveal", "with_use"]
 
 FILE_NAME = "loop.toml"
 
@@ -78,6 +79,20 @@ def loads(
         raise ManifestError([Problem(source.shown, None, None, "", "nested too deeply")]) from None
 
 
+def with_use(manifest: Manifest, provider: str, use: str) -> Manifest:
+    """The manifest with another `use` for one provider; keys of its table that mean nothing there are left out.
+
+    Raises:
+        ManifestError: What would then stand there is not allowed, as in the file itself.
+        KeyError: There is no such provider.
+    """
+    document = manifest.source.parse()
+    table = document["providers"][provider]
+    kept = {key: value for key, value in table.items() if means(key, use)}
+    document["providers"] = {**document["providers"], provider: {**kept, "use": use}}
+    return _read(manifest.source, document)
+
+
 def reveal(value: Any) -> Any:
     """Returns a value such as `provider.config` with every secret in it read.
 
@@ -97,9 +112,9 @@ def reveal(value: Any) -> Any:
             return value
 
 
-def _read(source: Source) -> Manifest:
+def _read(source: Source, raw: Mapping[str, Any] | None = None) -> Manifest:
     cursor = Cursor(source, [])
-    document = MANIFEST.check(source.parse(), cursor)
+    document = MANIFEST.check(source.parse() if raw is None else raw, cursor)
     if cursor.report:
         raise ManifestError(cursor.report)
     limits: Limits = document.get("limits", Limits())

@@ -28,7 +28,7 @@ from loop_kit.manifest._text import ENV_NAME, FILE, SOURCE, TEXT, absolute
 from loop_kit.manifest._toml import string
 from loop_kit.manifest._use import USE, anchored, has_login
 
-__all__ = ["PROVIDER"]
+__all__ = ["PROVIDER", "means"]
 
 # Code of the user's own, in the host's process: what ships with loop-kit is trusted with it.
 _NEEDS_TRUST = rf"^python:(?!{re.escape(model.SHIPPED)})"
@@ -48,6 +48,11 @@ _PLACES = (
     (_ELSEWHERE, ("handshake", "login"), "`sidecar:` and `remote:`"),
     (_OWN, ("sources",), "`python:` and `sidecar:`"),
 )
+
+
+def means(key: str, use: str) -> bool:
+    """Whether a key of the table means anything for such a provider."""
+    return all(re.search(pattern, use) for pattern, keys, _ in _PLACES if key in keys)
 
 
 class _Command(ListOf):

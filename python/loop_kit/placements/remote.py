@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 from loop_kit import _core, _remote
 from loop_kit import manifest as manifests
@@ -12,7 +10,7 @@ from loop_kit.manifest import Provider
 from loop_kit.placements._lifecycle import Lifecycle, Restarts
 from loop_kit.placements._supervisor import Supervisor
 
-__all__ = ["RESTARTS", "Connection", "bind", "start"]
+__all__ = ["RESTARTS", "Connection", "start"]
 
 RESTARTS = Restarts(budget=None)
 """Whoever runs the provider decides when it is there again: its sessions are never given up."""
@@ -75,15 +73,3 @@ async def start(
     supervisor = Supervisor(provider.name, again, lifecycle or Lifecycle(RESTARTS))
     await supervisor.start()
     return supervisor
-
-
-async def bind(
-    supervisor: Supervisor[Connection],
-    name: str,
-    *,
-    grant: Mapping[str, Any],
-    config: Mapping[str, Any],
-    budget: float | None,
-) -> Any:
-    """What answers the imports of one link by a remote provider; the arguments are those of `sidecar.bind`."""
-    return await supervisor.running.routes.bind(name, grant=grant, config=config, budget=budget)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from loop_kit import _core, _remote
 from loop_kit import manifest as manifests
@@ -15,7 +13,7 @@ from loop_kit.placements._lifecycle import Lifecycle
 from loop_kit.placements._process import Child, Command
 from loop_kit.placements._supervisor import Supervisor
 
-__all__ = ["LAST_WORDS", "LOOK", "Sidecar", "bind", "command", "start"]
+__all__ = ["LAST_WORDS", "LOOK", "Sidecar", "command", "start"]
 
 LOOK = 2.0
 """Seconds between looks at whether a session has ended."""
@@ -104,26 +102,6 @@ def command(provider: Provider, folder: Path) -> Command:
         provider.start_timeout,
         provider.stop_timeout,
     )
-
-
-async def bind(
-    supervisor: Supervisor[Sidecar],
-    name: str,
-    *,
-    grant: Mapping[str, Any],
-    config: Mapping[str, Any],
-    budget: float | None,
-) -> Any:
-    """What answers the imports of one link by a sidecar, also after it was started again.
-
-    Args:
-        supervisor: The sidecar.
-        name: The link's, for messages: `component/interface`.
-        grant: What the provider may touch for it.
-        config: What the provider is configured with.
-        budget: Seconds that a call should take at most, or None.
-    """
-    return await supervisor.running.routes.bind(name, grant=grant, config=config, budget=budget)
 
 
 async def _connect(engine: _core.Engine, child: Child, provider: Provider) -> _remote.Session:
