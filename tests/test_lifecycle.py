@@ -94,6 +94,7 @@ class Machine(RuleBasedStateMachine):
         if what in ("failed", "ready"):
             self.ready_at = self.now if what == "ready" else None
         self.model_to(after)
+        assert self.life.pause == (pause if what == "failed" else None)
 
     @invariant()
     def agree(self) -> None:

@@ -43,6 +43,7 @@ class Member:
         restarts: How often it was started again after a failure.
         reason: Why it failed last, or "".
         crash_loop: Whether it failed so often that it is not started again.
+        pause: Seconds from its failure until it is started again; None: it is not.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Member:
     restarts: int
     reason: str
     crash_loop: bool
+    pause: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,7 @@ class Members:
             life.restarts,
             life.reason,
             life.crash_loop,
+            life.pause if entry.supervised else None,
         )
 
     def find(self, name: str) -> Entry | None:

@@ -100,7 +100,8 @@ class Devserver:
             self.journal.tell("refusals", ("refusal", refusal_of(line)), size)
 
     def _changed(self, member: Member) -> None:
-        self.journal.tell("members", ("member", member_of(member)), len(member.reason))
+        told = member_of(member)
+        self.journal.tell("members", ("member", told), len(member.reason))
         key, now = (member.kind, member.name), (member.phase, member.generation)
         if self._known_phases.get(key) == now:
             return
@@ -108,7 +109,7 @@ class Devserver:
         extra = {"component": member.name}
         if member.phase == "failed":
             end = "; it failed so often that it is not started again" if member.crash_loop else ""
-            _log.error("failed: %s%s", member.reason, end, extra=extra)
+            _log.error("failed: %s%s", told["reason"], end, extra=extra)
         else:
             _log.info("is %s (generation %d)", member.phase, member.generation, extra=extra)
 

@@ -95,14 +95,8 @@ def folder() -> Path:
 
 
 def records() -> list[Record]:
-    """All records, by manifest, also of hosts that are gone. One that cannot be read is removed."""
-    found = []
-    for path in sorted(folder().glob("*.json")):
-        record = _read(path)
-        if record is None:
-            path.unlink(missing_ok=True)
-        else:
-            found.append(record)
+    """All records, by manifest, also of hosts that are gone; those of another format are passed over."""
+    found = filter(None, map(_read, folder().glob("*.json")))
     return sorted(found, key=lambda record: str(record.manifest))
 
 

@@ -67,6 +67,9 @@ def refusal_of(line: dict[str, Any]) -> dict[str, Any]:
 
 def member_of(member: Member) -> dict[str, Any]:
     """A member as `loop:devserver/workspace` has it."""
+    why, line_end, words = member.reason.partition("\n")
+    if member.pause is not None:
+        why += f" (started again after {member.pause:.3g} s)"
     return {
         "name": member.name,
         "kind": member.kind,
@@ -79,7 +82,7 @@ def member_of(member: Member) -> dict[str, Any]:
         "pid": member.pid,
         "since": int(member.since * 1000),
         "restarts": member.restarts,
-        "reason": shown(member.reason),
+        "reason": shown(why + line_end + words),
         "crash_loop": member.crash_loop,
     }
 

@@ -83,6 +83,7 @@ class Lifecycle:
         generation: How often it was started, from 1; 0 where it never was.
         reason: Why it failed last, or "".
         restarts: How often it was started again after a failure.
+        pause: Seconds from its last failure until it is started again; None: it is not, or has not failed.
         since: When it came into this state, in seconds since 1970.
         on_change: Called after each change of the state.
     """
@@ -99,6 +100,7 @@ class Lifecycle:
         self.generation = 1 if begun else 0
         self.reason = ""
         self.restarts = 0
+        self.pause: float | None = None
         self.on_change: Callable[[], object] | None = None
         self._rules = restarts or Restarts()
         self._clock = clock
@@ -140,10 +142,12 @@ class Lifecycle:
         self._ready_since = None
         self._failures.append(now)
         self._in_a_row += 1
-        self._to(State.FAILED)
+        self.state = State.FAILED  # which a crash loop is a kind of
+        self.pause = min(rules.longest, rules.first * rules.factor ** min(self._in_a_row - 1, 64))
         if self.crash_loop or was is State.DRAINING:
-            return None
-        return min(rules.longest, rules.first * rules.factor ** min(self._in_a_row - 1, 64))
+            self.pause = None
+        self._entered()
+        return self.pause
 
     def again(self) -> None:
         """It is started, after a failure or for the first time."""
@@ -167,6 +171,10 @@ class Lifecycle:
     def _to(self, state: State) -> None:
         self._check(state)
         self.state = state
+        self.pause = None
+        self._entered()
+
+    def _entered(self) -> None:
         self.since = self._wall()
         if self.on_change is not None:
             self.on_change()
