@@ -469,6 +469,13 @@ def test_a_record_of_another_format_is_passed_over(home: Path) -> None:
     assert (_record.folder() / "x.json").exists()  # it may be of a newer loop-kit
 
 
+def test_looking_for_a_host_takes_no_core() -> None:
+    """`loop ps`, `logs` and `down` are to be there at once."""
+    modules = "loop_kit.cli.ps, loop_kit.cli.logs, loop_kit.cli.down, loop_kit.dev._record, loop_kit.dev._log"
+    program = f"import sys, {modules}; sys.exit('loop_kit._core' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 async def test_a_line_and_a_refusal_say_whose_they_are(tmp_path: Path) -> None:
     told: list[tuple[str, str, str, bool]] = []
     with logged(

@@ -250,15 +250,24 @@ def test_in_the_foreground_it_ends_by_ctrl_c(shop: Shop) -> None:
         assert shop.ps()["state"] == "down"
 
 
-def test_it_can_be_ended_while_it_begins(shop: Shop) -> None:
-    hanging = MANIFEST.replace('path = "site.wasm"', 'path = "site.wasm"\nbuild = "touch building; sleep 30"')
+@pytest.mark.parametrize("killed", [False, True])
+def test_it_can_be_ended_while_it_begins(shop: Shop, killed: bool) -> None:
+    build = 'build = "echo $$ > making; mv making building; sleep 1000"'
+    hanging = MANIFEST.replace('path = "site.wasm"', f'path = "site.wasm"\n{build}')
     (shop.folder / "loop.toml").write_text(hanging)
     host = subprocess.Popen([LOOP, "up"], cwd=shop.folder, env=shop.env, stderr=subprocess.DEVNULL)
     with shop.ending():
         until((shop.folder / "building").exists)
+        shell = int((shop.folder / "building").read_text())
         assert shop.until("site", phase="starting")["generation"] == 1
-        assert shop.loop("down").returncode == 0
-        assert host.wait(timeout=10) == 0
+        if killed:
+            host.kill()
+            host.wait()
+            assert shop.ps()["state"] == "killed"
+        else:
+            assert shop.loop("down").returncode == 0
+            assert host.wait(timeout=10) == 0
+        until(lambda: is_gone(shell))
 
 
 def test_each_use_of_a_grant_is_logged_where_that_is_asked_for(shop: Shop) -> None:

@@ -11,13 +11,35 @@
 its files, and builds components. Neither loads or swaps anything. docs/dev.md says what counts as an input.
 """
 
-from loop_kit.dev._builds import Builder
-from loop_kit.dev._command import Ran, make, run
-from loop_kit.dev._events import Begun, Cancelled, Done, Event, Failed, Member, Place
-from loop_kit.dev._places import places
-from loop_kit.dev._watch import Batch, Watcher
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loop_kit.dev._builds import Builder
+    from loop_kit.dev._command import Ran, make, run
+    from loop_kit.dev._events import Begun, Cancelled, Done, Event, Failed, Member, Place
+    from loop_kit.dev._places import places
+    from loop_kit.dev._watch import Batch, Watcher
 
 __all__ = [
     "Batch", "Begun", "Builder", "Cancelled", "Done", "Event", "Failed", "Member", "Place", "Ran", "Watcher", "make",
     "places", "run",
 ]  # fmt: skip
+
+# Loaded when they are first used: commands that only look for a host need none of them.
+_HOMES = {
+    "_builds": ("Builder",),
+    "_command": ("Ran", "make", "run"),
+    "_events": ("Begun", "Cancelled", "Done", "Event", "Failed", "Member", "Place"),
+    "_places": ("places",),
+    "_watch": ("Batch", "Watcher"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"loop_kit.dev.{home}"), name)
+    raise AttributeError(f"module 'loop_kit.dev' has no attribute {name!r}")
