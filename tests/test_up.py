@@ -234,14 +234,15 @@ def test_a_host_that_does_not_end_is_killed_and_that_is_said(shop: Shop) -> None
         assert shop.ps()["state"] == "down"
 
 
-def test_in_the_foreground_it_ends_by_ctrl_c(shop: Shop) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_the_foreground_it_ends_by_a_signal(shop: Shop, number: int) -> None:
     host = subprocess.Popen([LOOP, "up"], cwd=shop.folder, env=shop.env, stderr=subprocess.PIPE, text=True)
     with shop.ending():
         until(lambda: shop.ps().get("served"))
         assert shop.get() == 200
         near = shop.member("near")
         assert shop.ps()["detached"] is False
-        host.send_signal(signal.SIGINT)
+        host.send_signal(number)
         _, said = host.communicate(timeout=20)
         assert host.returncode == 0
         assert is_gone(near["pid"])
