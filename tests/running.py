@@ -81,6 +81,14 @@ def command() -> bytes:
     return bytes(wasmtime.wat2wasm(text))
 
 
+def endless() -> bytes:
+    """A command that never ends."""
+    import wasmtime
+
+    text = '(module (memory (export "memory") 1) (func (export "_start") (loop $more (br $more))))'
+    return bytes(wasmtime.wat2wasm(text))
+
+
 class Shop:
     """The workspace in a folder, and what the shell says to it. `home` is where its user has records and logs."""
 

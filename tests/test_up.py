@@ -12,7 +12,7 @@ import pytest
 
 from tests.children import is_gone, until
 from tests.cli import LOOP
-from tests.running import MANIFEST, Shop, command
+from tests.running import MANIFEST, Shop, command, endless
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -303,6 +303,29 @@ def test_a_command_runs_to_its_end_in_the_background(shop: Shop) -> None:
     assert (done.returncode, done.stdout) == (0, "it has run to its end\n")
     assert "hello from a guest" in shop.loop("logs").stdout
     assert shop.ps()["state"] == "down"
+
+
+@pytest.mark.parametrize("how", ["up", "run"])
+def test_a_command_that_never_ends_holds_nobody_up(shop: Shop, how: str) -> None:
+    (shop.folder / "spin.wasm").write_bytes(endless())
+    (shop.folder / "loop.toml").write_text(
+        '[components.spin]\npath = "spin.wasm"\nrun = "run"\nlimits = { deadline = "1h", cpu = "1h" }\n'
+    )
+    host = subprocess.Popen([LOOP, how, "."][: 3 if how == "run" else 2], cwd=shop.folder, env=shop.env)
+    with shop.ending():
+        if how == "up":
+            until(lambda: shop.ps()["state"] == "up")
+            shop.until("spin", phase="ready")
+            assert shop.loop("down").returncode == 0
+        else:
+            until(lambda: cpu_seconds(host.pid) > 1)  # it spins
+            host.send_signal(signal.SIGINT)
+        assert host.wait(timeout=20) == (0 if how == "up" else 130)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_two_workspaces_are_told_apart(shop: Shop, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -112,7 +113,7 @@ async def _run(
             attending.doing(f"building {component.name} …")
         app = await _unless(attending.stop, workspace.load(component.name))
         if component.run == "run":
-            ran = await _unless(attending.stop, asyncio.to_thread(command, app))
+            ran = await _unless(attending.stop, _aside(command, app))
             code = code or ran
         elif component.run == "serve":
             served.append((component.name, app, component.serve.addr))
@@ -120,6 +121,32 @@ async def _run(
     if stays:
         await serve(served, on_hangup=workspace.reload, stop=attending.stop, served=attending.ready)
     return code
+
+
+async def _aside(command: Callable[[App], int], app: App) -> int:
+    """Runs a component on a thread that nobody waits for once this is cancelled: it may never end."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+
+    def settle(code: int | None, error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is not None:
+            ended.set_exception(error)
+        elif code is not None:
+            ended.set_result(code)
+
+    def work() -> None:
+        code, error = None, None
+        try:
+            code = command(app)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, code, error)
+
+    threading.Thread(target=work, name="loop-run", daemon=True).start()
+    return await ended
 
 
 async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T:
