@@ -358,10 +358,10 @@ async def test_too_much_to_be_told_is_looked_at_anew(ws: Workspace) -> None:
     async with session(ws) as s:
         ws.ran()
         # nobody reads meanwhile, for this is the event loop's own thread
-        paths = [ws.folder / f"a/src/{number}.js" for number in range(most // 2)]
-        for turn in range(2):
-            for path in paths:
-                path.write_text(str(turn))
+        one, other = ws.folder / "a/src/one.js", ws.folder / "a/src/other.js"
+        for turn in range(most // 2 + 1000):
+            one.write_text(str(turn))
+            other.write_text(str(turn))
         ws.write("b/src/main.js", "b 2")
         await s.quiet()
         assert ws.ran() == {"a": 1, "b": 1}

@@ -16,7 +16,7 @@ from loop_kit import manifest
 from loop_kit.dev import Batch, Builder, Done, Event, Failed, Member, Watcher
 from tests.dev import join
 
-PATIENCE = 60
+PATIENCE = 20
 
 
 def component(name: str) -> Member:

@@ -270,11 +270,16 @@ class Tree:
         visible: set[str] = set()
         known: set[str] = set()
         unknown: dict[str, set[str]] = defaultdict(set)
-        for path in paths:
+        walked = "\0"
+        for path in sorted(paths, key=lambda path: path.split("/")):
             is_link = os.path.islink(path)
+            if below(path, walked):  # all that is in it is known by now
+                (known if os.path.lexists(path) else gone).add(path)
+                continue
             if path in self._folders and (is_link or not os.path.isdir(path)):
                 gone |= self._below(path)
                 self._folders = {folder for folder in self._folders if not below(folder, path)}
+                walked = path
             if not os.path.lexists(path):
                 gone.add(path)
                 self._links.pop(path, None)
@@ -284,11 +289,11 @@ class Tree:
                 self._folders.update(found.folders)
                 gone |= self._below(path) - here
                 visible |= here
-            elif below(path, self._root):
-                known.add(path)
-                unknown[os.path.dirname(path)].add(path)
+                walked = path
             else:
                 known.add(path)
+                if below(path, self._root):
+                    unknown[os.path.dirname(path)].add(path)
         for folder, names in unknown.items():
             at, child = folder, ""
             while at not in self._folders and below(at, self._root):

@@ -43,7 +43,7 @@ class Batch:
     """What has changed since the last one.
 
     Attributes:
-        paths: Files and folders that are new, changed or gone; of one that was renamed perhaps it alone.
+        paths: Files and folders that are new, changed or gone; of a folder that is new or renamed perhaps it alone.
         everything: Whether there was more than can be told: look at everything anew.
     """
 
@@ -147,14 +147,13 @@ class Watcher:
         """Raises LoadError where the system does not watch."""
         try:
             files = await self._stack.enter_async_context(Files(Path(self._root)))
-            self._lock = _lock_of(files.top)
+            self._lock, self._inode = _lock_of(files.top), _inode(self._root)
             found = await files.walk(self._root)
             self._fsx, _, self._all = await self._stack.enter_async_context(opened(files.top))
             self._folders = {self._root, *found.folders}
             for path, deep in plan(self._root, self._folders):
                 await self._watch(path, deep)
             await self._aside(self._outside | self._led_to(found.links))
-            await files.__aexit__()
         except BaseException:
             await self.aclose()
             raise
@@ -185,6 +184,9 @@ class Watcher:
         while True:
             await self._awake.wait()
             await self._gathered()
+            # its own end is not told while it is open somewhere, and it is
+            if self._error is None and _inode(self._root) != self._inode:
+                self._error = LoadError(f"{self._root} is gone, and with it what was watched")
             if self._error is not None:
                 raise self._error
             self._awake.clear()
@@ -273,13 +275,13 @@ class Watcher:
         except Err as error:
             if (problem := _problem(at, error)) is not None:
                 raise problem from None
-        if os.path.isdir(at):
+        if at == self._root:
+            self._awake.set()
+        elif os.path.isdir(at):
             # it was moved away, or removed, and made again
             await self._watch(at, deep)
-            self._everything = True
+            self._paths |= {at, *(path for path in self._outside if below(path, at))}
             self._awake.set()
-        elif at == self._root:
-            raise LoadError(f"{at} is gone, and with it what was watched")
 
     def _add(self, path: str) -> None:
         if path in self._outputs:
@@ -351,6 +353,13 @@ def _lock_of(top: Path) -> Path | None:
             git = top / said
         return git / "index.lock" if git.is_dir() else None
     except (OSError, ValueError):
+        return None
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
         return None
 
 
