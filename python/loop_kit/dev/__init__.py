@@ -1,6 +1,4 @@
-"""What looks after a running workspace: its control plane, and the loop of changing code.
-
-`loop dev` watches a workspace, and builds what has really changed:
+"""What `loop dev` stands on: watches a workspace, and builds what has really changed.
 
     async with dev.Watcher(manifest) as watcher, dev.Builder(manifest, print) as builder:
         await builder.build(await builder.scan())
@@ -28,7 +26,7 @@ __all__ = [
     "places", "run",
 ]  # fmt: skip
 
-# Loaded when they are first used: commands that only look for a host need none of them.
+# Commands that only look at what runs do not pay for what watches and builds.
 _HOMES = {
     "_builds": ("Builder",),
     "_command": ("Ran", "make", "run"),
@@ -41,5 +39,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(f"loop_kit.dev.{home}"), name)
+            value = globals()[name] = getattr(importlib.import_module(f"loop_kit.dev.{home}"), name)
+            return value
     raise AttributeError(f"module 'loop_kit.dev' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -121,14 +121,20 @@ class Files:
         self._used: dict[str, tuple[Signature, str]] = {}
         self._stack = contextlib.AsyncExitStack()
         self._fsx: Any = None
+        self._blake3: Any = None
+        self._real: dict[str, str] = {}
+        """Where folders are that were asked for since `begin`, without the first slash."""
         self._clock = 0
 
     async def __aenter__(self) -> Files:
         self._fsx, self._in_top, self._in_all = await self._stack.enter_async_context(opened(self.top))
+        self._blake3 = self._fsx.digests.digest
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._fsx = self._in_top = self._in_all = None  # who keeps this is not to keep folders open
+        self._fsx = self._blake3 = self._in_top = self._in_all = (
+            None  # who keeps this is not to keep folders open
+        )
         await self._stack.aclose()
 
     def keep(self) -> dict[str, tuple[Signature, str]]:
@@ -141,6 +147,7 @@ class Files:
         Args:
             mark: A file, or a path for one, on the file system of the workspace.
         """
+        self._real.clear()
         try:
             with open(mark, "w"):
                 pass
@@ -243,10 +250,13 @@ class Files:
     async def _read(self, path: str) -> str | None:
         try:
             # every folder on the way may be a link, which may not be absolute below a root
-            real = os.path.realpath(path)
-            name = real.lstrip("/")
+            folder, _, name = path.rpartition("/")
+            real = self._real.get(folder)
+            if real is None:
+                real = self._real[folder] = os.path.realpath(folder or "/").strip("/")
+            name = f"{real}/{name}" if real else name
             name.encode()
-            return bytes(await self._fsx.digests.digest(self._in_all, name, "blake3")).hex()
+            return bytes(await self._blake3(self._in_all, name, "blake3")).hex()
         except Err as error:
             case = getattr(error.value, "case", "")
             return None if case in ("no-entry", "not-directory") else f"unreadable: {case}"
