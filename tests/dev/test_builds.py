@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,25 @@ async def test_what_is_kept_may_be_lost(ws: Workspace, broken: str) -> None:
     subprocess.run(["git", "init", "-q"], cwd=ws.folder, check=True)
     untracked = subprocess.run(["git", "status", "--short"], cwd=ws.folder, check=True, capture_output=True)
     assert b".loop" not in untracked.stdout
+
+
+async def test_all_that_is_kept_may_go_while_it_is_used(ws: Workspace) -> None:
+    ws.build()
+    ws.write("src/a", "1")
+    async with session(ws) as s:
+        ws.ran()
+        shutil.rmtree(ws.folder / ".loop")
+        shutil.rmtree(ws.folder / "out")
+        await s.quiet()
+        assert ws.ran() == {}  # nobody needs it now
+        await s.builder.build([component("site")])
+        assert ws.ran() == {"site": 1}
+        assert s.output() == ws.fresh()
+        shutil.rmtree(ws.folder / ".loop")
+        ws.write("src/a", "2")
+        await s.quiet()
+        assert ws.ran() == {"site": 1}
+    assert await built(ws) == []
 
 
 async def test_a_failed_build_leaves_what_was_there(ws: Workspace) -> None:

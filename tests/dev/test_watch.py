@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from loop_kit import manifest
-from loop_kit.dev import Watcher
+from loop_kit.dev import Watcher, _watch
 from loop_kit.dev._watch import MOST, plan
 from loop_kit.errors import LoadError
 from tests.children import nothing_is_left
@@ -78,21 +78,15 @@ async def test_what_is_told(ws: Workspace) -> None:
         assert await told() >= {"other/a", "other/deep/b", "other/deep", "other"}
 
 
-async def test_a_change_is_told_at_once(ws: Workspace) -> None:
-    """Measured, and held against a bound that also a busy machine keeps."""
+async def test_a_change_is_told_at_once(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for: bench/dev.py measures how long it takes."""
+    monkeypatch.setattr(_watch, "REST", 1e6)
     ws.build()
     path = ws.write("src/a")
-    took = []
     async with watching(ws) as told:
         for number in range(20):
-            waiting = asyncio.ensure_future(anext(told.watcher))
-            await asyncio.sleep(0)
-            begun = time.perf_counter()
             path.write_text(str(number))
-            await waiting
-            took.append(time.perf_counter() - begun)
-            await told()
-    assert sorted(took)[len(took) // 2] < 0.05
+            assert await told() == {"src/a"}
 
 
 async def test_what_comes_meanwhile_comes_together(ws: Workspace) -> None:

@@ -135,8 +135,7 @@ class Builder:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._files.__aexit__()
-        with contextlib.suppress(OSError):
-            self._save()
+        self._save()
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -323,8 +322,9 @@ class Builder:
 
     def _save(self) -> None:
         self._state.files, self._state.imports = self._files.keep(), self._imports.keep()
-        self._state.save_files()
-        self._state.save_builds()
+        with contextlib.suppress(OSError):
+            self._state.save_files()
+        self._note()
 
     # ---- making it so
 
@@ -350,7 +350,8 @@ class Builder:
                     job.changed.clear()
                     made_of = self._tree.inputs[member]
                     inputs = self._tree.sources(member, snapshot, self._own(member))
-                    if inputs == built.inputs and not built.running:
+                    kept = self._state.output(built.output).is_file()
+                    if inputs == built.inputs and kept and not built.running:
                         job.failed = None
                         break
                     if job.failed is not None and job.failed[0] == inputs:
@@ -360,15 +361,17 @@ class Builder:
                     started = time.monotonic()
                     self._tell(Begun(member))
                     built.running, ended = True, False
-                    self._state.save_builds()
+                    self._note()
                     ran, cause = await self._run(component, job, snapshot, patient)
                     took = round((time.monotonic() - started) * 1000)
                     if ran is None:
+                        job.run = None
                         self._tell(Cancelled(member))
                         built.running = False
                         patient, paused = frozenset(cause), False
                         continue
                     after = await self._look(member)
+                    job.run = None  # not before: what it wrote last is told only now
                     different = changes(snapshot, after)
                     wrote = {path for path, mark in before.items() if _written(path) not in (None, mark)}
                     # written by two builds, between which nobody else did; or written as it was
@@ -381,7 +384,7 @@ class Builder:
                         inputs = self._tree.sources(member, snapshot, own)
                         built.inputs = inputs if isinstance(last, Done) else built.inputs
                         job.failed = None if isinstance(last, Done) else (inputs, last)
-                    self._state.save_builds()
+                    self._note()
                     self._tell(last)
                 different -= own
                 if any(path in snapshot and path not in patient for path in different):
@@ -392,6 +395,7 @@ class Builder:
                 else:
                     patient, paused = frozenset(), False
         finally:
+            job.run = None
             if component is not None and not ended:
                 await self._restore(built, component)
                 built.running = False
@@ -406,6 +410,11 @@ class Builder:
             told.pop(member, None)
             self._later |= self._react(told)
         return self._tree.snapshot(member)
+
+    def _note(self) -> None:
+        # what is not kept is only built anew next time
+        with contextlib.suppress(OSError):
+            self._state.save_builds()
 
     async def _settled(self, member: Member, job: _Job) -> None:
         """Waits for the bindings that a component is built with, and until its files have come to rest."""
@@ -437,15 +446,11 @@ class Builder:
             self._tree.inputs[Member("component", component.name)], snapshot, patient, command
         )
         try:
-            while not command.done():
-                try:
-                    await asyncio.wait([command])
-                except asyncio.CancelledError:
-                    command.cancel()
-                    await asyncio.wait([command])
-                    raise
-        finally:
-            job.run = None
+            await asyncio.wait([command])
+        except asyncio.CancelledError:
+            command.cancel()
+            await asyncio.wait([command])
+            raise
         if command.cancelled():
             return None, running.cause
         error = command.exception()
@@ -507,7 +512,7 @@ class Builder:
                     self._tell(failed)
                 else:
                     job.failed, built.inputs = None, inputs
-                    self._state.save_builds()
+                    self._note()
                     self._tell(Done(member, inputs, round((time.monotonic() - started) * 1000)))
                     if self._tree.digest(member) == inputs:
                         return Done(member, inputs, round((time.monotonic() - started) * 1000))

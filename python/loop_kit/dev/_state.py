@@ -102,6 +102,13 @@ class State:
         Raises:
             OSError: There is none, or it cannot be copied.
         """
+        if not path.is_file():
+            raise (
+                IsADirectoryError(21, "Is a directory")
+                if path.is_dir()
+                else FileNotFoundError(2, "No such file")
+            )
+        self.prepare()  # somebody may have removed it all
         copy = self.folder / "outputs" / f".{secrets.token_hex(8)}"
         try:
             shutil.copyfile(path, copy)
