@@ -1,0 +1,78 @@
+//! What a page asks for.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::json;
+use crate::loop_::devserver::{command, workspace};
+use crate::loop_::devserver_page::site;
+
+#[derive(Deserialize)]
+pub struct Request {
+    /// Comes back with the answer.
+    pub id: u64,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+pub enum What {
+    /// Members, links and what is measured.
+    State,
+    Commands,
+    Restart {
+        member: String,
+    },
+    Swap {
+        provider: String,
+        #[serde(rename = "use")]
+        source: String,
+        #[serde(rename = "dry-run")]
+        dry_run: bool,
+    },
+    Run {
+        name: String,
+        args: Vec<String>,
+    },
+    Stop,
+}
+
+pub fn state() -> Value {
+    json!({
+        "about": json::about(&workspace::about()),
+        "members": workspace::members().iter().map(json::member).collect::<Vec<_>>(),
+        "links": workspace::links().iter().map(json::link).collect::<Vec<_>>(),
+        "measured": site::measured().iter().map(json::series).collect::<Vec<_>>(),
+    })
+}
+
+pub fn commands() -> Value {
+    command::commands().iter().map(json::command).collect()
+}
+
+pub async fn answer(what: What) -> Result<Value, String> {
+    match what {
+        What::State => Ok(state()),
+        What::Commands => Ok(commands()),
+        What::Restart { member } => workspace::restart(member)
+            .await
+            .map(|()| Value::Null)
+            .map_err(|e| json::failure(&e)),
+        What::Swap {
+            provider,
+            source,
+            dry_run,
+        } => workspace::swap(provider, source, dry_run)
+            .await
+            .map(|changes| changes.iter().map(json::change).collect())
+            .map_err(|e| json::failure(&e)),
+        What::Run { name, args } => command::run(name, args)
+            .await
+            .map(|(code, output)| json!({ "code": code, "output": output })),
+        What::Stop => {
+            workspace::stop().await;
+            Ok(Value::Null)
+        }
+    }
+}
