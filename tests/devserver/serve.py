@@ -3,7 +3,8 @@
     python -m tests.devserver.serve [--address 127.0.0.1:0] [--more MEMBERS] [--still] [--live]
 
 It prints the URL. Each line of its input is a call of `Scripted`, `["line", ["info", "web", "", "hello"], {}]`, or one of
-`["flood", LINES, SECONDS]` and `["done"]`, after which it prints what it was asked for as JSON.
+`["flood", LINES, SECONDS]`, `["fail", MEMBER]`, `["measure", ...]`, `["past"]` and `["nothing"]`. After each it prints, as JSON, what it
+was asked for until then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from typing import Any
 
 import loop_kit as loop
+from loop_kit import telemetry
 from loop_kit.dev import page
 
 from tests.devserver.scripted import Scripted, failure
@@ -44,7 +46,7 @@ async def live(workspace: Scripted) -> None:
         if number % 3 == 0:
             workspace.line("debug", "catalog", "catalog.shelf", f"shelf {item % 40} read from the bucket", hit="true")
         if number % 5 == 0:
-            workspace.trace(number, error="image is truncated" if number % 35 == 0 else "")
+            workspace.trace(1000 + number, error="image is truncated" if number % 35 == 0 else "")
         if number % 11 == 0:
             workspace.line("warn", "images", "sharp", f"thumbnail of {item} took 412 ms", limit="250 ms")
         if number % 23 == 0:
@@ -73,13 +75,18 @@ async def commands(workspace: Scripted) -> None:
             name, *rest = json.loads(line)
             if name == "flood":
                 tasks.create_task(flood(workspace, *rest))
-            elif name == "done":
-                print(json.dumps(workspace.done), flush=True)
+            elif name == "past":
+                past(workspace)
+            elif name == "measure":
+                telemetry.measured(telemetry.Measurement(*rest))
+            elif name == "nothing":
+                pass
             elif name == "fail":
                 workspace.build(rest[0], "failed", **dict(failure()))
             else:
                 args: list[Any] = rest[0] if rest else []
                 getattr(workspace, name)(*args, **(rest[1] if len(rest) > 1 else {}))
+            print(json.dumps(workspace.done), flush=True)
 
 
 async def main() -> None:

@@ -4,20 +4,37 @@
 //! site whose name was pointed here, it is that name), the origin that they come from, and what the browser says of the
 //! two. The files of the page hold nothing secret; all that does goes over the WebSocket, which asks for the token too.
 
-use subtle::ConstantTimeEq;
+//!
+//! The token itself is never sent, since whoever listens here while this server does not would have it from a page that
+//! comes back by itself: each side shows the other that it knows the token, by a code over what both have made up for
+//! this once and over the address.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use crate::loop_::core::random;
 use crate::loop_::netx::http_server::Request;
 
 /// The protocol of the WebSocket.
 pub const PROTOCOL: &str = "loop-page.1";
-/// What comes before the token, offered as a second protocol: browsers let pages set no other field.
-const TOKEN: &str = "token.";
+/// What comes before the proof, offered as a second protocol: browsers let pages set no other field.
+const PROOF: &str = "proof.";
 /// Where the WebSocket is.
 const SOCKET: &str = "/socket";
+/// Where what is to be proven about is had from.
+const CHALLENGE: &str = "/challenge";
+/// Challenges that wait to be answered.
+const MOST: usize = 64;
 
 pub struct Gate {
     hosts: Vec<String>,
     token: Vec<u8>,
+    /// Each is good for one answer.
+    challenges: RefCell<VecDeque<String>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -25,7 +42,10 @@ pub enum Verdict {
     /// For this reason.
     Refused(&'static str),
     File,
-    Socket,
+    /// What is to be proven about.
+    Challenge(String),
+    /// By which this side proves itself.
+    Socket(String),
 }
 
 impl Gate {
@@ -43,6 +63,7 @@ impl Gate {
         Gate {
             hosts,
             token: token.as_bytes().to_vec(),
+            challenges: RefCell::default(),
         }
     }
 
@@ -61,8 +82,10 @@ impl Gate {
         if !is_socket && comes_from_elsewhere(request) {
             return Verdict::Refused("it comes from another site");
         }
-        if !is_socket {
-            return Verdict::File;
+        match request.path.as_str() {
+            CHALLENGE if request.method == "GET" => return Verdict::Challenge(self.challenge()),
+            SOCKET => {}
+            _ => return Verdict::File,
         }
         if origin.is_none() {
             return Verdict::Refused("it does not say where it comes from");
@@ -71,12 +94,44 @@ impl Gate {
             .flat_map(|value| value.split(','))
             .map(str::trim)
             .collect();
-        let token = offered.iter().find_map(|one| one.strip_prefix(TOKEN));
-        let is_known = token.is_some_and(|token| self.token.ct_eq(token.as_bytes()).into());
-        if !is_known || !offered.contains(&PROTOCOL) {
-            return Verdict::Refused("it has not the token");
+        let host = request.authority.as_deref().unwrap_or_default();
+        let proof = offered.iter().find_map(|one| one.strip_prefix(PROOF));
+        match proof.and_then(|proof| self.prove(proof, host)) {
+            Some(own) if offered.contains(&PROTOCOL) => Verdict::Socket(own),
+            _ => Verdict::Refused("it has not the token"),
         }
-        Verdict::Socket
+    }
+
+    fn challenge(&self) -> String {
+        let made = HEXLOWER.encode(&random::bytes(16));
+        let mut challenges = self.challenges.borrow_mut();
+        if challenges.len() >= MOST {
+            challenges.pop_front();
+        }
+        challenges.push_back(made.clone());
+        made
+    }
+
+    /// Checks `CHALLENGE.NONCE.CODE`, and makes the code of this side.
+    fn prove(&self, proof: &str, host: &str) -> Option<String> {
+        let mut parts = proof.splitn(3, '.');
+        let (challenge, nonce, code) = (parts.next()?, parts.next()?, parts.next()?);
+        let mut challenges = self.challenges.borrow_mut();
+        let place = challenges.iter().position(|one| one == challenge)?;
+        challenges.remove(place);
+        let code = HEXLOWER.decode(code.as_bytes()).ok()?;
+        // in constant time
+        self.code("page", challenge, nonce, host)
+            .verify_slice(&code)
+            .ok()?;
+        let own = self.code("server", challenge, nonce, host).finalize();
+        Some(HEXLOWER.encode(&own.into_bytes()))
+    }
+
+    fn code(&self, side: &str, challenge: &str, nonce: &str, host: &str) -> Hmac<Sha256> {
+        let mut code = Hmac::new_from_slice(&self.token).expect("a key of any length does");
+        code.update(format!("{side} {challenge} {nonce} {host}").as_bytes());
+        code
     }
 }
 

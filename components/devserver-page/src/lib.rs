@@ -78,13 +78,14 @@ async fn answer(shared: Rc<Shared>, exchange: Exchange) {
     match shared.gate.verdict(&request) {
         Verdict::Refused(why) => shared.web.refuse(&exchange, why),
         Verdict::File => shared.web.give(&exchange, &request),
-        Verdict::Socket => {
+        Verdict::Challenge(made) => shared.web.challenge(&exchange, &made),
+        Verdict::Socket(proof) => {
             let Some(place) = shared.open.take() else {
                 return shared.web.full(&exchange);
             };
             let chosen = Some(gate::PROTOCOL.to_string());
             if let Ok(connection) = exchange.upgrade(chosen, vec![]).await {
-                talk::talk(Rc::new(connection), &shared.web.version).await;
+                talk::talk(Rc::new(connection), &shared.web.version, &proof).await;
             }
             drop(place);
         }

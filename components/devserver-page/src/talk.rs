@@ -49,10 +49,11 @@ impl Drop for Place {
     }
 }
 
-/// Talks until the page has gone. `version`: of the files that are served.
-pub async fn talk(connection: Rc<Connection>, version: &str) {
+/// Talks until the page has gone. `version`: of the files that are served; `proof`: that the token is known here.
+pub async fn talk(connection: Rc<Connection>, version: &str, proof: &str) {
     let mut hello = ask::state();
     hello["hello"] = json!(version);
+    hello["proof"] = json!(proof);
     hello["commands"] = ask::commands();
     if send(&connection, &hello).await.is_err() {
         return;

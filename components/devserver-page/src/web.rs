@@ -63,6 +63,10 @@ impl Web {
         );
     }
 
+    pub fn challenge(&self, exchange: &Exchange, made: &str) {
+        self.respond(exchange, 200, "text/plain", made.as_bytes(), vec![]);
+    }
+
     pub fn full(&self, exchange: &Exchange) {
         let retry = vec![("retry-after".to_string(), b"5".to_vec())];
         self.respond(exchange, 503, "text/plain", b"it is open too often\n", retry);

@@ -110,6 +110,7 @@ function page(given: string): void {
     },
     go(view, what) {
       if (location.hash !== `#/${view}`) history.replaceState(null, "", `#/${view}`);
+      if (view !== current && app.selected !== null) app.select(null);
       show(view);
       if (what !== undefined) views.get(view)?.focus?.(what);
     },

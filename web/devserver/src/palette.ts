@@ -58,8 +58,11 @@ export function palette(actions: () => Action[]): { open(): void } {
     field.placeholder = chosen ? `${chosen.label} ${chosen.usage}` : "What do you want to do?";
     note.textContent = chosen ? `Arguments of ${chosen.label}: ${chosen.usage}. Enter runs it.` : "";
     note.hidden = !chosen;
-    found = chosen ? [] : actions().map((action) => ({ action, score: score(`${action.label} ${action.detail}`.toLowerCase(), field.value.toLowerCase().trim()) }))
-      .filter((it) => it.score > 0).sort((a, b) => b.score - a.score).slice(0, MOST).map((it) => it.action);
+    const letters = field.value.toLowerCase().trim();
+    const scored = chosen ? [] : actions().map((action) => ({ action, score: score(`${action.label} ${action.detail}`.toLowerCase(), letters) }));
+    // Where something fits well, what has the letters somewhere is only in the way.
+    const least = Math.max(1, Math.max(0, ...scored.map((it) => it.score)) / 3);
+    found = scored.filter((it) => it.score >= least).sort((a, b) => b.score - a.score).slice(0, MOST).map((it) => it.action);
     keyed(items, found, (action) => `${action.label}\n${action.detail}`, (action) =>
       h("li", { role: "option" }, icon(action.icon), h("span", {}, action.label), h("small", {}, action.detail)),
     (item, action) => {

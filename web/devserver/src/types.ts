@@ -143,6 +143,8 @@ export interface Change {
 export interface Hello extends State {
   /** Of the page's files: another value is another page. */
   hello: string;
+  /** That the server knows the token. */
+  proof: string;
   commands: Command[];
 }
 

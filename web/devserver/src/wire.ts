@@ -26,6 +26,7 @@ export class Wire {
   #next = 1;
   #tries = 0;
   #timer = 0;
+  #doubted = false;
   #token: string;
   #hears: Hears;
 
@@ -35,7 +36,7 @@ export class Wire {
     // A machine that slept, a network that came back: no reason to wait any longer.
     addEventListener("online", () => this.#retry());
     document.addEventListener("visibilitychange", () => document.hidden || this.#retry());
-    this.#open();
+    void this.#open();
   }
 
   /** Asks for something, and returns the answer; the error says why there is none. */
@@ -64,25 +65,44 @@ export class Wire {
   #retry(): void {
     if (!this.#timer) return;
     clearTimeout(this.#timer);
-    this.#open();
+    void this.#open();
   }
 
-  #open(): void {
+  async #open(): Promise<void> {
     this.#timer = 0;
+    const nonce = hex(crypto.getRandomValues(new Uint8Array(16)));
+    let challenge: string;
+    try {
+      const answer = await fetch("/challenge", { signal: AbortSignal.timeout(PATIENCE) });
+      if (!answer.ok) throw new Error(`${answer.status}`);
+      challenge = await answer.text();
+    } catch {
+      return this.#again();
+    }
+    const rest = `${challenge} ${nonce} ${location.host}`;
+    const expected = await code(this.#token, `server ${rest}`);
+    const proof = await code(this.#token, `page ${rest}`);
     let opened = false;
-    const socket = new WebSocket(`ws://${location.host}/socket`, ["loop-page.1", `token.${this.#token}`]);
+    let known = false;
+    const socket = new WebSocket(`ws://${location.host}/socket`, ["loop-page.1", `proof.${challenge}.${nonce}.${proof}`]);
     this.#socket = socket;
     socket.onopen = () => (opened = true);
     socket.onmessage = (message: MessageEvent<string>) => {
-      if (socket === this.#socket) this.#hear(JSON.parse(message.data) as Told);
+      if (socket !== this.#socket) return;
+      const told = JSON.parse(message.data) as Told;
+      // Whoever listens here now may be another: it is believed once it has shown that it knows the token too.
+      known ||= "hello" in told && told.proof === expected;
+      if (known) this.#hear(told);
+      else this.#refused(socket);
     };
-    socket.onclose = () => void (opened ? this.#lost(socket) : this.#refused(socket));
+    socket.onclose = () => (opened ? this.#lost(socket) : this.#refused(socket));
   }
 
   #hear(told: Told): void {
     if ("events" in told) return this.#hears.events(told.events);
     if ("hello" in told) {
       this.#tries = 0;
+      this.#doubted = false;
       this.#hears.connection("open", 0);
       return this.#hears.hello(told);
     }
@@ -92,25 +112,37 @@ export class Wire {
     else waits?.resolve(told.ok);
   }
 
-  /** A browser does not tell why: a file that is there says that the server is, and so that the token is not right. */
-  async #refused(socket: WebSocket): Promise<void> {
-    const there = await fetch("/page.css", { method: "HEAD" }).then((it) => it.ok, () => false);
-    if (!there || this.#tries > 0) return this.#lost(socket);
-    this.#tries++;
-    if (socket === this.#socket) this.#hears.connection("refused", 0);
-    this.#lost(socket, "refused");
+  /** The server is there, and does not take the token. Once can be by chance: it was just then started again. */
+  #refused(socket: WebSocket): void {
+    if (socket !== this.#socket) return;
+    const first = !this.#doubted;
+    this.#doubted = true;
+    this.#lost(socket, first);
+    if (!first) this.#hears.connection("refused", 0);
   }
 
-  #lost(socket: WebSocket, as: Connection = "lost"): void {
+  #lost(socket: WebSocket, again = true): void {
     if (socket !== this.#socket) return;
     this.#socket = null;
     socket.onclose = null;
     socket.close();
     for (const { reject } of this.#waiting.values()) reject(new Error("the connection is lost"));
     this.#waiting.clear();
-    if (as === "refused") return;
+    if (again) this.#again();
+  }
+
+  #again(): void {
     const wait = Math.min(SLOWEST, 250 * 2 ** this.#tries++);
     this.#hears.connection("lost", Date.now() + wait);
-    this.#timer = setTimeout(() => this.#open(), wait);
+    this.#timer = setTimeout(() => void this.#open(), wait);
   }
+}
+
+const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** HMAC-SHA256 under the token. */
+async function code(token: string, text: string): Promise<string> {
+  const bytes = new TextEncoder();
+  const key = await crypto.subtle.importKey("raw", bytes.encode(token), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  return hex(new Uint8Array(await crypto.subtle.sign("HMAC", key, bytes.encode(text))));
 }

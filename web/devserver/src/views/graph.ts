@@ -3,7 +3,7 @@
 import { type App, type View } from "../app.js";
 import { attribute, button, h, keyed, s, text } from "../dom.js";
 import { count, duration, short } from "../format.js";
-import { type Layout, NODE, family, layout } from "../layout.js";
+import { type Layout, type Point, NODE, along, family, layout, path } from "../layout.js";
 import type { Link, Member, Phase } from "../types.js";
 import type { Rate } from "../store.js";
 import { list } from "./list.js";
@@ -34,6 +34,8 @@ interface Line {
   rate: Rate;
 }
 
+/** Those of one kind have this in common. */
+const kinOf = (member: Member): string => `${member.kind} ${member.placement} ${family(member.name)}`;
 const WORST: Phase[] = ["failed", "starting", "draining", "stopped", "ready"];
 
 export function graph(app: App): View {
@@ -63,9 +65,8 @@ export function graph(app: App): View {
   const asList = button("List", () => {
     table = !table;
     attribute(asList, "aria-pressed", String(table));
-    canvas.hidden = table;
-    rows.root.hidden = zoomer.hidden = !table;
-    zoomer.hidden = table;
+    stage.hidden = group.hidden = table;
+    rows.root.hidden = !table;
     draw();
   }, { icon: "list", "aria-pressed": "false", title: "Show members as a table" });
   const scale = (by: number): void => {
@@ -84,8 +85,8 @@ export function graph(app: App): View {
   const canvas = h("div", { class: "canvas" }, svg);
   const rows = list(app);
   rows.root.hidden = true;
-  const root = h("section", { class: "view graph-view" },
-    h("div", { class: "tools" }, search, group, asList, told, h("span", { class: "space" }), legend(), zoomer), canvas, rows.root);
+  const stage = h("div", { class: "stage-box" }, canvas, legend(), zoomer);
+  const root = h("section", { class: "view graph-view" }, h("div", { class: "tools" }, search, group, asList, told), stage, rows.root);
   new ResizeObserver(() => size()).observe(canvas);
   svg.addEventListener("keydown", (event) => move(event));
   canvas.addEventListener("click", (event) => event.target === canvas || event.target === svg ? app.select(null) : undefined);
@@ -94,17 +95,12 @@ export function graph(app: App): View {
 
   /** The node that shows a member. */
   function nodeOf(member: Member, sizes: Map<string, number>): string {
-    const kin = `${member.kind} ${member.placement} ${family(member.name)}`;
+    const kin = kinOf(member);
     return isGrouped() && !opened.has(kin) && (sizes.get(kin) ?? 0) >= MANY ? kin : member.name;
   }
 
   function collect(): { shown: Node[]; edges: Line[] } {
     const members = [...store.members.values()];
-    const sizes = new Map<string, number>();
-    for (const member of members) {
-      const kin = `${member.kind} ${member.placement} ${family(member.name)}`;
-      sizes.set(kin, (sizes.get(kin) ?? 0) + 1);
-    }
     const fits = (member: Member): boolean =>
       [member.name, member.placement, member.transport, member.source, member.phase].some((it) => it.toLowerCase().includes(words));
     const hits = new Set(members.filter(fits).map((member) => member.name));
@@ -116,6 +112,8 @@ export function graph(app: App): View {
         if (hits.has(provider)) kept.add(importer);
       }
     }
+    const sizes = new Map<string, number>();
+    for (const member of members) if (kept.has(member.name)) sizes.set(kinOf(member), (sizes.get(kinOf(member)) ?? 0) + 1);
     const found = new Map<string, Node>();
     for (const member of members) {
       if (!kept.has(member.name)) continue;
@@ -156,10 +154,11 @@ export function graph(app: App): View {
     const touches = (edge: Line): boolean => edge.from === chosen || edge.to === chosen;
     const beside = new Set(edges.filter(touches).flatMap((edge) => [edge.from, edge.to]));
     const busiest = Math.max(1, ...edges.map((edge) => edge.rate.calls));
-    const ports = spread(edges, at);
-    shown.sort((a, b) => at.nodes.get(a.id)!.layer - at.nodes.get(b.id)!.layer || at.nodes.get(a.id)!.y - at.nodes.get(b.id)!.y);
+    const ways = spread(edges, at);
+    // Tab and readers go as the eye does: by layer, from the top.
+    shown.sort((a, b) => at.nodes.get(a.id)!.x - at.nodes.get(b.id)!.x || at.nodes.get(a.id)!.y - at.nodes.get(b.id)!.y);
     keyed(lines, edges, (edge) => edge.id, () => s("g", { class: "line" }, s("path", { class: "wire" }), s("path", { class: "flow" })), (element, edge) => {
-      const d = curve(ports.get(edge.id)!);
+      const d = path(ways.get(edge.id)!);
       const [wire, flow] = [element.children[0]!, element.children[1]!];
       attribute(wire, "d", d);
       attribute(flow, "d", d);
@@ -168,17 +167,16 @@ export function graph(app: App): View {
       attribute(element, "class", `line${edge.rate.calls > 0 && edges.length <= 60 ? " busy" : ""}${edge.rate.errors > 0 ? " failing" : ""}${chosen && !touches(edge) ? " dim" : ""}${chosen && touches(edge) ? " chosen" : ""}`);
     });
     const named = edges.filter((edge) => (edges.length <= FEW && !chosen) || touches(edge));
+    const taken: Point[] = [];
     keyed(labels, named, (edge) => edge.id, () => s("g", {}, s("rect", { rx: 9, height: 18, y: -9 }), s("text", { "text-anchor": "middle", y: 3.5 })), (element, edge) => {
-      const [x1, y1, x2, y2] = ports.get(edge.id)!;
-      // Nearer to whoever provides: there lines are apart.
-      const where = x2 > x1 ? 0.5 : 0.5;
       const label = edge.rate.calls > 0 ? `${count(edge.rate.calls)}/s · ${duration(edge.rate.mean)}` : plural(edge.links.length);
       const [box, words] = [element.children[0]!, element.children[1]!];
       text(words, label);
-      const width = label.length * 6.1 + 14;
-      attribute(box, "width", String(width));
-      attribute(box, "x", String(-width / 2));
-      attribute(element, "transform", `translate(${x1 + (x2 - x1) * where} ${y1 + (y2 - y1) * where})`);
+      const width = label.length * 5.9 + 14;
+      const [x, y] = free(ways.get(edge.id)!, taken);
+      attribute(box, "width", width.toFixed(1));
+      attribute(box, "x", (-width / 2).toFixed(1));
+      attribute(element, "transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
       attribute(element, "class", edge.rate.errors > 0 ? "label failing" : "label");
     });
     keyed(nodes, shown, (node) => node.id, create, (element, node) => {
@@ -186,13 +184,13 @@ export function graph(app: App): View {
       attribute(element, "transform", `translate(${x} ${y})`);
       const many = node.members.length > 1;
       attribute(element, "class", `node is-${node.placement} phase-${node.phase}${many ? " many" : ""}${node.id === chosen ? " chosen" : ""}${chosen && node.id !== chosen && !beside.has(node.id) ? " dim" : ""}`);
-      attribute(element, "aria-label", `${node.label}, ${node.detail}, ${node.phase}${many ? ", press Enter to show them" : `, serves ${node.digest}`}`);
+      const said = [node.label, node.detail, node.digest].filter(Boolean).join(" ");
+      attribute(element, "aria-label", `${said}, ${node.phase}${many ? ", Enter shows them" : ""}`);
       attribute(element, "aria-expanded", many ? "false" : null);
       attribute(element, "aria-pressed", many ? null : String(node.id === chosen));
       text(element.querySelector(".name")!, fitted(node.label, 22));
       text(element.querySelector(".detail")!, fitted(node.detail, 24));
       text(element.querySelector(".digest")!, node.digest);
-      text(element.querySelector("title")!, many ? `${node.members.length} members` : `${node.members[0]!.source}${node.members[0]!.reason && `\n${node.members[0]!.reason}`}`);
     });
     rove();
   }
@@ -206,13 +204,12 @@ export function graph(app: App): View {
         event.preventDefault();
         press();
       } },
-      s("title"),
       s("rect", { class: "behind", x: 5, y: 5, width, height, rx: 11 }),
       s("rect", { class: "card", width, height, rx: 11 }),
       s("path", { class: "edge", d: `M0 11a11 11 0 0 1 4 -8.5V${height - 2.5}a11 11 0 0 1 -4 -8.5z` }),
       s("circle", { class: "phase", cx: 20, cy: 22, r: 4.5 }),
-      s("text", { class: "name", x: 32, y: 26.5 }),
-      s("text", { class: "detail", x: 16, y: 47 }),
+      s("text", { class: "name", x: 32, y: 26.5 }), " ",
+      s("text", { class: "detail", x: 16, y: 47 }), " ",
       s("text", { class: "digest", x: width - 13, y: 47, "text-anchor": "end" }));
   }
 
@@ -221,8 +218,8 @@ export function graph(app: App): View {
     if (member) return app.select(app.selected === id ? null : id);
     opened.add(id);
     draw();
-    const of = [...nodes.children].find((it) => it.getAttribute("aria-label")?.startsWith(id.split(" ").at(-1)!));
-    (of as SVGElement | undefined)?.focus();
+    const first = [...store.members.values()].find((it) => kinOf(it) === id);
+    if (first) nodes.querySelector<SVGElement>(`[data-node="${CSS.escape(first.name)}"]`)?.focus();
   }
 
   /** One node can be reached by Tab; arrows go on from there. */
@@ -306,34 +303,40 @@ function add(sum: Rate, rate: Rate | null): void {
   sum.errors += rate.errors;
 }
 
-type Ends = [number, number, number, number];
-
-/** Where lines begin and end: along the sides of their nodes, in the order of where they go. */
-function spread(edges: Line[], at: Layout): Map<string, Ends> {
-  const ends = new Map<string, Ends>(edges.map((edge) => [edge.id, [0, 0, 0, 0]]));
-  const sides: [(edge: Line) => string, (edge: Line) => string, number][] = [
-    [(edge) => edge.from, (edge) => edge.to, 0],
-    [(edge) => edge.to, (edge) => edge.from, 2],
-  ];
-  for (const [own, other, index] of sides) {
-    const by = Map.groupBy(edges, own);
-    for (const [id, some] of by) {
+/** The points of each line. They begin and end along the sides of their nodes, in the order of where they go. */
+function spread(edges: Line[], at: Layout): Map<string, Point[]> {
+  const ways = new Map<string, Point[]>();
+  for (const edge of edges) {
+    const between = (at.through.get(edge.id) ?? []).flatMap(({ x, y }): Point[] => [[x, y], [x + NODE.width, y]]);
+    ways.set(edge.id, [[0, 0], ...between, [0, 0]]);
+  }
+  for (const isEnd of [false, true]) {
+    const height = (edge: Line): number => {
+      const way = ways.get(edge.id)!;
+      const next = way.length > 2 ? way.at(isEnd ? -2 : 1)![1] : null;
+      return next ?? at.nodes.get(isEnd ? edge.from : edge.to)!.y + NODE.height / 2;
+    };
+    for (const [id, some] of Map.groupBy(edges, (edge) => (isEnd ? edge.to : edge.from))) {
       const node = at.nodes.get(id)!;
-      some.sort((a, b) => at.nodes.get(other(a))!.y - at.nodes.get(other(b))!.y);
-      const step = Math.min(13, (NODE.height - 20) / Math.max(1, some.length - 1));
+      some.sort((a, b) => height(a) - height(b) || (a.id < b.id ? -1 : 1));
+      const step = Math.min(14, (NODE.height - 18) / Math.max(1, some.length - 1));
       some.forEach((edge, row) => {
-        const end = ends.get(edge.id)!;
-        end[index] = index ? node.x : node.x + NODE.width;
-        end[index + 1] = node.y + NODE.height / 2 + (row - (some.length - 1) / 2) * step;
+        const y = node.y + NODE.height / 2 + (row - (some.length - 1) / 2) * step;
+        ways.get(edge.id)!.splice(isEnd ? -1 : 0, 1, [isEnd ? node.x : node.x + NODE.width, y]);
       });
     }
   }
-  return ends;
+  return ways;
 }
 
-function curve([x1, y1, x2, y2]: Ends): string {
-  const bend = Math.max(60, Math.abs(x2 - x1) / 2);
-  return `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
+/** The place on a line that is farthest from other labels; its middle, if that is far enough. */
+function free(way: Point[], taken: Point[]): Point {
+  const places = [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74].flatMap((t) =>
+    Array.from({ length: way.length / 2 }, (_, n) => along(way[way.length - 2 - 2 * n]!, way[way.length - 1 - 2 * n]!, t)));
+  const room = ([x, y]: Point): number => Math.min(1, ...taken.map(([a, b]) => Math.max(Math.abs(x - a) / 100, Math.abs(y - b) / 20)));
+  const found = places.reduce((best, place) => (room(place) > room(best) ? place : best));
+  taken.push(found);
+  return found;
 }
 
 const plural = (links: number): string => (links === 1 ? "1 link" : `${links} links`);

@@ -1,7 +1,7 @@
 // Where the time of each link goes.
 
 import type { App, View } from "../app.js";
-import { attribute, h, keyed, text } from "../dom.js";
+import { attribute, button, h, keyed, text } from "../dom.js";
 import { brief, count, duration } from "../format.js";
 import { keyOf } from "../store.js";
 import { type Link, STEPS, type Step } from "../types.js";
@@ -24,14 +24,20 @@ interface Row {
 export function latency(app: App): View {
   const { store } = app;
   let by: "mean" | "total" = "mean";
+  let scaled = false;
   let words = "";
   const search = h("input", { type: "search", placeholder: "Filter links", "aria-label": "Filter links", oninput: () => { words = search.value.toLowerCase(); draw(); } });
   const sort = h("select", { "aria-label": "Order", onchange: () => { by = sort.value as typeof by; draw(); } },
     h("option", { value: "mean" }, "slowest call first"), h("option", { value: "total" }, "most time in all first"));
+  const scale = button("To scale", () => {
+    scaled = !scaled;
+    attribute(scale, "aria-pressed", String(scaled));
+    draw();
+  }, { "aria-pressed": "false", title: "Bars as long as what they take; else each shows the shares of its steps" });
   const body = h("ol", { class: "bars" });
   const empty = h("p", { class: "empty", hidden: true }, h("strong", {}, "Nothing was called yet"), "Each link shows here what one of its calls takes, once there are any.");
   const key = h("ul", { class: "legend", "aria-label": "Steps" }, STEPS.map((step) => h("li", { class: `step-${step}`, title: MEANT[step] }, h("i"), step)));
-  const root = h("section", { class: "view latency-view" }, h("div", { class: "tools" }, search, sort, h("span", { class: "space" }), key), h("div", { class: "scroll" }, empty, body));
+  const root = h("section", { class: "view latency-view" }, h("div", { class: "tools" }, search, sort, scale, h("span", { class: "space" }), key), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Latency of links" }, empty, body));
 
   function rows(): Row[] {
     const found: Row[] = [];
@@ -53,8 +59,7 @@ export function latency(app: App): View {
     empty.hidden = found.length > 0;
     const value = (row: Row): number => (by === "mean" ? row.mean : row.mean * row.calls);
     const longest = Math.max(1, ...found.map(value));
-    // Of a root, so that microseconds are seen beside milliseconds.
-    const width = (row: Row): number => Math.sqrt(value(row) / longest) * 100;
+    const width = (row: Row): number => (scaled ? (value(row) / longest) * 100 : 100);
     keyed(body, found, (row) => keyOf(row.link), (row) =>
       h("li", {}, h("div", { class: "title" }, h("strong", {}, `${row.link.importer} → ${row.link.provider}`), h("code", {}, brief(row.link.interface)), h("span", { class: "took" })),
         h("div", { class: "bar", role: "img" }, h("div", { class: "stack" }, STEPS.map((step) => h("i", { class: `step-${step}` })), h("i", { class: "step-whole" }))), h("p", { class: "hint parts" })),
@@ -66,10 +71,13 @@ export function latency(app: App): View {
       const words = STEPS.map((step) => (row.parts ? `${step} ${duration(row.parts[step])}` : ""));
       STEPS.forEach((step, n) => {
         const part = stack.children[n] as HTMLElement;
+        part.hidden = !row.parts?.[step];
         part.style.flexGrow = String(row.parts ? row.parts[step] / row.mean : 0);
         part.title = words[n]!;
       });
-      (stack.lastElementChild as HTMLElement).style.flexGrow = row.parts ? "0" : "1";
+      const whole = stack.lastElementChild as HTMLElement;
+      whole.hidden = row.parts !== null;
+      whole.style.flexGrow = "1";
       attribute(bar!, "aria-label", row.parts ? words.join(", ") : "in the host's process: not split up");
       text(rest!, `${count(row.calls)} calls · ${row.parts ? words.join(" · ") : "in the host's process, where nothing is encoded or sent"}`);
     });

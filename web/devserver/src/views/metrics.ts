@@ -23,7 +23,7 @@ export function metrics(app: App): View {
   const told = h("div", { class: "cards" });
   const empty = h("p", { class: "empty", hidden: true }, h("strong", {}, "No component has measured anything yet"), "What they count by loop:core/metrics shows here.");
   const root = h("section", { class: "view metrics-view" }, h("div", { class: "tools" }, search),
-    h("div", { class: "scroll" }, h("h2", {}, "Workspace"), own, h("h2", {}, "Measured by components"), empty, told));
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Metrics" }, h("h2", {}, "Workspace"), own, h("h2", {}, "Measured by components"), empty, told));
 
   function workspace(): Card[] {
     const calls = store.history((now, before, seconds) => total(now.links, before.links, (it) => it.calls) / seconds);

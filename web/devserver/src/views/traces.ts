@@ -98,7 +98,6 @@ export function traces(app: App): View {
       name.style.paddingInlineStart = `${depth * 14}px`;
       const row = h("button", {
         type: "button", class: `span lane-${sources.indexOf(one.source) % 6}${one.error ? " failed" : ""}${one === span ? " chosen" : ""}`,
-        "aria-label": `${one.name}, ${one.source || "host"}, ${duration(one.nanoseconds)}${one.error ? `, failed: ${one.error}` : ""}`,
         "aria-pressed": String(one === span),
         onclick: () => {
           const scrolled = stage.scrollTop;
@@ -107,7 +106,7 @@ export function traces(app: App): View {
           stage.scrollTop = scrolled;
           stage.querySelectorAll<HTMLElement>(".span")[rows.findIndex((it) => it.span === one)]?.focus();
         },
-      }, h("span", { class: "who" }, one.source || "host"), name, h("span", { class: "track" }, bar, took));
+      }, h("span", { class: "who" }, one.source || "host"), " ", name, " ", h("span", { class: "track" }, bar, took), one.error && h("span", { class: "unseen" }, ` failed: ${one.error}`));
       list.append(h("li", {}, row, one === span && about(one, trace)));
     }
     return [

@@ -1,0 +1,318 @@
+// The dev server's page: every view, by mouse and by keyboard.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import axe from "axe-core";
+
+import { PATIENCE, Workspace, launch, open } from "./dev-support.mjs";
+
+let browser, shop;
+
+before(
+  async () => {
+    [browser, shop] = await Promise.all([launch(), Workspace.start("--still")]);
+    await shop.tell("past");
+  },
+  { timeout: PATIENCE },
+);
+
+after(async () => {
+  await browser?.close();
+  await shop?.kill();
+});
+
+const node = (page, name) => page.locator(`[data-node="${name}"]`);
+const layout = (page) => page.locator("[data-node]").evaluateAll((all) => all.map((it) => [it.dataset.node, it.getAttribute("transform")]));
+const focused = (page) => page.evaluate(() => document.activeElement.dataset.node ?? document.activeElement.textContent);
+
+test("the graph shows who is linked to whom, by what, and lies the same each time", { timeout: PATIENCE }, async (t) => {
+  const { page } = await open(t, browser, shop.url);
+  assert.equal(await page.locator("[data-node]").count(), 12);
+  const catalog = node(page, "catalog");
+  assert.equal(await catalog.getAttribute("aria-label"), "catalog sidecar · unix 150e9dfd, ready");
+  assert.equal(await catalog.locator(".digest").textContent(), "150e9dfd");
+  assert.equal(await page.locator(".line").count(), 12);
+  const before = await layout(page);
+  await page.reload();
+  await node(page, "catalog").waitFor();
+  assert.deepEqual(await layout(page), before);
+});
+
+test("numbers beside the links are those of now", { timeout: PATIENCE }, async (t) => {
+  const busy = await Workspace.own(t);
+  const { page } = await open(t, browser, busy.url);
+  // 410 calls a second are made of this link, each of 92 µs
+  const label = page.locator(".label", { hasText: "92 µs" });
+  await page.waitForFunction(() => [...document.querySelectorAll(".label")].some((it) => /^(3[5-9]\d|4\d\d)\/s · 92 µs$/.test(it.textContent)));
+  assert.equal(await label.count(), 1);
+});
+
+test("keys go from node to node, open a member, and come back", { timeout: PATIENCE }, async (t) => {
+  const { page } = await open(t, browser, shop.url);
+  await page.locator('[data-node][tabindex="0"]').focus();
+  assert.equal(await focused(page), "mailer");
+  await page.keyboard.press("ArrowRight");
+  assert.equal(await focused(page), "cache");
+  await page.keyboard.press("Enter");
+  const member = page.getByRole("complementary", { name: "Member" });
+  await member.getByRole("heading", { name: "cache" }).waitFor();
+  assert.match(await member.innerText(), /Serves\s+blake3:[0-9a-f]{8}/);
+  assert.match(await member.innerText(), /Used by\s+mailer/);
+  await member.getByRole("button", { name: "Close" }).focus();
+  await page.keyboard.press("Escape");
+  assert.equal(await member.isVisible(), false);
+  assert.equal(await focused(page), "cache");
+});
+
+test("a member that changes is shown as it is then", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--still");
+  const { page } = await open(t, browser, shop.url);
+  await shop.tell("change", ["images"], { phase: "failed", reason: "exit code 3", "crash-loop": true });
+  await page.locator('[data-node="images"].phase-failed').waitFor();
+  assert.match(await node(page, "images").getAttribute("aria-label"), /crash loop/);
+  await page.getByRole("status").filter({ hasText: "1 member failed" }).waitFor();
+  await node(page, "images").click();
+  await page.locator(".reason", { hasText: "exit code 3" }).waitFor();
+});
+
+test("200 members are shown as kinds, found by a filter, and listed", { timeout: PATIENCE }, async (t) => {
+  const fleet = await Workspace.own(t, "--still", "--more", "188");
+  const { page } = await open(t, browser, fleet.url);
+  await page.getByText("200 members", { exact: true }).first().waitFor();
+  assert.ok((await page.locator("[data-node]").count()) < 20);
+  await page.getByText("worker × 47").waitFor();
+  await page.locator("[data-node]", { hasText: "worker × 47" }).focus();
+  await page.keyboard.press("Enter");
+  await node(page, "worker-46").waitFor();
+  assert.equal(await focused(page), "worker-00");
+
+  await page.getByRole("searchbox", { name: "Filter members" }).fill("worker-07");
+  await page.getByText("1 of 200 match").waitFor();
+  assert.deepEqual((await layout(page)).map(([name]) => name).sort(), ["log", "shard-07", "worker-07"]);
+
+  await page.getByRole("searchbox", { name: "Filter members" }).fill("");
+  await page.getByRole("button", { name: "List" }).click();
+  assert.equal(await page.locator("tbody tr").count(), 200);
+  await page.getByRole("button", { name: "Name", exact: true }).click();
+  assert.equal(await page.locator("tbody tr th").first().innerText(), "worker-46");
+  assert.equal(await page.locator("thead th").first().getAttribute("aria-sort"), "descending");
+});
+
+test("logs are filtered by level, source and text, and one shows its fields", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--still");
+  const { page, view } = await open(t, browser, shop.url);
+  await view("Logs").click();
+  for (let n = 0; n < 5; n++) await shop.tell("line", ["debug", "catalog", "shelf", `shelf ${n}`], { hit: "no" });
+  await shop.tell("line", ["error", "checkout", "pricing", "no quote"], { after: "2 s" });
+  const shown = () => page.locator(".row .what").allInnerTexts();
+  await page.getByText("no quote").waitFor();
+  await page.getByRole("combobox", { name: "Least level" }).selectOption("error");
+  await page.waitForFunction(() => document.querySelectorAll(".row").length === 1);
+  assert.match((await shown())[0], /^no quote\s*after=2 s$/);
+  await page.getByRole("combobox", { name: "Least level" }).selectOption("debug and above");
+  await page.getByRole("combobox", { name: "Source" }).selectOption("catalog");
+  await page.waitForFunction(() => document.querySelectorAll(".row").length === 5);
+  await page.getByRole("searchbox", { name: "Filter text" }).fill("SHELF 3");
+  await page.waitForFunction(() => document.querySelectorAll(".row").length === 1);
+  await page.getByRole("log").focus();
+  await page.keyboard.press("ArrowUp");
+  const chosen = page.getByRole("region", { name: "Chosen line" });
+  assert.match(await chosen.innerText(), /debug · catalog · shelf[\s\S]*shelf 3[\s\S]*hit\s+no/);
+});
+
+test("a log that is held stands still, and goes on with all that came", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--still");
+  const { page, view } = await open(t, browser, shop.url);
+  await view("Logs").click();
+  await shop.tell("line", ["info", "mailer", "", "before"]);
+  await page.locator(".row", { hasText: "before" }).waitFor();
+  await page.getByRole("button", { name: "Pause" }).click();
+  await shop.tell("line", ["info", "mailer", "", "while it was held"]);
+  await page.getByText("1 more wait").waitFor();
+  assert.equal(await page.getByText("while it was held").count(), 0);
+  await page.getByRole("button", { name: "Go on" }).click();
+  await page.getByRole("button", { name: "Newest" }).click();
+  await page.getByText("while it was held").waitFor();
+});
+
+test("a trace is a line of time across processes", { timeout: PATIENCE }, async (t) => {
+  const { page, view } = await open(t, browser, shop.url);
+  await view("Traces").click();
+  const traces = page.getByRole("listbox", { name: "Traces" });
+  assert.equal(await traces.getByRole("option").count(), 24);
+  await page.getByRole("checkbox", { name: "only failed" }).check();
+  assert.equal(await traces.getByRole("option").count(), 1);
+  const spans = page.locator(".span");
+  assert.equal(await spans.count(), 9);
+  assert.deepEqual(await page.locator(".span .who").allInnerTexts(), ["storefront", "storefront", "catalog", "catalog", "storefront", "images", "images", "images", "storefront"]);
+  // A span lies within the one above it, from left to right as time goes.
+  const bars = await page.locator(".track i").evaluateAll((all) => all.map((it) => [it.getBoundingClientRect().left, it.getBoundingClientRect().right]));
+  assert.ok(bars[3][0] > bars[2][0] && bars[3][1] < bars[2][1]);
+  assert.ok(bars[4][0] > bars[1][1]);
+  await spans.nth(7).focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("definition").filter({ hasText: "image is truncated" }).waitFor();
+  await page.getByRole("checkbox", { name: "only failed" }).uncheck();
+  await traces.focus();
+  const first = await traces.getAttribute("aria-activedescendant");
+  await page.keyboard.press("ArrowDown");
+  assert.notEqual(await traces.getAttribute("aria-activedescendant"), first);
+});
+
+test("latency says of each link where it goes", { timeout: PATIENCE }, async (t) => {
+  const { page, view } = await open(t, browser, shop.url);
+  await view("Latency").click();
+  const pricing = page.locator(".bars li", { hasText: "checkout → pricing" });
+  assert.equal(
+    await pricing.getByRole("img").getAttribute("aria-label"),
+    "encode 29 µs, session 798 µs, queue 203 µs, provider 392 µs, decode 29 µs",
+  );
+  const widths = await pricing.locator(".stack i:not([hidden])").evaluateAll((all) => all.map((it) => it.getBoundingClientRect().width));
+  assert.equal(Math.round((widths[1] / widths[3]) * 10), Math.round((798 / 392) * 10));
+  await page.getByRole("button", { name: "To scale" }).click();
+  const scaled = await page.locator(".bars .stack").evaluateAll((all) => all.map((it) => it.getBoundingClientRect().width));
+  assert.deepEqual(scaled, [...scaled].sort((a, b) => b - a));
+});
+
+test("metrics are those of the workspace, and what components measure", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--still");
+  const { page, view } = await open(t, browser, shop.url);
+  await view("Metrics").click();
+  await page.getByRole("heading", { name: "Calls" }).waitFor();
+  for (const value of [3, 4]) await shop.tell("measure", "counter", "orders", "1", "Orders that were placed", value, { shelf: "pears" });
+  await shop.tell("measure", "gauge", "queue", "1", "", 17, {});
+  const orders = page.locator(".card", { hasText: "orders" });
+  await orders.getByText("7 in all").waitFor();
+  await orders.getByText("shelf=pears").waitFor();
+  assert.equal(await page.locator(".card", { hasText: "queue" }).locator(".value").innerText(), "17");
+});
+
+test("grants are sentences, and a refusal comes with the lines to copy", { timeout: PATIENCE }, async (t) => {
+  const { page, view } = await open(t, browser, shop.url);
+  await view("Grants").click();
+  await page.getByText("may ask for quotes in EUR").waitFor();
+  const refusal = page.locator(".refusal", { hasText: "mailer wanted to send requests to https://api.example.com" });
+  await refusal.getByText("3 times").waitFor();
+  await refusal.getByRole("button", { name: "Copy for loop.toml" }).click();
+  await page.getByText("Copied the lines for loop.toml").waitFor();
+  const copied = await page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(copied, '[components.mailer.imports."loop:netx".grant]\nallow = ["https://mail.example.com", "https://api.example.com"]\n');
+});
+
+test("a restart, and a swap whose changes are shown before", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--still");
+  const { page } = await open(t, browser, shop.url);
+  await node(page, "catalog").click();
+  const member = page.getByRole("complementary", { name: "Member" });
+  await member.getByRole("button", { name: "Restart" }).click();
+  await page.getByText("catalog was started again", { exact: true }).waitFor();
+  await member.getByRole("button", { name: "Swap…" }).click();
+  const dialog = page.getByRole("dialog", { name: "Swap" });
+  const swap = dialog.getByRole("button", { name: "Swap", exact: true });
+  const use = dialog.getByRole("combobox", { name: "use" });
+  assert.equal(await use.inputValue(), "sidecar:python:catalog:Catalog");
+  assert.equal(await swap.isDisabled(), true);
+  await use.fill("nonsense");
+  await page.keyboard.press("Enter");
+  await dialog.getByRole("alert").filter({ hasText: "'nonsense' is no provider" }).waitFor();
+  assert.equal(await swap.isDisabled(), true);
+  await use.fill("remote:quic://catalog.lan:7000");
+  await page.keyboard.press("Enter");
+  await dialog.getByText("2 changes, not made yet:").waitFor();
+  assert.deepEqual(await dialog.locator("del, ins").allInnerTexts(), ["sidecar:python:catalog:Catalog", "remote:quic://catalog.lan:7000", "sidecar", "remote"]);
+  assert.equal(await node(page, "catalog").getAttribute("class").then((it) => it.includes("is-sidecar")), true);
+  await page.keyboard.press("Enter"); // the focus is on Swap by now
+  await page.locator('[data-node="catalog"].is-remote').waitFor();
+  const digest = await node(page, "catalog").locator(".digest").textContent();
+  assert.notEqual(digest, "150e9dfd");
+  assert.deepEqual((await shop.tell("nothing")).slice(-4), [
+    ["restart", "catalog"],
+    ["swap", "catalog", "nonsense", true],
+    ["swap", "catalog", "remote:quic://catalog.lan:7000", true],
+    ["swap", "catalog", "remote:quic://catalog.lan:7000", false],
+  ]);
+});
+
+test("a build that failed lies over all until it is mended, and the old code is named", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--still");
+  const { page } = await open(t, browser, shop.url);
+  await node(page, "catalog").waitFor();
+  await shop.tell("fail", "checkout");
+  const report = page.getByRole("alertdialog", { name: "checkout does not build" });
+  await report.getByText("checkout/src/cart.js:14:23").waitFor();
+  assert.match(await report.locator(".code.here").innerText(), /14\s+sum \+= price\(item\.id;/);
+  assert.match(await report.innerText(), /Generation 1, blake3:b69bc66f, serves on/);
+  await page.keyboard.press("Escape");
+  const strip = page.getByRole("button", { name: "checkout does not build; the code of before serves" });
+  await strip.waitFor();
+  assert.equal(await report.isVisible(), false);
+  await page.keyboard.press("Enter"); // which has the focus
+  await report.waitFor();
+  await shop.tell("build", ["checkout", "done", 120]);
+  await report.waitFor({ state: "hidden" });
+  assert.equal(await strip.isVisible(), false);
+});
+
+test("the palette runs a command of the workspace, by keys alone", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--still");
+  const { page } = await open(t, browser, shop.url);
+  await page.keyboard.press("Control+k");
+  const palette = page.getByRole("dialog", { name: "Command palette" });
+  await palette.getByRole("combobox").fill("sed");
+  assert.match(await palette.getByRole("option").first().innerText(), /^seed/);
+  await page.keyboard.press("Enter");
+  await palette.getByText("Arguments of seed: [COUNT]. Enter runs it.").waitFor();
+  await page.keyboard.type('12 "red pears"');
+  await page.keyboard.press("Enter");
+  const output = page.getByRole("dialog", { name: "Output" });
+  await output.getByText("seed: 12 red pears, done").waitFor();
+  assert.deepEqual((await shop.tell("nothing")).at(-1), ["run", "seed", "12", "red pears"]);
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("3");
+  assert.equal(await page.locator("[aria-current=page]").getAttribute("data-view"), "traces");
+});
+
+test("dark or light, as the system has it or as it was chosen", { timeout: PATIENCE }, async (t) => {
+  const { page } = await open(t, browser, shop.url, { colorScheme: "dark" });
+  const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const dark = await background();
+  await page.getByRole("button", { name: "Dark or light" }).click();
+  const light = await background();
+  assert.notEqual(light, dark);
+  await page.reload();
+  await node(page, "catalog").waitFor();
+  assert.equal(await background(), light);
+});
+
+test("nothing moves for whoever asked for that", { timeout: PATIENCE }, async (t) => {
+  const busy = await Workspace.own(t);
+  const { page } = await open(t, browser, busy.url, { reducedMotion: "reduce" });
+  await page.locator(".line.busy").first().waitFor();
+  assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`roles, names and contrast are right in every view, ${colorScheme}`, { timeout: PATIENCE }, async (t) => {
+    const shop = await Workspace.own(t, "--still");
+    await shop.tell("past");
+    // what is added to the page to look at it may run
+    const { page, view } = await open(t, browser, shop.url, { colorScheme, bypassCSP: true, reducedMotion: "reduce" });
+    await page.evaluate(axe.source);
+    const problems = async () => {
+      const { violations } = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] }));
+      return violations.flatMap((it) => it.nodes.map((one) => `${it.id}: ${one.html.slice(0, 160)} ${one.any.map((why) => why.message).join("; ")}`));
+    };
+    await node(page, "catalog").click();
+    for (const name of ["Graph", "Logs", "Traces", "Latency", "Metrics", "Grants"]) {
+      if (name !== "Graph") await view(name).click();
+      assert.deepEqual(await problems(), [], name);
+    }
+    await page.keyboard.press("Control+k");
+    assert.deepEqual(await problems(), [], "the palette");
+    await page.keyboard.press("Escape");
+    await shop.tell("fail", "checkout");
+    await page.getByRole("alertdialog").waitFor();
+    assert.deepEqual(await problems(), [], "a failed build");
+  });
+}
