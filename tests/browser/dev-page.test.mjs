@@ -30,8 +30,8 @@ test("the graph shows who is linked to whom, by what, and lies the same each tim
   const { page } = await open(t, browser, shop.url);
   assert.equal(await page.locator("[data-node]").count(), 12);
   const catalog = node(page, "catalog");
-  assert.equal(await catalog.getAttribute("aria-label"), "catalog sidecar · unix 150e9dfd, ready");
-  assert.equal(await catalog.locator(".digest").textContent(), "150e9dfd");
+  assert.equal(await catalog.getAttribute("aria-label"), "catalog sidecar · unix d34db377, ready");
+  assert.equal(await catalog.locator(".digest").textContent(), "d34db377");
   assert.equal(await page.locator(".line").count(), 12);
   const before = await layout(page);
   await page.reload();
@@ -57,7 +57,7 @@ test("keys go from node to node, open a member, and come back", { timeout: PATIE
   await page.keyboard.press("Enter");
   const member = page.getByRole("complementary", { name: "Member" });
   await member.getByRole("heading", { name: "cache" }).waitFor();
-  assert.match(await member.innerText(), /Serves\s+blake3:[0-9a-f]{8}/);
+  assert.match(await member.innerText(), /Serves\s+sha256:[0-9a-f]{8}/);
   assert.match(await member.innerText(), /Used by\s+mailer/);
   await member.getByRole("button", { name: "Close" }).focus();
   await page.keyboard.press("Escape");
@@ -225,7 +225,7 @@ test("a restart, and a swap whose changes are shown before", { timeout: PATIENCE
   await page.keyboard.press("Enter"); // the focus is on Swap by now
   await page.locator('[data-node="catalog"].is-remote').waitFor();
   const digest = await node(page, "catalog").locator(".digest").textContent();
-  assert.notEqual(digest, "150e9dfd");
+  assert.notEqual(digest, "d34db377");
   assert.deepEqual((await shop.tell("nothing")).slice(-4), [
     ["restart", "catalog"],
     ["swap", "catalog", "nonsense", true],
@@ -242,7 +242,7 @@ test("a build that failed lies over all until it is mended, and the old code is 
   const report = page.getByRole("alertdialog", { name: "checkout does not build" });
   await report.getByText("checkout/src/cart.js:14:23").waitFor();
   assert.match(await report.locator(".code.here").innerText(), /14\s+sum \+= price\(item\.id;/);
-  assert.match(await report.innerText(), /Generation 1, blake3:b69bc66f, serves on/);
+  assert.match(await report.innerText(), /Generation 1, sha256:cf85290e, serves on/);
   await page.keyboard.press("Escape");
   const strip = page.getByRole("button", { name: "checkout does not build; the code of before serves" });
   await strip.waitFor();

@@ -58,7 +58,7 @@ export class Workspace {
 /** A page in a browser that knows nothing yet. What it complains of fails the test. */
 export async function open(t, browser, url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1360, height: 820 }, ...options });
-  context.setDefaultTimeout(5000);
+  context.setDefaultTimeout(PATIENCE);
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   const page = await context.newPage();
   const complaints = [];

@@ -52,7 +52,7 @@ DURATIONS = [12, 5, 3, 2]
 
 
 def digest(text: str) -> str:
-    return "blake3:" + hashlib.blake2s(text.encode()).hexdigest()
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 class Scripted:
@@ -173,7 +173,7 @@ class Scripted:
     # events
 
     async def subscribe(self, topics: Any, history: int) -> AsyncIterator[Any]:
-        queue: asyncio.Queue[Any] = asyncio.Queue(50_000)
+        queue: asyncio.Queue[Any] = asyncio.Queue(200_000)
         for event in self.history[-history:] if history else []:
             queue.put_nowait(event)
         self.listeners.append(queue)
@@ -247,7 +247,7 @@ def failure() -> Iterator[tuple[str, Any]]:
     yield "places", [
         {
             "file": "checkout/src/cart.js", "line": 14, "column": 23,
-            "excerpt": "export function total(items) {\n  let sum = 0;\n  for (const item of items) {\n"
-            "    sum += price(item.id;\n  }\n  return sum;\n}",
+            "excerpt": "  11 | export function total(items) {\n  12 |   let sum = 0;\n  13 |   for (const item of items) {\n"
+            "> 14 |     sum += price(item.id;\n     |                         ^\n  15 |   }\n  16 |   return sum;\n  17 | }",
         }
     ]  # fmt: skip

@@ -15,8 +15,8 @@ use crate::loop_::devserver::events::{self, Event, Topics};
 use crate::loop_::netx::websocket::{Connection, Message, SocketError};
 use crate::{ask, json};
 
-/// Pages that may be open at once.
-const MOST_OPEN: usize = 16;
+/// Pages that may be open at once. Each subscribes, and there may be so many subscriptions.
+const MOST_OPEN: usize = 8;
 /// Requests of one page that may be waited for at once.
 const MOST_ASKED: usize = 16;
 /// Lines of the past that a page is given.

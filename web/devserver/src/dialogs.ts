@@ -134,20 +134,16 @@ export function buildsDialog(app: App): { update(): void } {
   return { update };
 }
 
-/** The lines around a place; the one that is meant is marked, if it can be told which it is. */
+/** The lines around a place: numbered, with `>` before the one that is meant and `^` below it; else as they are. */
 function excerpt(place: Place): HTMLElement {
   const lines = place.excerpt.replace(/\n$/, "").split("\n");
-  // Numbered lines say it themselves, else it is the middle one, or as far down as it is in its file.
-  const numbered = lines.map((line) => /^\s*[>|]?\s*(\d+)\s*[|:│]?\s?/.exec(line));
-  const has = numbered.every((match, index) => match && Number(match[1]) === Number(numbered[0]![1]) + index);
-  const at = has ? numbered.findIndex((match) => Number(match![1]) === place.line) : Math.min(Math.floor(lines.length / 2), place.line - 1);
-  const first = has ? Number(numbered[0]![1]) : place.line - at;
-  return h("pre", { class: "excerpt" }, lines.map((line, index) => {
-    const code = has ? line.slice(numbered[index]![0].length) : line;
-    return h("span", { class: index === at ? "code here" : "code" }, h("i", {}, String(first + index)), h("span", {}, code || " "), index === at && place.column > 0 ? mark(code, place.column) : "");
+  const numbered = lines.map((line) => /^([> ]?) *(\d+) \| ?(.*)$/.exec(line));
+  if (!numbered.some(Boolean)) return h("pre", { class: "excerpt" }, lines.map((line) => h("span", { class: "code" }, h("i"), h("span", {}, line || " "))));
+  return h("pre", { class: "excerpt" }, numbered.map((match, at) => {
+    if (!match) return "";
+    const [, , number, code] = match;
+    const mark = /^ *\| ?( *\^)/.exec(lines[at + 1] ?? "")?.[1];
+    return h("span", { class: Number(number) === place.line ? "code here" : "code" }, h("i", {}, number), h("span", {}, code || " "),
+      mark && h("span", { class: "mark", "aria-hidden": "true" }, mark));
   }));
-}
-
-function mark(code: string, column: number): HTMLElement {
-  return h("span", { class: "mark", "aria-hidden": "true" }, `${code.slice(0, column - 1).replace(/[^\t]/g, " ")}^`);
 }

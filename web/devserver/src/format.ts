@@ -41,7 +41,7 @@ export function ago(milliseconds: number, now = Date.now()): string {
   return `${Math.floor(seconds / 86_400)} d`;
 }
 
-/** A digest as it is told apart at a glance: blake3:4f2a91c0. */
+/** A digest as it is told apart at a glance: sha256:4f2a91c0. */
 export function short(digest: string | null): string {
   if (!digest) return "not known";
   const [algorithm, hex = ""] = digest.split(":");
