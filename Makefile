@@ -19,7 +19,7 @@ export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
 	-type f -not -path '*/tests/*' -not -path 'crates/fuzz*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
 
-.PHONY: help setup run test lint format bench conformance interop fuzz soak wheel wit components lock clean own-target FORCE
+.PHONY: help setup run test lint format bench conformance interop fuzz soak wheel wit components page lock clean own-target FORCE
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,8 @@ lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of 
 	$(BIN)/python -m mypy.stubtest loop_kit._core
 	tools/vendor_wit.py --check
 	tools/build_components.py --check
+	node_modules/.bin/tsc -p web/devserver
+	node web/devserver/build.mjs --check
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo fmt --all --check --manifest-path components/Cargo.toml
@@ -90,6 +92,9 @@ wit: ## Vendor the WIT packages of WASI and others again
 
 components: ## Build the components that ship with loop-kit, for which it takes the target wasm32-unknown-unknown
 	tools/build_components.py $(ARGS)
+
+page: node_modules/.installed ## Bundle the page of the dev server, which is committed
+	node web/devserver/build.mjs
 
 lock: .venv/.requirements ## Pin Python and JavaScript requirements anew
 	$(PIP) install uv==0.13.9

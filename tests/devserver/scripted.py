@@ -30,7 +30,14 @@ SHOP = [
 # importer, interface, provider, calls a second, microseconds a call, what is granted
 LINKS = [
     ("storefront", "shop:catalog/items@1.2.0", "catalog", 410, 92, ["may ask for items of every shelf"]),
-    ("storefront", "shop:images/thumbnails@1.0.0", "images", 260, 340, ["may have images of up to 4 MiB made"]),
+    (
+        "storefront",
+        "shop:images/thumbnails@1.0.0",
+        "images",
+        260,
+        340,
+        ["may have images of up to 4 MiB made"],
+    ),
     ("storefront", "loop:fsx/files@0.1.0", "files", 120, 14, ["may read ./public (as `public`)"]),
     ("storefront", "loop:core/log@0.1.0", "log", 640, 3, ["may log up to 1,000 records a second"]),
     ("checkout", "shop:pricing/quotes@2.0.0", "pricing", 48, 1_450, ["may ask for quotes in EUR"]),
@@ -38,8 +45,22 @@ LINKS = [
     ("checkout", "loop:core/log@0.1.0", "log", 130, 3, ["may log up to 1,000 records a second"]),
     ("search", "shop:catalog/items@1.2.0", "catalog", 88, 110, ["may ask for items of every shelf"]),
     ("search", "loop:fsx/files@0.1.0", "files", 22, 18, ["may read ./index (as `index`)"]),
-    ("mailer", "loop:netx/http-client@0.1.0", "cache", 6, 21_000, ["may send requests to https://mail.example.com"]),
-    ("cache", "loop:netx/http-client@0.1.0", "net", 4, 28_000, ["may send requests to https://mail.example.com"]),
+    (
+        "mailer",
+        "loop:netx/http-client@0.1.0",
+        "cache",
+        6,
+        21_000,
+        ["may send requests to https://mail.example.com"],
+    ),
+    (
+        "cache",
+        "loop:netx/http-client@0.1.0",
+        "net",
+        4,
+        28_000,
+        ["may send requests to https://mail.example.com"],
+    ),
     ("catalog", "wasi:keyvalue/store@0.2.0", "orders", 180, 31, ["may read the bucket `stock`"]),
 ]
 SHARES = {
@@ -111,7 +132,7 @@ class Scripted:
         self, importer: str, interface: str, provider: str, rate: float, each: int, grants: list[str]
     ) -> dict[str, Any]:
         calls = int((time.time() - self.started) * rate) if self.rates else rate * 10
-        shares = SHARES[self.all[provider]["transport"]] if self.all[provider]["transport"] in SHARES else None
+        shares = SHARES.get(self.all[provider]["transport"])
         spent = None
         if shares is not None:
             spent = {"calls": calls} | {
@@ -135,13 +156,19 @@ class Scripted:
         self.done.append(["swap", provider, use, dry_run])
         found = self._known(provider)
         if ":" not in use:
-            raise loop.Err(("refused", f"{use!r} is no provider: expected builtin:, python:, sidecar: or remote:"))
+            raise loop.Err(
+                ("refused", f"{use!r} is no provider: expected builtin:, python:, sidecar: or remote:")
+            )
         changes = [{"member": provider, "before": found["source"], "after": use}]
         placement = use.partition(":")[0]
         changes.append({"member": provider, "before": found["placement"], "after": placement})
         if not dry_run:
             self.change(
-                provider, source=use, placement=placement, generation=found["generation"] + 1, digest=digest(use)
+                provider,
+                source=use,
+                placement=placement,
+                generation=found["generation"] + 1,
+                digest=digest(use),
             )
         return changes
 
@@ -214,8 +241,16 @@ class Scripted:
                 "proposal": proposal}  # fmt: skip
         self.tell("refusal", told)
 
-    def build(self, member: str, step: str, milliseconds: int = 0, output: str = "", places: Any = ()) -> None:
-        told = {"member": member, "step": step, "milliseconds": milliseconds, "output": output, "places": [*places]}
+    def build(
+        self, member: str, step: str, milliseconds: int = 0, output: str = "", places: Any = ()
+    ) -> None:
+        told = {
+            "member": member,
+            "step": step,
+            "milliseconds": milliseconds,
+            "output": output,
+            "places": [*places],
+        }
         self.tell("build", told)
 
     def trace(self, number: int, *, error: str = "") -> None:
@@ -236,18 +271,25 @@ class Scripted:
         for id, parent, name, source, offset, took, why in spans:
             self.tell("span", {
                 "trace": trace, "id": f"{number:014x}{id}", "parent": parent and f"{number:014x}{parent}",
-                "name": name, "source": source, "start": start + int(offset * by), "nanoseconds": int(took * by), "error": why,
+                "name": name, "source": source, "start": start + int(offset * by), "nanoseconds": int(took * by),
+                "error": why,
             })  # fmt: skip
 
 
 def failure() -> Iterator[tuple[str, Any]]:
     """What a build that failed says, as arguments of `build`."""
     yield "milliseconds", 840
-    yield "output", "src/cart.js:14:23: error: Expected \")\" but found \";\"\n1 error\n"
+    yield "output", 'src/cart.js:14:23: error: Expected ")" but found ";"\n1 error\n'
     yield "places", [
         {
             "file": "checkout/src/cart.js", "line": 14, "column": 23,
-            "excerpt": "  11 | export function total(items) {\n  12 |   let sum = 0;\n  13 |   for (const item of items) {\n"
-            "> 14 |     sum += price(item.id;\n     |                         ^\n  15 |   }\n  16 |   return sum;\n  17 | }",
+            "excerpt": "  11 | export function total(items) {\n"
+            "  12 |   let sum = 0;\n"
+            "  13 |   for (const item of items) {\n"
+            "> 14 |     sum += price(item.id;\n"
+            "     |                         ^\n"
+            "  15 |   }\n"
+            "  16 |   return sum;\n"
+            "  17 | }",
         }
     ]  # fmt: skip

@@ -2,9 +2,9 @@
 
     python -m tests.devserver.serve [--address 127.0.0.1:0] [--more MEMBERS] [--still] [--live]
 
-It prints the URL. Each line of its input is a call of `Scripted`, `["line", ["info", "web", "", "hello"], {}]`, or one of
-`["flood", LINES, SECONDS]`, `["fail", MEMBER]`, `["measure", ...]`, `["past"]` and `["nothing"]`. After each it prints, as JSON, what it
-was asked for until then.
+It prints the URL. Each line of its input is a call of `Scripted`, such as `["line", ["info", "web", "", "hello"]]`, or
+one of `["flood", LINES, SECONDS]`, `["fail", MEMBER]`, `["measure", ...]`, `["past"]` and `["nothing"]`. After each it
+prints, as JSON, what it was asked for until then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any
 import loop_kit as loop
 from loop_kit import telemetry
 from loop_kit.dev import page
-
 from tests.devserver.scripted import Scripted, failure
 
 
@@ -42,15 +41,21 @@ async def live(workspace: Scripted) -> None:
     while True:
         number += 1
         item = chance.randrange(4000)
-        workspace.line("info", "storefront", "http", f"GET /items/{item} 200", took=f"{chance.randrange(4, 60)} ms")
+        workspace.line(
+            "info", "storefront", "http", f"GET /items/{item} 200", took=f"{chance.randrange(4, 60)} ms"
+        )
         if number % 3 == 0:
-            workspace.line("debug", "catalog", "catalog.shelf", f"shelf {item % 40} read from the bucket", hit="true")
+            workspace.line(
+                "debug", "catalog", "catalog.shelf", f"shelf {item % 40} read from the bucket", hit="true"
+            )
         if number % 5 == 0:
             workspace.trace(1000 + number, error="image is truncated" if number % 35 == 0 else "")
         if number % 11 == 0:
             workspace.line("warn", "images", "sharp", f"thumbnail of {item} took 412 ms", limit="250 ms")
         if number % 23 == 0:
-            workspace.line("error", "checkout", "pricing", f"quote for {item} failed: deadline of 2 s", retry="1")
+            workspace.line(
+                "error", "checkout", "pricing", f"quote for {item} failed: deadline of 2 s", retry="1"
+            )
         await asyncio.sleep(chance.random() * 0.3)
 
 
@@ -61,8 +66,12 @@ def past(workspace: Scripted) -> None:
         workspace.trace(number, error="image is truncated" if number == 7 else "")
     proposal = '[components.mailer.imports."loop:netx".grant]\nallow = ["https://mail.example.com", "https://api.example.com"]\n'
     for _ in range(3):
-        workspace.refusal("mailer", "loop:netx/http-client", "send requests to https://api.example.com", proposal)
-    proposal = '[components.search.imports."loop:fsx".grant.roots]\nindex = { path = "./index", write = true }\n'
+        workspace.refusal(
+            "mailer", "loop:netx/http-client", "send requests to https://api.example.com", proposal
+        )
+    proposal = (
+        '[components.search.imports."loop:fsx".grant.roots]\nindex = { path = "./index", write = true }\n'
+    )
     workspace.refusal("search", "loop:fsx/writing", "write ./index/terms.bin", proposal)
 
 

@@ -15,9 +15,9 @@ import logging
 from typing import Any
 
 from loop_kit._shipped import shipped
+from loop_kit._types import Err
 from loop_kit.dev.page._site import Site
 from loop_kit.dev.page._token import token_of
-from loop_kit._types import Err
 from loop_kit.errors import HostClosed
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits

@@ -49,7 +49,9 @@ export function logs(app: App): View {
   new ResizeObserver(() => draw()).observe(scroller);
   rows.addEventListener("click", (event) => {
     const row = (event.target as Element).closest<HTMLElement>("[data-line]");
-    if (row) choose(Number(row.dataset["line"]) === chosen ? -1 : Number(row.dataset["line"]));
+    if (!row) return;
+    follows = false; // what is looked at stays where it is
+    choose(Number(row.dataset["line"]) === chosen ? -1 : Number(row.dataset["line"]));
   });
   scroller.addEventListener("keydown", (event) => {
     const by = ({ ArrowDown: 1, ArrowUp: -1 } as Record<string, number>)[event.key];
