@@ -160,6 +160,24 @@ test("a trace is a line of time across processes", { timeout: PATIENCE }, async 
   assert.notEqual(await traces.getAttribute("aria-activedescendant"), first);
 });
 
+test("a trace that is looked at stays, however many come, and the list can be held", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--still");
+  const { page, view } = await open(t, browser, shop.url);
+  await shop.tell("trace", [1], { error: "image is truncated" });
+  await view("Traces").click();
+  const code = page.locator(".stage code").first();
+  await code.waitFor();
+  const looked = await code.innerText();
+  for (let n = 2; n < 330; n++) await shop.tell("trace", [n]);
+  await page.locator(".traces-view").getByText("300 traces").waitFor();
+  assert.equal(await code.innerText(), looked);
+  await page.getByRole("button", { name: "Pause" }).click();
+  const first = await page.getByRole("option").first().getAttribute("id");
+  await shop.tell("trace", [999]);
+  await page.getByRole("button", { name: "Go on" }).click();
+  await page.waitForFunction((id) => document.querySelector("[role=option]").id !== id, first);
+});
+
 test("latency says of each link where it goes", { timeout: PATIENCE }, async (t) => {
   const { page, view } = await open(t, browser, shop.url);
   await view("Latency").click();
@@ -269,8 +287,9 @@ test("the palette runs a command of the workspace, by keys alone", { timeout: PA
   await output.getByText("seed: 12 red pears, done").waitFor();
   assert.deepEqual((await shop.tell("nothing")).at(-1), ["run", "seed", "12", "red pears"]);
   await page.keyboard.press("Escape");
+  await output.waitFor({ state: "hidden" });
   await page.keyboard.press("3");
-  assert.equal(await page.locator("[aria-current=page]").getAttribute("data-view"), "traces");
+  await page.locator('[aria-current=page][data-view="traces"]').waitFor();
 });
 
 test("dark or light, as the system has it or as it was chosen", { timeout: PATIENCE }, async (t) => {

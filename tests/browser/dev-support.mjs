@@ -70,7 +70,7 @@ export async function open(t, browser, url, options = {}) {
   });
   if (url) {
     await page.goto(url);
-    await page.getByRole("status").filter({ hasText: /members|failed/ }).first().waitFor();
+    await page.locator("[data-node]").first().waitFor();
   }
   return { page, complaints, view: (name) => page.getByRole("navigation", { name: "Views" }).getByRole("button", { name: new RegExp(`^${name}`) }) };
 }

@@ -19,6 +19,7 @@ export interface App {
   go(view: string, what?: string): void;
   restart(member: string): void;
   swap(provider: string): void;
-  toast(message: string, kind?: "good" | "bad"): void;
+  /** Says something for some seconds, or until what it returns is called. */
+  toast(message: string, kind?: "good" | "bad"): () => void;
   copy(text: string, what: string): void;
 }

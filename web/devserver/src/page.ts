@@ -115,8 +115,8 @@ function page(given: string): void {
       if (what !== undefined) views.get(view)?.focus?.(what);
     },
     restart(member) {
-      app.toast(`${member} is started again…`);
-      wire.ask({ do: "restart", member }).then(
+      const done = app.toast(`${member} is started again…`);
+      wire.ask({ do: "restart", member }).finally(done).then(
         () => app.toast(`${member} was started again`, "good"),
         (error: Error) => app.toast(`${member} was not started again: ${error.message}`, "bad"));
     },
@@ -125,7 +125,9 @@ function page(given: string): void {
       const one = h("p", { class: `toast ${kind ?? ""}` }, message);
       toasts.append(one);
       while (toasts.childElementCount > 3) toasts.firstElementChild!.remove();
-      setTimeout(() => one.remove(), kind === "bad" ? 9_000 : 4_000);
+      const done = (): void => one.remove();
+      setTimeout(done, kind === "bad" ? 9_000 : 4_000);
+      return done;
     },
     copy(what, name) {
       navigator.clipboard.writeText(what).then(
@@ -181,7 +183,7 @@ function page(given: string): void {
   }
 
   function stop(args: string[]): void {
-    if (args[0] !== "stop") return app.toast("The workspace goes on: `stop` was not typed", "bad");
+    if (args[0] !== "stop") return void app.toast("The workspace goes on: `stop` was not typed", "bad");
     wire.ask({ do: "stop" }).catch(() => undefined); // the connection ends with it
     app.toast("The workspace is being stopped…");
   }

@@ -78,6 +78,8 @@ export class Store {
   lost = 0;
   samples: Sample[] = [];
   errors = 0;
+  /** How often all began anew. */
+  epoch = 0;
 
   #changed = new Set<Part>();
   #wake: () => void;
@@ -102,6 +104,7 @@ export class Store {
     this.refusals.clear();
     this.builds.clear();
     this.samples = [];
+    this.epoch++;
     this.errors = this.lost = 0;
     this.commands = hello.commands;
     for (const part of ["about", "lines", "traces", "refusals", "builds"] as const) this.#touch(part);

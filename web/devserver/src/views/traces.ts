@@ -1,7 +1,7 @@
 // Traces: what happened for one request, in whatever process, along one line of time.
 
 import type { App, View } from "../app.js";
-import { attribute, h, keyed, text } from "../dom.js";
+import { attribute, button, h, keyed, text } from "../dom.js";
 import { clock, duration, plural } from "../format.js";
 import { type Trace, begin } from "../store.js";
 import type { Span } from "../types.js";
@@ -15,47 +15,58 @@ export function traces(app: App): View {
   const { store } = app;
   let words = "";
   let failed = false;
-  let chosen: string | null = null;
+  let held: Trace[] | null = null;
+  /** Stays, even where newer ones have taken its place. */
+  let chosen: Trace | null = null;
   let span: Span | null = null;
   let drawn = "";
+  let epoch = 0;
 
   const search = h("input", { type: "search", placeholder: "Filter by name or member", "aria-label": "Filter traces",
     oninput: () => { words = search.value.toLowerCase(); draw(); } });
   const only = h("label", { class: "check" }, h("input", { type: "checkbox", onchange: (event: Event) => { failed = (event.target as HTMLInputElement).checked; draw(); } }), "only failed");
   const told = h("p", { class: "hint" });
+  const pause = button("Pause", () => {
+    held = held ? null : found();
+    attribute(pause, "aria-pressed", String(held !== null));
+    text(pause.querySelector("span")!, held ? "Go on" : "Pause");
+    draw();
+  }, { icon: "pause", "aria-pressed": "false" });
   const index = h("ul", { class: "scroll index", role: "listbox", tabindex: 0, "aria-label": "Traces" });
   const stage = h("div", { class: "scroll stage" });
-  const root = h("section", { class: "view traces-view" }, h("div", { class: "tools" }, search, only, told), h("div", { class: "split" }, index, stage));
+  const root = h("section", { class: "view traces-view" }, h("div", { class: "tools" }, search, only, pause, told), h("div", { class: "split" }, index, stage));
   index.addEventListener("keydown", (event) => {
     const by = ({ ArrowDown: 1, ArrowUp: -1 } as Record<string, number>)[event.key];
     if (!by) return;
     event.preventDefault();
     const shown = found();
-    const at = shown.findIndex((trace) => trace.id === chosen);
-    pick(shown[Math.min(shown.length - 1, Math.max(0, at + by))]?.id ?? null);
+    const at = shown.findIndex((trace) => trace.id === chosen?.id);
+    pick(shown[Math.min(shown.length - 1, Math.max(0, at + by))] ?? null);
     index.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   });
 
   const rootOf = (trace: Trace): Span => trace.spans.find((it) => !it.parent || !trace.spans.some((other) => other.id === it.parent)) ?? trace.spans[0]!;
 
   function found(): Trace[] {
-    return [...store.traces.values()].reverse().filter((trace) => (!failed || trace.failed) &&
+    return (held ?? [...store.traces.values()].reverse()).filter((trace) => (!failed || trace.failed) &&
       (!words || trace.spans.some((it) => `${it.name} ${it.source}`.toLowerCase().includes(words))));
   }
 
-  function pick(id: string | null): void {
-    chosen = id;
+  function pick(trace: Trace | null): void {
+    chosen = trace;
     span = null;
     draw();
   }
 
   function draw(): void {
     const shown = found();
-    text(told, `${plural(shown.length, "trace")}`);
-    if (!shown.some((trace) => trace.id === chosen)) chosen = shown[0]?.id ?? null;
+    text(told, plural(shown.length, "trace"));
+    const fits = chosen && shown.some((trace) => trace.id === chosen!.id);
+    // Of those that do not fit the filter none is shown; one that is merely old stays.
+    if (!chosen || (!fits && (words || failed || !shown.length))) chosen = shown[0] ?? null;
     const longest = Math.max(1, ...shown.map((trace) => trace.end - trace.start));
     keyed(index, shown, (trace) => trace.id, (trace) =>
-      h("li", { role: "option", id: `trace-${trace.id}`, onclick: () => pick(trace.id) }, h("strong"), h("span", { class: "took" }), h("span", { class: "bar" }, h("i")), h("span", { class: "hint" })),
+      h("li", { role: "option", id: `trace-${trace.id}`, onclick: () => pick(store.traces.get(trace.id) ?? trace) }, h("strong"), h("span", { class: "took" }), h("span", { class: "bar" }, h("i")), h("span", { class: "hint" })),
     (item, trace) => {
       const [name, took, bar, rest] = [...item.children] as HTMLElement[];
       text(name!, rootOf(trace).name);
@@ -63,11 +74,11 @@ export function traces(app: App): View {
       (bar!.firstElementChild as HTMLElement).style.width = `${Math.max(1, ((trace.end - trace.start) / longest) * 100)}%`;
       const sources = new Set(trace.spans.map((it) => it.source));
       text(rest!, `${clock(trace.start / 1e3)} · ${plural(trace.spans.length, "span")} in ${plural(sources.size, "member")}`);
-      attribute(item, "aria-selected", String(trace.id === chosen));
+      attribute(item, "aria-selected", String(trace.id === chosen?.id));
       attribute(item, "class", trace.failed ? "failed" : "");
     });
-    attribute(index, "aria-activedescendant", chosen ? `trace-${chosen}` : null);
-    const trace = chosen === null ? undefined : store.traces.get(chosen);
+    attribute(index, "aria-activedescendant", chosen && shown.some((it) => it.id === chosen!.id) ? `trace-${chosen.id}` : null);
+    const trace = chosen;
     const now = trace ? `${trace.id} ${trace.spans.length} ${span?.id}` : "";
     if (now === drawn && trace) return;
     drawn = now;
@@ -122,6 +133,8 @@ export function traces(app: App): View {
   return {
     root,
     update(parts) {
+      if (epoch !== store.epoch) chosen = held = null;
+      epoch = store.epoch;
       if (parts.has("traces")) draw();
     },
   };
