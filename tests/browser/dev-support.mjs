@@ -18,6 +18,9 @@ export function launch() {
   return chromium.launch({ executablePath, timeout: PATIENCE });
 }
 
+/** What closes the pages of each test. */
+const pages = new WeakMap();
+
 /** A process that serves the page, as `tests/devserver/serve.py` says. */
 export class Workspace {
   static async start(...args) {
@@ -44,7 +47,10 @@ export class Workspace {
   /** One for a test alone, which changes it. */
   static async own(t, ...args) {
     const workspace = await Workspace.start(...args);
-    t.after(() => workspace.kill());
+    t.after(async () => {
+      for (const close of pages.get(t) ?? []) await close(); // before what they look at goes
+      await workspace.kill();
+    });
     return workspace;
   }
 
@@ -64,6 +70,7 @@ export async function open(t, browser, url, options = {}) {
   const complaints = [];
   page.on("console", (message) => complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(error.message));
+  pages.set(t, [...(pages.get(t) ?? []), () => context.close()]);
   t.after(async () => {
     await context.close();
     if (complaints.length) throw new Error(`the page complained: ${complaints.join("; ")}`);

@@ -254,8 +254,9 @@ function page(given: string): void {
       event.preventDefault();
       return commands.open();
     }
-    const target = event.target as HTMLElement;
-    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, select, textarea, dialog")) return;
+    // A field of a dialog that was just closed may still have the focus.
+    const field = (event.target as Element).closest("input, select, textarea");
+    if (event.ctrlKey || event.metaKey || event.altKey || field?.checkVisibility() || document.querySelector("dialog[open]")) return;
     const view = VIEWS[Number(event.key) - 1];
     if (view) {
       app.go(view.id);
