@@ -19,9 +19,15 @@ import pytest
 import loop_kit as loop
 from loop_kit import testing
 from loop_kit.dev import page
+from loop_kit.dev._devserver import Devserver
+from loop_kit.dev._sources import logged
 from loop_kit.dev.page._site import Site
 from loop_kit.dev.page._token import token_of
+from loop_kit.manifest import load
+from loop_kit.workspace import Workspace
 from tests.devserver.scripted import Scripted
+from tests.guests import HOST, Guest
+from tests.wit_types import U32
 
 
 class Served:
@@ -320,6 +326,57 @@ async def test_an_address_that_is_taken_is_told() -> None:
     async with serving() as served, loop.Host() as host:
         with pytest.raises(OSError, match=f"the page cannot be served on {served.address}"):
             await page.serve(host, Scripted(), served.address, token="t")
+
+
+NEAR = f"""\
+import os
+from loop_kit.provider import provider
+
+@provider({HOST!r}, wit="near.wit")
+class Near:
+    def ask(self):
+        return os.getpid()
+"""
+
+
+async def test_a_workspace_that_runs_is_shown_and_its_provider_started_again(tmp_path: Path) -> None:
+    package, _, interface = HOST.partition("/")
+    guest = Guest().imports("ask", [], U32).exports("ask", [], U32, "(call $ask)")
+    (tmp_path / "a.wasm").write_bytes(guest.wasm())
+    (tmp_path / "near.py").write_text(NEAR)
+    (tmp_path / "near.wit").write_text(
+        f"package {package};\n\ninterface {interface} {{ ask: func() -> u32; }}\n"
+    )
+    (tmp_path / "loop.toml").write_text(
+        f'[workspace]\nname = "plant"\n[components.a]\npath = "a.wasm"\n'
+        f'imports."{HOST}" = {{ provider = "near" }}\n[providers.near]\nuse = "sidecar:python:near:Near"\n'
+    )
+    async with loop.Host() as host, Workspace(host, load(tmp_path / "loop.toml")) as workspace:
+        devserver = Devserver(workspace, instance="first", version="0.1.0", stop=lambda: None)
+        with logged(devserver.line):
+            a = await workspace.load("a")
+            pid = await a.call("ask")
+            url = await page.serve(host, devserver.visit(), "127.0.0.1:0")
+            origin = url.partition("/#")[0]
+            grant = {"allow": [origin, origin.replace("http", "ws")]}
+            async with testing.client("loop:netx", grant=grant) as netx:
+                socket = await Served(url, Scripted(), netx).connect()
+                hello = await told(socket)
+                assert hello["about"]["name"] == "plant"
+                (near,) = [member for member in hello["members"] if member["name"] == "near"]
+                assert (near["placement"], near["transport"], near["pid"]) == ("sidecar", "unix", pid)
+                assert (near["phase"], near["generation"]) == ("ready", 1)
+                assert near["digest"].startswith("sha256:")
+                (link,) = hello["links"]
+                assert (link["importer"], link["provider"]) == ("a", "near")
+                assert (await answer(socket, do="restart", member="near"))["ok"] is None
+                assert await a.call("ask") != pid
+                (near,) = [
+                    member
+                    for member in (await answer(socket, do="state"))["ok"]["members"]
+                    if member["name"] == "near"
+                ]
+                assert (near["phase"], near["generation"]) == ("ready", 2)
 
 
 def test_a_token_is_kept_for_its_address_and_for_its_user_alone(
