@@ -90,8 +90,8 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(**how: Any) -> AsyncIterator[Served]:
-    workspace = Scripted(rates=False)
+async def serving(workspace: Scripted | None = None, **how: Any) -> AsyncIterator[Served]:
+    workspace = workspace or Scripted(rates=False)
     async with loop.Host() as host:
         url = await page.serve(host, workspace, "127.0.0.1:0", **how)
         origin = url.partition("/#")[0]
@@ -291,16 +291,46 @@ async def test_no_more_is_asked_at_once_than_may_be() -> None:
         async def restart(self, member: str) -> None:
             await asyncio.Event().wait()
 
-    async with loop.Host() as host:
-        url = await page.serve(host, Slow(rates=False), "127.0.0.1:0")
-        origin = url.partition("/#")[0]
-        async with testing.client(
-            "loop:netx", grant={"allow": [origin, origin.replace("http", "ws")]}
-        ) as netx:
-            socket = await Served(url, Scripted(), netx).connect()
-            for _ in range(16):
-                await socket.send(("text", json.dumps({"id": 1, "do": "restart", "member": "catalog"})))
-            assert await answer(socket, do="state") == {"id": 7, "error": "too much is asked at once"}
+    async with serving(Slow(rates=False)) as served:
+        socket = await served.connect()
+        for _ in range(16):
+            await socket.send(("text", json.dumps({"id": 1, "do": "restart", "member": "catalog"})))
+        assert await answer(socket, do="state") == {"id": 7, "error": "too much is asked at once"}
+
+
+class Faulty(Scripted):
+    """Fails where `fault` says so, once."""
+
+    fault = False
+
+    def members(self) -> list[dict[str, Any]]:
+        if self.fault:
+            self.fault = False
+            raise KeyError("nobody")
+        return super().members()
+
+
+async def test_a_fault_of_the_workspace_is_told_and_the_page_served_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    workspace = Faulty(rates=False)
+    async with serving(workspace) as served:
+        socket = await served.connect()
+        assert "hello" in await told(socket)
+        workspace.fault = True
+        with pytest.raises(loop.Err):
+            await answer(socket, do="state")
+        while "the page is no longer served" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert "nobody" in caplog.text
+        # at the same address, for the same token
+        while True:
+            try:
+                socket = await served.connect()
+                break
+            except (OSError, loop.Err):
+                await asyncio.sleep(0.05)
+        assert len((await answer(socket, do="state"))["ok"]["members"]) == len(workspace.all)
 
 
 @pytest.mark.parametrize(

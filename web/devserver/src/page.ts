@@ -6,7 +6,7 @@ import { attribute, button, h, icon, s, text, type Icon } from "./dom.js";
 import { count, plural } from "./format.js";
 import { type Action, palette } from "./palette.js";
 import { type Part, Store } from "./store.js";
-import type { Hello, State } from "./types.js";
+import type { Command, Hello, State } from "./types.js";
 import { grants } from "./views/grants.js";
 import { graph } from "./views/graph.js";
 import { inspector } from "./views/inspector.js";
@@ -157,7 +157,7 @@ function page(given: string): void {
   document.body.prepend(
     h("a", { class: "skip", href: "#/", onclick: (event: Event) => { event.preventDefault(); main.focus(); } }, "Skip to the view"),
     h("header", { class: "top" }, logo(), h("div", { class: "title" }, title, folder), status, h("span", { class: "space" }),
-      h("button", { type: "button", class: "find", onclick: () => commands.open() }, icon("search"), h("span", {}, "Commands"), h("kbd", {}, "Ctrl K")),
+      h("button", { type: "button", class: "find", onclick: () => command() }, icon("search"), h("span", {}, "Commands"), h("kbd", {}, "Ctrl K")),
       button("Dark or light", () => turn(), { icon: "theme", class: "quiet" })),
     banners,
     h("div", { class: "body" }, h("nav", { "aria-label": "Views" }, tabs.map((it) => it.tab), h("span", { class: "space" }), version), main, side.root),
@@ -174,6 +174,15 @@ function page(given: string): void {
       { label: "Turn dark or light", detail: "theme", icon: "theme", run: () => turn() },
       { label: "Stop the workspace", detail: "components first, then what they use", icon: "stop", usage: "type `stop` to be sure", run: (args) => stop(args) },
     ];
+  }
+
+  function command(): void {
+    commands.open();
+    // A component that was exchanged may offer others.
+    wire.ask<Command[]>({ do: "commands" }).then((some) => {
+      store.commands = some;
+      commands.update();
+    }, () => undefined);
   }
 
   function run(name: string, args: string[]): void {
@@ -252,7 +261,7 @@ function page(given: string): void {
   addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
       event.preventDefault();
-      return commands.open();
+      return command();
     }
     // A field of a dialog that was just closed may still have the focus.
     const field = (event.target as Element).closest("input, select, textarea");

@@ -13,7 +13,7 @@ export interface Action {
 
 const MOST = 60;
 
-export function palette(actions: () => Action[]): { open(): void } {
+export function palette(actions: () => Action[]): { open(): void; update(): void } {
   let found: Action[] = [];
   let at = 0;
   /** One that was chosen and waits for its arguments. */
@@ -84,6 +84,9 @@ export function palette(actions: () => Action[]): { open(): void } {
       draw();
       dialog.showModal();
       field.focus();
+    },
+    update() {
+      if (dialog.open) draw();
     },
   };
 }

@@ -157,10 +157,7 @@ export class Store {
       case "lost":
         this.lost += event.count;
         return this.#touch("lines");
-      case "assets":
-        for (const sheet of document.querySelectorAll<HTMLLinkElement>("link[rel=stylesheet]")) {
-          if (event.paths.some((path) => new URL(sheet.href).pathname.endsWith(path))) sheet.href = sheet.href;
-        }
+      case "assets": // of the pages that the workspace serves, not of this one
     }
   }
 

@@ -10,6 +10,7 @@ has its URL.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 from typing import Any
@@ -18,7 +19,7 @@ from loop_kit._shipped import shipped
 from loop_kit._types import Err
 from loop_kit.dev.page._site import Site
 from loop_kit.dev.page._token import token_of
-from loop_kit.errors import HostClosed
+from loop_kit.errors import CallError, HostClosed
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
 from loop_kit.placements.builtin import builtin
@@ -29,6 +30,8 @@ _LOG = logging.getLogger("loop_kit.dev.page")
 # What a browser asks for is short; what it is sent is events of one picture.
 _MESSAGE = 16 << 20
 _CONNECTIONS = 64
+# Seconds before it is served again after a fault.
+_PAUSE = 0.5
 # Held until they end: a loop knows its tasks weakly.
 _RUNNING: set[asyncio.Task[None]] = set()
 
@@ -55,6 +58,16 @@ async def serve(host: Host, workspace: Any, address: str, *, token: str | None =
     _check(address)
     token = token or token_of(address)
     site = Site()
+    app, listening = await _open(host, workspace, site, address, token)
+    running = _run(host, workspace, site, listening, token, app)
+    task = asyncio.get_running_loop().create_task(running, name=f"page on {listening}")
+    _RUNNING.add(task)
+    task.add_done_callback(_RUNNING.discard)
+    return f"http://{listening}/#{token}"
+
+
+async def _open(host: Host, workspace: Any, site: Site, address: str, token: str) -> tuple[App, str]:
+    """What serves, and where it listens."""
     app = await host.load(
         shipped("devserver/page"),
         imports={
@@ -73,13 +86,9 @@ async def serve(host: Host, workspace: Any, address: str, *, token: str | None =
         limits=Limits(deadline=None, cpu=None, memory="128MiB"),
     )
     try:
-        listening = await app.call("open", {"listen": "page", "token": token})
+        return app, await app.call("open", {"listen": "page", "token": token})
     except Err as e:
         raise OSError(f"the page cannot be served on {address}: {e.value}") from None
-    task = asyncio.get_running_loop().create_task(_run(app, site), name=f"page on {listening}")
-    _RUNNING.add(task)
-    task.add_done_callback(_RUNNING.discard)
-    return f"http://{listening}/#{token}"
 
 
 def _check(address: str) -> None:
@@ -94,12 +103,14 @@ def _check(address: str) -> None:
         )
 
 
-async def _run(app: App, site: Site) -> None:
-    """Answers until the host closes; what else ends it is told."""
-    try:
-        with site.listening():
-            _LOG.error("the page is no longer served: %s", await app.call("run"))
-    except HostClosed:
-        pass
-    except Exception:
-        _LOG.exception("the page is no longer served")
+async def _run(host: Host, workspace: Any, site: Site, address: str, token: str, app: App) -> None:
+    """Serves until the host closes; after a fault, such as one of the workspace's provider, it begins anew."""
+    with site.listening(), contextlib.suppress(HostClosed):
+        while True:
+            try:
+                _LOG.error("the page is no longer served: %s", await app.call("run"))
+            except CallError as e:
+                _LOG.error("the page is no longer served: %s", e)
+            await asyncio.sleep(_PAUSE)
+            with contextlib.suppress(OSError):
+                app, _ = await _open(host, workspace, site, address, token)

@@ -68,7 +68,7 @@ export function inspector(app: App): { root: HTMLElement; update(): void } {
         button("Restart", () => app.restart(member.name), { icon: "restart", "data-act": "restart" }),
         member.kind === "provider" && button("Swap…", () => app.swap(member.name), { icon: "swap", "data-act": "swap" }),
         button("Logs", () => app.go("logs", member.name), { icon: "logs", "data-act": "logs" }),
-        url && h("a", { class: "button", href: url, target: "_blank", rel: "noreferrer" }, "Visit")),
+        url && /^https?:/.test(url) && h("a", { class: "button", href: url, target: "_blank", rel: "noreferrer" }, "Visit")),
       h("dl", {},
         row("Serves", digest ? h("span", { class: "digest" }, h("code", { title: digest }, `${digest.split(":")[0]}:${short(digest)}`),
           button("Copy digest", () => app.copy(digest, "the digest"), { icon: "copy", class: "quiet" })) : "not known"),
