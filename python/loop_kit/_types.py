@@ -187,7 +187,9 @@ class _StructuralEnum(enum.EnumMeta):
 class Enum(enum.Enum, metaclass=_StructuralEnum):
     """Base of all enums. A member's value is its number."""
 
-    if not TYPE_CHECKING:  # a type checker tells members apart by identity, which holds where names are the same
+    if (
+        not TYPE_CHECKING
+    ):  # a type checker tells members apart by identity, which holds where names are the same
 
         def __eq__(self, other: object) -> bool:
             return self is other or (_is_one(type(self), other) and self._value_ == other._value_)

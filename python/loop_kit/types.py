@@ -90,7 +90,9 @@ def variant(name: str) -> Callable[[_C], _C]:
         base.__doc__ = cls.__doc__ or base.__doc__
         for ours, theirs in zip(cases, classes, strict=True):
             theirs.__doc__ = ours.__doc__ or theirs.__doc__
-            setattr(base, ours.__name__, theirs)  # where two have one name in Python, one of them has another here
+            setattr(
+                base, ours.__name__, theirs
+            )  # where two have one name in Python, one of them has another here
         return base  # type: ignore[no-any-return]
 
     return made

@@ -192,6 +192,7 @@ class Bound:
         exports: Those that a component gives, and its host calls.
         used: All of them and those whose types they use, what is used before what uses it.
         world: Whether it is one world, whose two sides these are; else each interface is on both.
+        component: Whether it is the world of a component.
     """
 
     title: str
@@ -200,6 +201,7 @@ class Bound:
     exports: list[Interface]
     used: list[Interface]
     world: bool
+    component: bool = False
 
 
 def plain(type: Type | Named | Name | None) -> Type | Named | None:
@@ -217,7 +219,7 @@ def resource(handle: Type) -> Definition:
         end = plain(part)
         if isinstance(end, Named):
             return end.definition
-        assert end is not None and end.kind == "own"
+        assert end is not None, "a handle of nothing"
         part = end.parts[0]
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from loop_kit._types import pascal
 from loop_kit.bind._model import Bound, Definition, Function, Interface, Name, Named, Type, plain, walk
 
-__all__ = ["exported", "has_handles", "is_option", "reached", "spread", "types_of"]
+__all__ = ["exported", "has_handles", "is_option", "reached", "returned", "spread", "types_of"]
 
 _T = TypeVar("_T", Definition, Interface)
 _LEVELS = 3
@@ -84,7 +84,9 @@ def _form(item: Definition | Interface, level: int, last: str) -> str:
     name = item.interface if isinstance(item, Definition) else item.name
     bare, _, version = name.partition("@")
     package, _, face = bare.rpartition("/")
-    parts = [*(["".join(c if c.isalnum() else "-" for c in part)] for part in (f"v-{version}", package, face))]
+    parts = [
+        *(["".join(c if c.isalnum() else "-" for c in part)] for part in (f"v-{version}", package, face))
+    ]
     flat = [pascal(part[0]) if part[0] not in ("", "v-") else "" for part in parts]
     own = pascal(item.name) if isinstance(item, Definition) else flat.pop() or last
     forms = [own]
@@ -97,6 +99,12 @@ def _form(item: Definition | Interface, level: int, last: str) -> str:
 def exported(bound: Bound, definition: Definition) -> bool:
     """Whether the definition is a resource that a component of this world exports, so that its host has handles."""
     return not bound.world or any(definition in interface.types.values() for interface in bound.exports)
+
+
+def returned(function: Function) -> Type | Named | Name | None:
+    """The type that it returns: of a `result` at the top what is good, for the rest is raised."""
+    end = plain(function.result)
+    return end.parts[0] if isinstance(end, Type) and end.kind == "result" else function.result
 
 
 def has_handles(type: Type | Named | Name | None) -> bool:

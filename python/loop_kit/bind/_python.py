@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from loop_kit._types import constant, pascal, snake
 from loop_kit.bind._annotations import Annotations, Place, View
-from loop_kit.bind._model import Bound, Definition, Function, Interface, Name, Named, Type, plain
-from loop_kit.bind._names import exported, reached, spread
+from loop_kit.bind._model import Bound, Definition, Function, Interface, Type, plain
+from loop_kit.bind._names import exported, reached, returned, spread
 
 __all__ = ["module", "signature"]
 
@@ -46,12 +46,6 @@ def signature(function: Function, write: Annotations, view: View, name: str | No
     return f"def {name or snake(function.bare)}({', '.join(params)}) -> {result}"
 
 
-def returned(function: Function) -> Type | Named | Name | None:
-    """The type that it returns: of a `result` at the top what is good, for the rest is raised."""
-    end = plain(function.result)
-    return end.parts[0] if isinstance(end, Type) and end.kind == "result" else function.result
-
-
 class _Module:
     def __init__(self, bound: Bound) -> None:
         self._bound = bound
@@ -63,7 +57,9 @@ class _Module:
         self._served = {view: {id(d) for d in reached(bound, faces)} for view, faces in self._sides}
         taken = {"Imports", "Exports", "BlockingExports"}
         self._names = spread(self._definitions, self._all_names, taken)
-        self._faces = spread([i for i in chosen if i.functions], lambda _, n: [n + v.value for v in View], taken)
+        self._faces = spread(
+            [i for i in chosen if i.functions], lambda _, n: [n + v.value for v in View], taken
+        )
         self._owners = {id(d): i for i in bound.used for d in i.types.values()}
         self._hidden: set[str] = set()
 
@@ -131,7 +127,9 @@ class _Module:
                 write = self._write(View.PROVIDER, fields)
                 self._put(f'@types.record("{definition.name}")', f"class {name}:", *doc)
                 for field, member in zip(fields, definition.members, strict=True):
-                    self._put(f"    {field}: {write.of(member.type, Place.WITHIN)}", *_doc(member.doc, "    "))
+                    self._put(
+                        f"    {field}: {write.of(member.type, Place.WITHIN)}", *_doc(member.doc, "    ")
+                    )
                 self._put("", "")
             case "enum" | "flags":
                 base = "Enum" if definition.kind == "enum" else "Flags"
@@ -172,7 +170,9 @@ class _Module:
         note = _RESOURCE[view].format(resource.name)
         self._protocol(name, bases, f"{resource.doc}\n\n{note}" if resource.doc else note, methods, view)
         if made:
-            self._protocol(f"{name}Class", "typing.Protocol", f"Makes and knows `{resource.name}`.", made, view)
+            self._protocol(
+                f"{name}Class", "typing.Protocol", f"Makes and knows `{resource.name}`.", made, view
+            )
 
     def _interface(self, interface: Interface, view: View) -> None:
         note = _NOTE[view].format(f"`{interface.name}`" if interface.name else "what the world has itself")
@@ -185,7 +185,9 @@ class _Module:
             and self._handle(resource, view)
         ]
         doc = f"{interface.doc}\n\n{note}" if interface.doc else note
-        self._protocol(self._faces[id(interface)] + view.value, "typing.Protocol", doc, functions, view, classes)
+        self._protocol(
+            self._faces[id(interface)] + view.value, "typing.Protocol", doc, functions, view, classes
+        )
 
     def _protocol(
         self,

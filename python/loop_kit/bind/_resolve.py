@@ -9,7 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from loop_kit import _core
-from loop_kit.bind._model import Bound, Definition, Interface, Member, Name, Named, Package, Type, World, plain
+from loop_kit.bind._model import (
+    Bound,
+    Definition,
+    Interface,
+    Member,
+    Name,
+    Named,
+    Package,
+    Type,
+    World,
+    plain,
+)
 from loop_kit.bind._parse import parse
 from loop_kit.errors import LoadError
 
@@ -38,7 +49,9 @@ def bound(source: str | os.PathLike[str], world: str | None, interfaces: Sequenc
             if place == 0 and not package.name:
                 continue
             _merge(packages.setdefault(package.name, Package(package.name)), package)
-    return _Resolver(packages, main, _digest(text for _, text in texts)).bound(path, world, interfaces, component)
+    return _Resolver(packages, main, _digest(text for _, text in texts)).bound(
+        path, world, interfaces, component
+    )
 
 
 def _read(path: Path) -> tuple[list[tuple[str, str]], bool]:
@@ -67,15 +80,22 @@ def _read(path: Path) -> tuple[list[tuple[str, str]], bool]:
         elif entry.suffix == ".wit":
             files.append((entry.name, _text(entry)))
         elif entry.suffix == ".wasm":
-            raise LoadError(f"{entry}: WIT in binary form cannot be bound; have it as text: `wkg wit fetch` does")
+            raise LoadError(
+                f"{entry}: WIT in binary form cannot be bound; have it as text: `wkg wit fetch` does"
+            )
     return files, False
 
 
 def _folder(folder: Path) -> list[tuple[str, str]]:
     """The files of one package, of which any may say what it is called."""
     found = [(path.name, _text(path)) for path in sorted(folder.glob("*.wit"))]
-    name = next((package.name for file, text in found for package in parse(text, file)[:1] if package.name), "")
-    return [(file, text if parse(text, file)[0].name or not name else f"package {name};\n{text}") for file, text in found]
+    name = next(
+        (package.name for file, text in found for package in parse(text, file)[:1] if package.name), ""
+    )
+    return [
+        (file, text if parse(text, file)[0].name or not name else f"package {name};\n{text}")
+        for file, text in found
+    ]
 
 
 def _text(path: Path) -> str:
@@ -113,6 +133,10 @@ class _Resolver:
         main = self._packages[self._main]
         if wanted and world:
             raise LoadError("a world and interfaces at once: name one or the other")
+        if component and world is not None:
+            raise LoadError(
+                f"{path}: a component has one world, its own; leave {world} out, or name interfaces"
+            )
         if component and not wanted:
             world = next(iter(main.worlds))
         if not wanted and world is None and not main.interfaces:
@@ -137,10 +161,16 @@ class _Resolver:
                 side.append(root)
             for interface in side:
                 scope = imports if interface is exports else None
-                self._resolve(interface, package if "/" not in interface.name else self._package_of(interface.name), scope)
+                self._resolve(
+                    interface,
+                    package if "/" not in interface.name else self._package_of(interface.name),
+                    scope,
+                )
         bare, at, version = package.name.partition("@")
         title = f"{bare}/{world.name}{at}{version}"
-        return Bound("a component" if component and bare == "root:component" else title, self._digest, *sides, self._used, True)
+        if component:
+            title = "a component"  # which has no name of its own
+        return Bound(title, self._digest, *sides, self._used, True, component)
 
     def _open(
         self,
@@ -195,7 +225,8 @@ class _Resolver:
         fits = {
             full: found
             for full, found in all_of.items()
-            if name in (full, full.partition("@")[0]) or (name == found[1].name and found[0].name == self._main)
+            if name in (full, full.partition("@")[0])
+            or (name == found[1].name and found[0].name == self._main)
         }
         if len(fits) == 1:
             return next(iter(fits.values()))
