@@ -47,7 +47,7 @@ __all__ = [
 __version__: str
 WATCHDOG: str
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", covariant=True)
 _Told = tuple[float | None, str | None, str | None, str | None, Wire | None]
 
 @final

@@ -13,14 +13,14 @@ import keyword
 from array import array
 from dataclasses import dataclass, field, make_dataclass
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from loop_kit._core import Ok
 
 __all__ = ["Enum", "Err", "Flags", "Numbers", "Ok", "Some", "constant", "pascal", "snake"]
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 N = TypeVar("N", int, float)
 
 # What the classes say they come from; they are made at run time, so they cannot be pickled by name.
@@ -45,8 +45,15 @@ class Err(Exception, Generic[T]):
     """
 
     __match_args__ = ("value",)
+    value: T
 
-    def __init__(self, value: T | None = None) -> None:
+    @overload
+    def __init__(self: Err[None]) -> None: ...
+
+    @overload
+    def __init__(self, value: T) -> None: ...
+
+    def __init__(self, value: Any = None) -> None:
         super().__init__(*(() if value is None else (value,)))
         self.value = value
 

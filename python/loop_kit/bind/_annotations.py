@@ -121,7 +121,8 @@ class Annotations:
 
     def _list(self, type: Type, place: Place) -> str:
         of = plain(type.parts[0])
-        kind = of.kind if isinstance(of, Type) else ""
+        # one whose length is part of its type is a list always
+        kind = of.kind if isinstance(of, Type) and type.length is None else ""
         if kind == "u8":
             return self.known("types.Bytes" if place is Place.TAKEN else "bytes")
         element = self.of(type.parts[0], place)

@@ -124,6 +124,7 @@ class _Resolver:
         self._done: dict[int, Interface] = {}
         self._used: list[Interface] = []
         self._named: dict[str, Interface] = {}
+        self._elsewhere: dict[str, Definition] = {}
         for package in packages.values():
             for name, interface in package.interfaces.items():
                 interface.name = package.full(name)
@@ -137,6 +138,8 @@ class _Resolver:
             raise LoadError(
                 f"{path}: a component has one world, its own; leave {world} out, or name interfaces"
             )
+        if component:
+            self._elsewhere = self._unsaid()
         if component and not wanted:
             world = next(iter(main.worlds))
         if not wanted and world is None and not main.interfaces:
@@ -150,6 +153,17 @@ class _Resolver:
             self._resolve(interface, self._package_of(interface.name))
         title = ", ".join(interface.name for interface in chosen) if wanted else self._main
         return Bound(title, self._digest, chosen, chosen, self._used, False)
+
+    def _unsaid(self) -> dict[str, Definition]:
+        """Types by names that only one interface has.
+
+        A component may export a function with a type of an interface that it imports, and not say so by `use`.
+        """
+        found: dict[str, list[Definition]] = {}
+        for interface in self._named.values():
+            for name, definition in interface.types.items():
+                found.setdefault(name, []).append(definition)
+        return {name: those[0] for name, those in found.items() if len(those) == 1}
 
     def _world(self, path: Path, name: str, component: bool) -> Bound:
         package, world = self._find_world(path, name)
@@ -166,6 +180,8 @@ class _Resolver:
                     package if "/" not in interface.name else self._package_of(interface.name),
                     scope,
                 )
+        for interface in self._named.values() if component else ():
+            self._resolve(interface, self._package_of(interface.name))
         bare, at, version = package.name.partition("@")
         title = f"{bare}/{world.name}{at}{version}"
         if component:
@@ -248,7 +264,7 @@ class _Resolver:
         if id(interface) in self._done:
             return
         self._done[id(interface)] = interface
-        found: dict[str, Definition] = {}
+        found = dict(self._elsewhere)
         if scope is not None:
             for name in (*scope.types, *scope.uses):
                 found[name] = self._lookup(scope, package, name)

@@ -161,7 +161,7 @@ class _Declarations:
         block = "Uint8Array" if kind == "u8" else self.floats.get(kind)
         if block:
             return f"{block} | readonly number[]" if place is Place.TAKEN else block
-        wrapped = f"({element})" if re.search(r"[|&]", element) else element
+        wrapped = f"({element})" if re.search(r"\||^readonly ", element) else element
         return f"{wrapped}[]" if place is Place.GIVEN else f"readonly {wrapped}[]"
 
     def _definition(self, definition: Definition, indent: str) -> None:
@@ -257,9 +257,10 @@ class _Declarations:
         if not (isinstance(end, Type) and end.kind == "result"):
             return function.doc
         error = self.type(end.parts[1], Place.TAKEN if view is View.PROVIDER else Place.GIVEN, view)
-        return f"{function.doc}\n\n{self.thrown(error)}".strip("\n")
+        return f"{function.doc}\n\n{self.thrown(error, view)}".strip("\n")
 
-    def thrown(self, error: str) -> str:
+    def thrown(self, error: str, view: View) -> str:
+        """What is said of the error of a result."""
         raise NotImplementedError
 
     def _interface(self, interface: Interface, name: str, view: View, indent: str) -> None:
@@ -310,7 +311,7 @@ class _Provider(_Declarations):
     def constructor(self, view: View) -> str:
         return "new " if view is View.PROVIDER else "construct"
 
-    def thrown(self, error: str) -> str:
+    def thrown(self, error: str, view: View) -> str:
         return f"@throws ResultError whose `payload` is {error}"
 
     def text(self) -> str:
@@ -390,8 +391,9 @@ class _Guest(_Declarations):
             return result
         return f"{result} | PromiseLike<{result}>" if view is View.PROVIDER else f"Promise<{result}>"
 
-    def thrown(self, error: str) -> str:
-        return f"@throws {error}"
+    def thrown(self, error: str, view: View) -> str:
+        # what it throws is the error itself; what is thrown to it has it as `payload`
+        return f"@throws {error}" if view is View.PROVIDER else f"@throws an error whose `payload` is {error}"
 
     def text(self) -> str:
         shown = {id(definition) for definition in self._definitions}
