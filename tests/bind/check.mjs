@@ -1,12 +1,13 @@
-// Holds each file that it is given to TypeScript by itself: `node check.mjs COMPILER FILE…`. A compiler for each would
-// read the libraries again.
+// Holds files to TypeScript, each by itself or all in one program: `node check.mjs COMPILER apart|together FILE…`. A
+// compiler for each would read the libraries again.
 
-const [compiler, ...files] = process.argv.slice(2);
+const [compiler, how, ...files] = process.argv.slice(2);
 const { default: ts } = await import(compiler);
 const options = {
   strict: true,
   noEmit: true,
-  skipLibCheck: false,
+  moduleDetection: ts.ModuleDetectionKind.Legacy,
+  skipLibCheck: true,
   exactOptionalPropertyTypes: true,
   target: ts.ScriptTarget.ES2022,
   module: ts.ModuleKind.NodeNext,
@@ -21,11 +22,11 @@ host.getSourceFile = (name, ...more) => {
   return known.get(name);
 };
 let program;
-for (const file of files) {
-  program = ts.createProgram([file], options, host, program);
-  for (const found of ts.getPreEmitDiagnostics(program)) {
-    const where = found.file ? `${found.file.fileName}:${found.file.getLineAndCharacterOfPosition(found.start).line + 1}` : file;
-    console.log(`${where}: ${ts.flattenDiagnosticMessageText(found.messageText, ' ')}`);
+for (const part of how === 'apart' ? files.map((file) => [file]) : [files]) {
+  program = ts.createProgram(part, options, host, program);
+  for (const { file, start, messageText } of ts.getPreEmitDiagnostics(program)) {
+    const line = file ? `${file.fileName}:${file.getLineAndCharacterOfPosition(start).line + 1}: ` : '';
+    console.log(`${line}${ts.flattenDiagnosticMessageText(messageText, ' ')}`);
     process.exitCode = 1;
   }
 }

@@ -38,24 +38,29 @@ def bound(source: str | os.PathLike[str], world: str | None, interfaces: Sequenc
         LoadError: It is no WIT and no component, is not sound, or lacks what is asked for.
     """
     path = Path(source)
-    texts, component = _read(path)
+    read, component = _read(path)
     packages: dict[str, Package] = {}
     main = ""
-    for file, text in texts:
-        for place, package in enumerate(parse(text, file)):
-            if not package.name and (package.interfaces or package.worlds or package.aliases):
-                raise LoadError(f"{file}: no file of its folder says `package …;`")
-            main = main or package.name
-            if place == 0 and not package.name:
-                continue
-            _merge(packages.setdefault(package.name, Package(package.name)), package)
-    return _Resolver(packages, main, _digest(text for _, text in texts)).bound(
-        path, world, interfaces, component
-    )
+    for file in read:
+        for package in file.packages:
+            if package.name:
+                main = main or package.name
+                _merge(packages.setdefault(package.name, Package(package.name)), package)
+            elif package.interfaces or package.worlds or package.aliases:
+                raise LoadError(f"{file.name}: no file of its folder says `package …;`")
+    digest = _digest(file.text for file in read)
+    return _Resolver(packages, main, digest).bound(path, world, interfaces, component)
 
 
-def _read(path: Path) -> tuple[list[tuple[str, str]], bool]:
-    """The files of the source with their names, the main package's first; whether it is a component."""
+class _File:
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self.packages = parse(text, name)
+
+
+def _read(path: Path) -> tuple[list[_File], bool]:
+    """The files of the source, the main package's first; whether it is a component."""
     if not path.exists():
         raise LoadError(f"{path}: there is no such file or folder")
     if path.is_file():
@@ -65,37 +70,34 @@ def _read(path: Path) -> tuple[list[tuple[str, str]], bool]:
                 wit = str(_core.inspect(file.read())["wit"])
                 if wit.startswith("// WIT cannot"):
                     raise LoadError(f"{path}: {wit[3:].strip()}")
-                return [(path.name, wit)], True
+                return [_File(path.name, wit)], True
     try:
         _core.Contract(path, [])  # says what is not sound, and where
     except LoadError as error:
         raise LoadError(f"{path}: {error}") from None
     if path.is_file():
-        return [(path.name, _text(path))], False
+        return [_File(path.name, _text(path))], False
     files = _folder(path)
     deps = path / "deps"
     for entry in sorted(deps.iterdir()) if deps.is_dir() else ():
         if entry.is_dir():
             files += _folder(entry)
         elif entry.suffix == ".wit":
-            files.append((entry.name, _text(entry)))
+            files.append(_File(entry.name, _text(entry)))
         elif entry.suffix == ".wasm":
             raise LoadError(
-                f"{entry}: WIT in binary form cannot be bound; have it as text: `wkg wit fetch` does"
+                f"{entry}: WIT in binary form cannot be bound; have it as text, as `wkg wit fetch` does"
             )
     return files, False
 
 
-def _folder(folder: Path) -> list[tuple[str, str]]:
+def _folder(folder: Path) -> list[_File]:
     """The files of one package, of which any may say what it is called."""
-    found = [(path.name, _text(path)) for path in sorted(folder.glob("*.wit"))]
-    name = next(
-        (package.name for file, text in found for package in parse(text, file)[:1] if package.name), ""
-    )
-    return [
-        (file, text if parse(text, file)[0].name or not name else f"package {name};\n{text}")
-        for file, text in found
-    ]
+    files = [_File(path.name, _text(path)) for path in sorted(folder.glob("*.wit"))]
+    name = next((file.packages[0].name for file in files if file.packages[0].name), "")
+    for file in files:
+        file.packages[0].name = file.packages[0].name or name
+    return files
 
 
 def _text(path: Path) -> str:
