@@ -36,10 +36,12 @@ class Annotations:
     """Writes types.
 
     Args:
-        names: What each definition is called.
+        names: What values of each definition are.
         view: Whose.
         handle: What a resource is called in this view; None: it is its provider's own object.
         shadowed: Names that mean something else where the annotation stands.
+        hidden: Collects those of them that had to be said otherwise.
+        mine: Whether this is the provider's own code, which knows its own classes.
     """
 
     def __init__(
@@ -49,16 +51,15 @@ class Annotations:
         handle: Callable[[Definition, View], str | None],
         shadowed: Set[str] = frozenset(),
         hidden: set[str] | None = None,
+        *,
+        mine: bool = False,
     ) -> None:
         self._names = names
         self._view = view
         self._handle = handle
         self._shadowed = shadowed
+        self._mine = mine
         self.hidden: set[str] = set() if hidden is None else hidden
-
-    def within(self, members: Set[str]) -> Annotations:
-        """The same in a class that has these members, which hide what is called so outside of it."""
-        return Annotations(self._names, self._view, self._handle, members, self.hidden)
 
     def known(self, name: str) -> str:
         """A name of the module, or of Python, as it can be said here."""
@@ -104,8 +105,6 @@ class Annotations:
     def _named(self, named: Named, place: Place) -> str:
         definition = named.definition
         name = self._names[id(definition)]
-        if definition.kind == "variant":
-            return f"Any{name}"
         if definition.kind != "alias":
             return name
         # what an alias stands for may be written otherwise in another place, and then it cannot be said by one name
@@ -115,9 +114,11 @@ class Annotations:
 
     def _resource(self, handle: Type, place: Place) -> str:
         name = self._handle(resource(handle), self._view)
+        if name is None or place is Place.WITHIN:
+            return self.known("typing.Any")
         # a provider gets back what it made, and knows better what that is
-        mine = self._view is View.PROVIDER and place is Place.GIVEN
-        return self.known("typing.Any") if name is None or mine or place is Place.WITHIN else name
+        theirs = self._view is View.PROVIDER and place is Place.GIVEN and not self._mine
+        return self.known("typing.Any") if theirs else name
 
     def _list(self, type: Type, place: Place) -> str:
         of = plain(type.parts[0])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence, Set
 
 from loop_kit._types import constant, pascal, snake
 from loop_kit.bind._annotations import Annotations, Place, View
 from loop_kit.bind._model import Bound, Definition, Function, Interface, Type, plain
 from loop_kit.bind._names import exported, reached, returned, spread
 
-__all__ = ["module", "signature"]
+__all__ = ["Module", "imports", "module", "parameter", "signature"]
 
 _NOTE = {
     View.PROVIDER: "What provides {}: a class with these methods, each `def` or `async def`.",
@@ -25,17 +26,14 @@ _RESOURCE = {
 
 def module(bound: Bound) -> str:
     """The module's text."""
-    return _Module(bound).text()
+    return Module(bound).text()
 
 
 def signature(function: Function, write: Annotations, view: View, name: str | None = None) -> str:
     """The `def` of a function without its colon: `def get(self, key: str, /) -> types.Answer[str | None]`."""
     ours, theirs = (Place.GIVEN, Place.TAKEN) if view is View.PROVIDER else (Place.TAKEN, Place.GIVEN)
     params = ["self"]
-    for param in function.params:
-        called = snake(param.name)
-        params.append(f"{called}_: " if called == "self" else f"{called}: ")
-        params[-1] += write.of(param.type, ours)
+    params += [f"{parameter(param.name)}: {write.of(param.type, ours)}" for param in function.params]
     if len(params) > 1:
         params.append("/")
     result = write.of(returned(function), theirs)
@@ -46,7 +44,28 @@ def signature(function: Function, write: Annotations, view: View, name: str | No
     return f"def {name or snake(function.bare)}({', '.join(params)}) -> {result}"
 
 
-class _Module:
+def parameter(name: str) -> str:
+    """A parameter's name: one called `self` is another than that of a method."""
+    return "self_" if name == "self" else snake(name)
+
+
+def imports(body: str, hidden: Set[str]) -> list[str]:
+    """The imports that annotations in `body` need; `hidden` are those that it has by names with an underscore."""
+    found: list[str] = []
+    for known, path in (("builtins", "builtins"), ("collections", "collections.abc"), ("typing", "typing")):
+        if re.search(rf"(?<![\w.]){known}\.", body):
+            found.append(f"import {path}")
+        if known in hidden:
+            found.append(f"import {known} as _{known}")
+    found += ["", "import loop_kit as loop"]
+    found += ["import loop_kit as _loop"] if "loop" in hidden else []
+    found += ["from loop_kit import types"]
+    return found + (["from loop_kit import types as _types"] if "types" in hidden else [])
+
+
+class Module:
+    """A module in the making."""
+
     def __init__(self, bound: Bound) -> None:
         self._bound = bound
         self._lines: list[str] = []
@@ -75,7 +94,17 @@ class _Module:
         return f"{self._names[id(resource)]}{view.value}"
 
     def _write(self, view: View, members: Iterable[str] = ()) -> Annotations:
-        return Annotations(self._names, view, self._handle, frozenset(members), self._hidden)
+        return Annotations(self.values(), view, self._handle, frozenset(members), self._hidden)
+
+    def values(self, module: str = "") -> dict[int, str]:
+        """What values of each definition are, said outside of the module by its name with a dot."""
+        found = {}
+        for definition in self._definitions:
+            name = self._names[id(definition)]
+            found[id(definition)] = (
+                f"{module}Any{name}" if definition.kind == "variant" else f"{module}{name}"
+            )
+        return found
 
     def text(self) -> str:
         """The whole module."""
@@ -100,16 +129,8 @@ class _Module:
             "",
             "from __future__ import annotations",
             "",
+            *imports(body, self._hidden),
         ]
-        modules = {"collections": "collections.abc", "typing": "typing", "builtins": "builtins"}
-        for known, path in sorted(modules.items()):
-            if f"{known}." in body.replace(f"_{known}.", ""):
-                head.append(f"import {path}")
-            if known in self._hidden:
-                head.append(f"import {path.partition('.')[0]} as _{known}")
-        head += ["", "import loop_kit as loop", "from loop_kit import types"]
-        head += ["import loop_kit as _loop"] * ("loop" in self._hidden)
-        head += ["from loop_kit import types as _types"] * ("types" in self._hidden)
         return "\n".join(head) + "\n\n\n" + body + "\n"
 
     def _put(self, *lines: str) -> None:

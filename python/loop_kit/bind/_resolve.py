@@ -67,14 +67,18 @@ def _read(path: Path) -> tuple[list[_File], bool]:
         with path.open("rb") as file:
             if file.read(4) == _MAGIC:
                 file.seek(0)
-                wit = str(_core.inspect(file.read())["wit"])
+                try:
+                    wit = str(_core.inspect(file.read())["wit"])
+                except LoadError as error:
+                    raise LoadError(f"{path}: {error}") from None
                 if wit.startswith("// WIT cannot"):
                     raise LoadError(f"{path}: {wit[3:].strip()}")
                 return [_File(path.name, wit)], True
     try:
         _core.Contract(path, [])  # says what is not sound, and where
     except LoadError as error:
-        raise LoadError(f"{path}: {error}") from None
+        told = str(error)
+        raise LoadError(told if told.startswith(str(path)) else f"{path}: {told}") from None
     if path.is_file():
         return [_File(path.name, _text(path))], False
     files = _folder(path)

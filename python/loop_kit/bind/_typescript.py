@@ -26,7 +26,7 @@ from loop_kit.bind._model import (
 )
 from loop_kit.bind._names import exported, has_handles, is_option, reached, returned, spread
 
-__all__ = ["camel", "declarations"]
+__all__ = ["camel", "declarations", "parameter"]
 
 _RESERVED = frozenset(
     """
@@ -54,6 +54,12 @@ def camel(name: str) -> str:
     """`is-cancelled` as a property: `isCancelled`."""
     first, *rest = name.lower().split("-")
     return first + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def parameter(name: str) -> str:
+    """A parameter's name."""
+    called = camel(name)
+    return f"{called}_" if called in _RESERVED else called
 
 
 class _Declarations:
@@ -206,9 +212,7 @@ class _Declarations:
         ours, theirs = (Place.GIVEN, Place.TAKEN) if view is View.PROVIDER else (Place.TAKEN, Place.GIVEN)
         params = []
         for param in function.params:
-            name = camel(param.name)
-            params.append(f"{name}_" if name in _RESERVED else name)
-            params[-1] += f": {self.type(param.type, ours, view)}"
+            params.append(f"{parameter(param.name)}: {self.type(param.type, ours, view)}")
         last = self.last(view, function)
         if last:
             while any(param.partition(":")[0] == last.partition(":")[0].rstrip("?") for param in params):

@@ -28,7 +28,7 @@ COMMANDS = {
     "inspect": "Show what a component imports and exports.",
     "explain": "Show what a component may do, and who provides its imports.",
     "conform": "Check that a provider does what it should.",
-    "bind": "Write the types of WIT, or of a component, for Python or TypeScript.",
+    "bind": "Write types of WIT or a component, for Python or TypeScript.",
     "wit": "Check that WIT still links what was built for it.",
     "wire": "Turn values into the bytes of the wire, and back.",
     "bench": "Measure what calls cost in each placement, over each transport.",

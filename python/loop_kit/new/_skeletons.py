@@ -5,8 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from loop_kit import _core
+from loop_kit import _core, bind
 from loop_kit._types import pascal, snake
+from loop_kit.bind._annotations import Annotations, Place, View
+from loop_kit.bind._model import Definition, Function
+from loop_kit.bind._names import returned
+from loop_kit.bind._python import Module, imports, parameter
+from loop_kit.bind._resolve import bound
+from loop_kit.bind._typescript import camel
+from loop_kit.bind._typescript import parameter as js_parameter
 from loop_kit.errors import LoadError
 from loop_kit.routes import attribute_of
 
@@ -25,12 +32,9 @@ def written(language: str, wit: Path) -> dict[str, str]:
         raise LoadError(f"{wit}: {error}") from None
     if not interfaces:
         raise LoadError(f"{wit}: there is no interface with functions, so nothing to serve")
-    return {"python": _python, "node": _node, "rust": _rust}[language](interfaces)
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.lower().split("-")
-    return first + "".join(part.capitalize() for part in rest)
+    if language == "python":
+        return _python(wit, [interface.name for interface in interfaces])
+    return {"node": _node, "rust": _rust}[language](interfaces)
 
 
 def _members(interface: Any) -> tuple[list[Any], dict[str, list[Any]]]:
@@ -45,38 +49,72 @@ def _members(interface: Any) -> tuple[list[Any], dict[str, list[Any]]]:
     return free, owned
 
 
-def _python(interfaces: list[Any]) -> dict[str, str]:
+def _python(wit: Path, served: list[str]) -> dict[str, str]:
+    whole = bind.bindings(wit)
+    chosen = [] if set(served) <= set(whole.imports) else served
+    found = bound(wit, None, chosen)
+    module = Module(found)
+    values = module.values("bindings.")
+    interfaces = [interface for interface in found.imports if interface.functions]
+    free = {snake(f.name) for i in interfaces for f in i.functions if f.resource is None}
+    classes = {pascal(resource.name) for interface in interfaces for resource in interface.resources}
+    hidden: set[str] = set()
     lines: list[str] = []
 
-    def define(function: Any, indent: str) -> None:
-        _, attribute = attribute_of(function.name)
-        static = function.name.startswith("[static]")
-        params = [snake(name) for name, _ in function.parameters if name != "self"]
-        given = ", ".join(params if static else ["self", *params])
-        if static:
-            lines.append(f"{indent}@staticmethod")
+    def handle(resource: Definition, _: View) -> str:
+        # a resource that others provide is whatever they make of it
+        name = pascal(resource.name)
+        return f"Provider.{name}" if name in classes else "object"
+
+    def define(function: Function, write: Annotations, indent: str) -> None:
+        params = [f"{parameter(p.name)}: {write.of(p.type, Place.GIVEN)}" for p in function.params]
+        given = ", ".join(params if function.kind == "static" else ["self", *params])
+        if function.kind == "static":
+            lines.append(f"{indent}@{write.known('staticmethod')}")
         kind = "async def" if function.is_async else "def"
-        lines.append(f"{indent}{kind} {attribute or '__init__'}({given}):")
-        lines.append(f'{indent}    """`{function.wit}`."""')
+        made = function.kind == "constructor"
+        result = "None" if made else write.of(returned(function), Place.TAKEN)
+        lines.append(f"{indent}{kind} {'__init__' if made else snake(function.bare)}({given}) -> {result}:")
+        doc = (function.doc or f"`{function.name}`.").replace("\\", "\\\\").replace('"', "'").splitlines()
+        lines.append(f'{indent}    """{doc[0]}' + ('"""' if len(doc) == 1 else ""))
+        if len(doc) > 1:
+            lines.extend(f"{indent}    {line}".rstrip() for line in (*doc[1:], '"""'))
         lines.append(f'{indent}    raise NotImplementedError("{function.name} is not written yet")')
         lines.append("")
 
     for interface in interfaces:
-        free, owned = _members(interface)
-        for resource, functions in owned.items():
-            lines.append(f"    class {pascal(resource)}:")
-            lines.append(f'        """`{resource}` of {interface.name}."""')
+        for resource in interface.resources:
+            owned = interface.owned(resource.name)
+            members = {snake(function.bare) for function in owned}
+            lines.append(f"    class {pascal(resource.name)}:")
+            lines.append(f'        """`{resource.name}` of {interface.name}."""')
             lines.append("")
-            for function in functions:
-                define(function, "        ")
-        for function in free:
-            define(function, "    ")
-    names = ", ".join(f'"{i.name}"' for i in interfaces)
+            for function in owned:
+                define(
+                    function,
+                    Annotations(values, View.PROVIDER, handle, members, hidden, mine=True),
+                    "        ",
+                )
+        for function in interface.functions:
+            if function.resource is None:
+                define(function, Annotations(values, View.PROVIDER, handle, free, hidden, mine=True), "    ")
+    names = ", ".join(f'"{interface.name}"' for interface in interfaces)
+    body = "\n".join(lines).rstrip() + "\n"
+    used = imports(body, hidden)
+    used = [line for line in used if not line.endswith(" types") or "types." in body.replace("bindings.", "")]
+    used = [line for line in used if not line.endswith(" loop") or "loop." in body]
     head = [
-        '"""To be written: docs/providers.md of loop-kit says what a provider may do."""',
+        '"""To be written: docs/providers.md of loop-kit says what a provider may do.',
         "",
+        "`loop bind wit -o bindings.py` makes the types anew when the WIT has changed.",
+        '"""',
+        "",
+        "from __future__ import annotations",
+        "",
+        *used,
         "from loop_kit.provider import provider",
         "",
+        *(["import bindings", ""] if "bindings." in body else []),
         "",
         f'@provider({names}, wit="wit")',
         "class Provider:",
@@ -107,7 +145,11 @@ class Tests(unittest.IsolatedAsyncioTestCase):
                 pass  # await session.call("function", 1, 2)
             await server.close()
 '''
-    return {"provider.py": "\n".join(head + lines).rstrip() + "\n", "test_provider.py": test}
+    return {
+        "provider.py": "\n".join(head) + "\n" + body,
+        "bindings.py": module.text(),
+        "test_provider.py": test,
+    }
 
 
 def _node(interfaces: list[Any]) -> dict[str, str]:
@@ -126,8 +168,8 @@ def _node(interfaces: list[Any]) -> dict[str, str]:
         owner, _ = attribute_of(function.name)
         bare = function.name.rpartition(".")[2] if owner else function.name
         static = "static " if function.name.startswith("[static]") else ""
-        name = "constructor" if function.name.startswith("[constructor]") else _camel(bare)
-        params = ", ".join(_camel(p) for p, _ in function.parameters if p != "self")
+        name = "constructor" if function.name.startswith("[constructor]") else camel(bare)
+        params = ", ".join(js_parameter(p) for p, _ in function.parameters if p != "self")
         lines.append(f"{indent}/** `{function.wit}` */")
         kind = "async " if function.is_async and name != "constructor" else ""
         lines.append(f"{indent}{static}{kind}{name}({params}) {{")
