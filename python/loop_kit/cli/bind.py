@@ -65,9 +65,9 @@ def bind(
 ) -> None:
     """Write types of WIT or a component, for Python or TypeScript.
 
-    SOURCE is a file or folder of WIT with its `deps`, or a component. In Python these are dataclasses and Protocols, which type checkers hold providers and programs to; in TypeScript,
-    declarations. They are types only: values are passed as before. The same WIT gives the same file, and a file that is
-    right already is not touched.
+    SOURCE is a file or folder of WIT with its `deps`, or a component. In Python these are dataclasses and Protocols,
+    which type checkers hold providers and programs to; in TypeScript, declarations. They are types only: values are
+    passed as before. The same WIT gives the same file, and a file that is right already is not touched.
     """
     from loop_kit.bind import bindings, is_current, write
 
