@@ -65,8 +65,10 @@ def lies_in(file: str | None, folder: Path) -> bool:
 
 @contextmanager
 def _uncompiled() -> Iterator[None]:
-    """Leaves no compiled code: it is found by the second in which its source was written, so that Python would not see
-    another edit in the same second.
+    """Leaves no compiled code.
+
+    It is found by the second in which its source was written, so that Python would not see another edit in the same
+    second.
     """
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:

@@ -15,7 +15,7 @@ from loop_kit.errors import LinkError, LoadError, LoopError, ManifestError, Prov
 from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
 from tests.children import is_gone, started
-from tests.guests import Guest
+from tests.guests import HOST, Guest
 from tests.swap import places
 from tests.swap.places import USES
 from tests.wit_types import U32
@@ -124,7 +124,7 @@ async def test_a_fault_changes_nothing(folder: Path, fault: str) -> None:
 
 async def test_one_with_another_interface_is_refused(space: Workspace) -> None:
     app = await space.load("app")
-    wasm = Guest().exports("ask", [U32, U32], U32, "(i32.const 0)", of=places.HOST).wasm()
+    wasm = Guest().exports("ask", [U32, U32], U32, "(i32.const 0)", of=HOST).wasm()
     (space.manifest.folder / "near.wasm").write_bytes(wasm)
     with pytest.raises(LinkError, match="wanted"):
         await space.swap("near", USES["component"])
@@ -134,7 +134,7 @@ async def test_one_with_another_interface_is_refused(space: Workspace) -> None:
 async def test_what_would_change_is_told(space: Workspace) -> None:
     app = await space.load("app")
     changes = await space.swap("near", USES["python"], dry_run=True)
-    assert [c.member for c in changes] == ["near", f"app/{places.HOST}"]
+    assert [c.member for c in changes] == ["near", f"app/{HOST}"]
     assert {(c.before, c.after) for c in changes} == {(USES["sidecar"], USES["python"])}
     assert phases(space, "near") == [("ready", 1, USES["sidecar"])]
     assert await app.call("ask", 1) == 1001
