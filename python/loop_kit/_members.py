@@ -145,6 +145,12 @@ class Members:
             self._changed(entry)
         return old
 
+    def reread(self, key: Key) -> None:
+        """A member goes on with other code."""
+        entry = self._entries[key]
+        entry.life.generation += 1
+        self._changed(entry)
+
     def redeclare(self, manifest: Manifest) -> None:
         """What the members are, from now on."""
         self._manifest = manifest

@@ -8,6 +8,7 @@ import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loop_kit import _core
@@ -17,6 +18,7 @@ from loop_kit._members import Entry, Key
 from loop_kit._parts import Bound, Parts
 from loop_kit.errors import LoadError, LoopError
 from loop_kit.host import App
+from loop_kit.placements._lifecycle import State
 
 if TYPE_CHECKING:
     from loop_kit.workspace import Workspace
@@ -111,7 +113,24 @@ class Swaps:
             self._retire(self._drained(name, retired, old, drain))
             return changes
 
-    async def component(self, name: str, *, drain: float) -> bool:
+    async def reread(self, name: str, *, drain: float) -> bool:
+        """As `Workspace.reread`."""
+        workspace = self._workspace
+        provider = workspace.manifest.providers[name]
+        part = workspace._parts.get(name)
+        if part is None:
+            return False  # it is read when it is needed
+        if provider.placement == "sidecar" and provider.target.startswith("python:"):
+            async with self._order:
+                for member, made in part.supervised.items():
+                    if made.lifecycle.state is State.READY:
+                        await made.running.session.reload()
+                        workspace._members.reread(member)
+            return True
+        await self.provider(name, provider.use, dry_run=False, drain=drain)
+        return True
+
+    async def component(self, name: str, path: Path | None, *, drain: float) -> bool:
         """As `Workspace.replace`."""
         async with self._order:
             workspace = self._workspace
@@ -121,7 +140,8 @@ class Swaps:
             entry = workspace._members.successor(key, name, far=False)
             try:
                 with workspace._members.starting(entry):
-                    made = await workspace._load_component(entry, Parts(workspace._parts))
+                    code = path or workspace.manifest.components[name].path
+                    made = await workspace._load_component(entry, code, Parts(workspace._parts))
                 if entry.digest == now.digest:
                     await self._end([entry])
                     return False

@@ -7,7 +7,7 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from pathlib import Path
@@ -82,13 +82,23 @@ class Workspace:
         manifest: The manifest.
         stdio: Whether components have this process's standard streams where the manifest grants them.
         audit: Whether each call of an import is logged, by the logger `loop_kit.audit`.
+        make: Builds a component before it is loaded, and says which file to load. None: as `build` says.
     """
 
-    def __init__(self, host: Host, manifest: Manifest, *, stdio: bool = True, audit: bool = False) -> None:
+    def __init__(
+        self,
+        host: Host,
+        manifest: Manifest,
+        *,
+        stdio: bool = True,
+        audit: bool = False,
+        make: Callable[[Component], Awaitable[Path]] | None = None,
+    ) -> None:
         self.host = host
         self.manifest = manifest
         self._stdio = stdio
         self._audit = audit
+        self._make = make
         self._apps: dict[str, App] = {}
         self._parts: dict[str, Part] = {}
         self._watches = AsyncExitStack()
@@ -156,13 +166,17 @@ class Workspace:
         supervised = [made for part in self._parts.values() for made in part.supervised.values()]
         return [made.running for made in supervised if made.lifecycle.state is State.READY]
 
-    async def build(self, name: str) -> None:
-        """Runs the component's `build`, if it has one, in the manifest's folder.
+    async def build(self, name: str) -> Path:
+        """Runs the component's `build`, if it has one, in the manifest's folder; returns the file to load.
 
         Raises:
             LoadError: The command cannot be started, fails, or leaves no component.
         """
-        await make(self.manifest.components[name], self.manifest.folder)
+        component = self.manifest.components[name]
+        if self._make is not None:
+            return await self._make(component)
+        await make(component, self.manifest.folder)
+        return component.path
 
     async def load(self, name: str) -> App:
         """Loads a component with everything that its imports are linked to.
@@ -174,8 +188,7 @@ class Workspace:
         if name not in self._apps:
             component, entry = self.manifest.components[name], self._members.entry(Key("component", name))
             with self._members.starting(entry):
-                await self.build(name)
-                app = await self._load_component(entry, Parts(self._parts))
+                app = await self._load_component(entry, await self.build(name), Parts(self._parts))
                 if component.watch:
                     await self._watch(component, app)
             self._apps[name] = app
@@ -198,26 +211,42 @@ class Workspace:
         """
         return await self._swaps.provider(provider, use, dry_run=dry_run, drain=drain)
 
-    async def replace(self, component: str, *, drain: float = DRAIN) -> bool:
+    async def replace(self, component: str, *, path: Path | None = None, drain: float = DRAIN) -> bool:
         """Has a component that is loaded served by what its file holds now; returns whether that is another code.
 
-        Calls that have begun end in the old code, as in `swap`.
+        Calls that have begun end in the old code, as in `swap`. `path`: another file than the manifest's.
 
         Raises:
             KeyError: It is not loaded.
             LoadError: The file cannot be loaded; all is as before, as after a LinkError.
             LinkError: Its imports, or those of components that it serves, do not fit.
         """
-        return await self._swaps.component(component, drain=drain)
+        return await self._swaps.component(component, path, drain=drain)
+
+    def loaded(self, component: str) -> App | None:
+        """A component, where it is loaded."""
+        return self._apps.get(component)
+
+    async def reread(self, provider: str, *, drain: float = DRAIN) -> bool:
+        """Has a provider read its code anew, and returns whether it had any yet; calls that have begun end in the old.
+
+        A sidecar that can do so by itself does; anything else is exchanged for a new one, as in `swap`.
+
+        Raises:
+            KeyError: There is no such provider.
+            LoadError: The new code cannot be loaded; all is as before, as after a LinkError.
+            LinkError: It does not serve what the components import.
+        """
+        return await self._swaps.reread(provider, drain=drain)
 
     def serve(self, name: str, address: str, **options: Any) -> _core.Server:
         """Serves a component that is loaded over HTTP, as `App.serve` does, and what takes its place."""
         return self._swaps.serve(name, self._apps[name], address, **options)
 
-    async def _load_component(self, entry: Entry, parts: Parts) -> App:
+    async def _load_component(self, entry: Entry, path: Path, parts: Parts) -> App:
         component = self.manifest.components[entry.of]
         limits, wasi = Limits(**component.limits.given()), self._wasi(component)
-        return await self._load(entry, component.path, limits, wasi, parts)
+        return await self._load(entry, path, limits, wasi, parts)
 
     async def _watch(self, component: Component, app: App) -> None:
         """Has the component told of changes, until the workspace is closed."""
@@ -347,8 +376,7 @@ class Workspace:
         own = self.manifest.components.get(provider.target) if provider.path is None else None
         if own is not None:
             self._members.use(Key("provider", provider.name), Key("component", own.name))
-            await self.build(own.name)
-        path = own.path if own is not None else shipped_ or provider.path
+        path = await self.build(own.name) if own is not None else shipped_ or provider.path
         assert path is not None
         try:
             imports = await asyncio.to_thread(inspect.imports, path)

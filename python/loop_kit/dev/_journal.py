@@ -85,7 +85,6 @@ class Journal:
         Raises:
             Overloaded: There are as many subscribers as may be.
         """
-        made = Subscriber(self, frozenset(topics), *self._bounds)
         made = Subscriber(self, frozenset(topics), *(bound * len(set(topics)) for bound in self._bounds))
         with self._lock:
             if len(self._subscribers) >= SUBSCRIBERS:

@@ -1,0 +1,139 @@
+"""`loop dev`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loop_kit.cli._output import dim, examples, good, strong
+from loop_kit.cli._workspace import manifest_option
+
+if TYPE_CHECKING:
+    from loop_kit.dev._events import Place
+    from loop_kit.dev._loop import Told
+
+_PAGE = "127.0.0.1:7080"
+_SHOWN = 3
+"""Places that are shown of one failure."""
+_LINES = 20
+"""Last lines that are shown of what a build wrote where it names no place."""
+
+
+@click.command(
+    epilog=examples(
+        ("loop dev", "the nearest workspace, and its page, until Ctrl-C"),
+        ("loop dev -m examples/site --open", "another one, and open the page"),
+        ("loop dev --page 127.0.0.1:0", "the page on any port that is free"),
+    )
+)
+@manifest_option
+@click.option(
+    "--page",
+    "address",
+    default=_PAGE,
+    show_default=True,
+    metavar="ADDRESS",
+    help="Where this machine's browsers find the page.",
+)
+@click.option("--no-page", is_flag=True, help="Serve no page.")
+@click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
+@click.option("--audit", is_flag=True, help="Log each use of a grant.")
+def dev(manifest_path: Path | None, address: str, no_page: bool, opens: bool, audit: bool) -> None:
+    """Run a workspace, and have what you change take the place of what runs.
+
+    Builds what is missing, runs what `loop run` would, and watches what it is all made of. A component whose inputs
+    have changed is built anew; it, or a provider whose code has changed, is then exchanged while calls go on: what has
+    begun ends in the old code. What cannot be built or loaded is shown with its file and line, and the old code serves
+    on. The page shows the same in a browser; whoever has its URL can do what you can.
+    """
+    import asyncio
+    import functools
+
+    from loop_kit.cli._hosts import ended
+    from loop_kit.cli._version import version_line
+    from loop_kit.cli._workspace import manifest_file
+    from loop_kit.cli.run import run_app
+    from loop_kit.cli.up import show_line
+    from loop_kit.dev import _host, _loop, _record
+    from loop_kit.manifest import load
+
+    manifest = load(manifest_file(manifest_path))
+    left = _record.find(manifest.path)
+    claim = _record.claim(manifest.path)
+    try:
+        if left is not None:
+            click.echo(f"before this, {ended(left)}; nothing of it runs", err=True)
+        attend = functools.partial(
+            _host.attended,
+            claim=claim,
+            version=version_line().split()[1],
+            lines=_quiet(show_line),
+            doing=lambda what: click.echo(what, err=True),
+            ready=functools.partial(_ready, opens=opens),
+        )
+        settings = _loop.Settings(run_app, None if no_page else address, audit)
+        asyncio.run(_loop.dev(manifest, attend, show, settings))
+    finally:
+        claim.release()
+
+
+def _quiet(show: Callable[..., None]) -> Callable[[Mapping[str, Any], bool], None]:
+    """Leaves out what is shown otherwise: members that come and go."""
+
+    def line(line: Mapping[str, Any], refusal: bool = False) -> None:
+        if line["target"] != "loop_kit.workspace" or line["level"] in ("warn", "error"):
+            show(line, refusal)
+
+    return line
+
+
+def _ready(served: Mapping[str, str], *, opens: bool) -> None:
+    for name, url in served.items():
+        click.echo(f"{strong(name)} at {url}")
+    click.echo(dim("watching; Ctrl-C stops"))
+    sys.stdout.flush()
+    if opens and "page" in served:
+        click.launch(served["page"])
+
+
+def show(event: Told) -> None:
+    """Shows what happens on standard error."""
+    from loop_kit.dev._events import Begun, Done, Failed
+    from loop_kit.dev._loop import Live, Unserved
+
+    match event:
+        case Begun():
+            _say(f"building {event.member.name} …")
+        case Done(fresh=True):
+            _say(f"built {strong(event.member.name)} {dim(f'in {event.milliseconds} ms')}")
+        case Live():
+            took = dim(f"in {event.milliseconds:.0f} ms")
+            _say(f"{good('live')} {strong(event.member.name)} {took}")
+        case Failed():
+            _fail(event.member.name, event.reason)
+            for place in event.places[:_SHOWN]:
+                _place(place)
+            if not event.places:
+                for text in event.output.rstrip().splitlines()[-_LINES:]:
+                    _say(f"  {text}")
+        case Unserved():
+            _fail(event.member.name, event.reason)
+
+
+def _place(place: Place) -> None:
+    at = f"{place.file}:{place.line}" + (f":{place.column}" if place.column else "")
+    _say(f"  {click.style(at, fg='cyan')} {place.message}")
+    for text in place.excerpt.splitlines():
+        _say(f"    {text}")
+
+
+def _fail(name: str, reason: str) -> None:
+    _say(f"{click.style('error:', fg='red', bold=True)} {strong(name)}: {reason}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,315 @@
+"""The loop of changing code: what has changed is built and takes the place of what ran, while everything goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loop_kit import _core, telemetry
+from loop_kit import manifest as manifests
+from loop_kit.dev import page
+from loop_kit.dev._builds import Builder
+from loop_kit.dev._events import Begun, Done, Event, Failed, Member, Place
+from loop_kit.dev._host import Looked
+from loop_kit.dev._journal import Journal
+from loop_kit.dev._watch import Batch, Watcher
+from loop_kit.errors import LoadError, LoopError
+from loop_kit.host import App, Host
+from loop_kit.manifest import Component, Manifest
+from loop_kit.workspace import Workspace
+
+__all__ = ["Live", "Settings", "Told", "Unserved", "dev"]
+
+_log = logging.getLogger("loop_kit.dev")
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """New code serves.
+
+    Attributes:
+        member: Whose.
+        milliseconds: How long it took to put it in its place, without its build.
+        first: It is there for the first time.
+    """
+
+    member: Member
+    milliseconds: float
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """Code that was built cannot serve; what ran before goes on.
+
+    Attributes:
+        member: Whose.
+        reason: Why.
+    """
+
+    member: Member
+    reason: str
+
+
+Told = Event | Live | Unserved
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How `dev` runs.
+
+    Attributes:
+        command: Runs a component with `run = "run"` to its end.
+        page: Where the page is served; None: nowhere.
+        audit: As in `Workspace`.
+        grace: Seconds that requests have to end when the workspace ends.
+    """
+
+    command: Callable[[App], int]
+    page: str | None = None
+    audit: bool = False
+    grace: float = 1.5
+
+
+async def dev(
+    manifest: Manifest,
+    attend: Callable[[Workspace], AbstractAsyncContextManager[Looked]],
+    tell: Callable[[Told], object],
+    settings: Settings,
+) -> None:
+    """Runs a workspace until it is to end; what cannot be built or loaded is tried again once it has changed.
+
+    Args:
+        manifest: The workspace.
+        attend: Looks after it, as in `run`.
+        tell: Told of builds, and of what serves; at once and on the event loop.
+        settings: The rest.
+
+    Raises:
+        LoadError: The folder cannot be watched, or the page cannot be served.
+    """
+    with telemetry.exporting():
+        async with Host() as host, Watcher(manifest) as watcher:
+            journal: list[Journal] = []
+
+            def told(event: Told) -> None:
+                for one in journal:
+                    record(one, event)
+                tell(event)
+
+            async with Builder(manifest, told) as builder:
+                loop = _Loop(manifest, host, builder, watcher, told, settings)
+                async with attend(loop.workspace) as looked, loop.workspace:
+                    journal.append(looked.devserver.journal)
+                    await loop.run(looked)
+
+
+class _Unbuilt(LoadError):
+    """A component has no build that succeeded."""
+
+
+class _Loop:
+    def __init__(
+        self,
+        manifest: Manifest,
+        host: Host,
+        builder: Builder,
+        watcher: Watcher,
+        tell: Callable[[Told], object],
+        settings: Settings,
+    ) -> None:
+        self.workspace = Workspace(host, manifest, audit=settings.audit, make=self._make)
+        self._host = host
+        self._builder = builder
+        self._watcher = watcher
+        self._tell = tell
+        self._settings = settings
+        self._loaded: set[str] = set()
+        self._servers: dict[str, _core.Server] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._order: dict[Member, asyncio.Lock] = {}
+
+    async def run(self, looked: Looked) -> None:
+        """Until it is to end."""
+        urls: dict[str, str] = {}
+        if self._settings.page is not None:
+            try:
+                urls["page"] = await page.serve(self._host, looked.devserver, self._settings.page)
+            except (ValueError, OSError) as e:
+                raise LoadError(f"the page cannot be served at {self._settings.page}: {e}") from None
+        self._looked = looked
+        stopped = asyncio.ensure_future(looked.stop.wait())
+        try:
+            beginning = asyncio.ensure_future(self._begin())
+            await self._until(beginning, stopped)
+            if beginning.done():
+                beginning.result()
+                looked.ready({**self._urls(), **urls})
+                await self._until(self._spawn(self._follow()), stopped)
+        finally:
+            stopped.cancel()
+            for task in [*self._tasks]:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            grace = self._settings.grace
+            await asyncio.gather(*(asyncio.to_thread(s.shutdown, grace) for s in self._servers.values()))
+
+    async def _until(self, work: asyncio.Future[Any], stopped: asyncio.Future[Any]) -> None:
+        """Until the work is done, or the end is wanted, which ends the work."""
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
+        elif not work.cancelled():
+            work.result()
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _make(self, component: Component) -> Path:
+        """What the workspace has a component loaded from: its last good build."""
+        for made in await self._builder.build([Member("component", component.name)]):
+            if isinstance(made, Failed) and not self._builder.digest(made.member):
+                raise _Unbuilt(f"building {component.name}: {made.reason}")
+        path = self._builder.output(component.name)
+        if not path.is_file():
+            hint = "its build did not make it" if component.build else "build it, or give it a `build`"
+            raise LoadError(f"component {component.name}: there is no {path}: {hint}")
+        return path
+
+    async def _begin(self) -> None:
+        """Builds what must be, and loads what the manifest says is to run."""
+        await self._builder.build(await self._builder.scan())
+        await self._load_all()
+
+    async def _load_all(self) -> None:
+        wanted = [c for c in self.workspace.manifest.components.values() if c.run or c.watch]
+        await asyncio.gather(*(self._load(c) for c in wanted if c.name not in self._loaded))
+
+    async def _load(self, component: Component) -> None:
+        member = Member("component", component.name)
+        began = time.perf_counter()
+        try:
+            app = await self.workspace.load(component.name)
+            if component.run == "serve":
+                served = self.workspace.serve(component.name, component.serve.addr, on_error=self._failed)
+                self._servers[component.name] = served
+        except _Unbuilt:
+            return  # why was told as it failed
+        except (LoopError, OSError) as e:
+            self._tell(Unserved(member, str(e)))
+            return
+        self._loaded.add(component.name)
+        self._tell(Live(member, (time.perf_counter() - began) * 1000, first=True))
+        self._run_again(component, app)
+
+    def _run_again(self, component: Component, app: App) -> None:
+        if component.run == "run":
+            self._spawn(asyncio.to_thread(self._settings.command, app))
+
+    def _failed(self, request: str, text: str) -> None:
+        _log.error("%s: %s", request, text)
+
+    def _urls(self) -> dict[str, str]:
+        return {name: f"http://{server.address}/" for name, server in self._servers.items()}
+
+    async def _follow(self) -> None:
+        """Takes up changes as they come; each member's one after the other."""
+        async for batch in self._watcher:
+            await self._changed(batch)
+
+    async def _changed(self, batch: Batch) -> None:
+        self._assets(batch)
+        for member in sorted(await self._builder.changed(batch)):
+            self._spawn(self._take_up(member))
+
+    def _assets(self, batch: Batch) -> None:
+        """Tells whoever shows files of the workspace that they have changed."""
+        folder = self.workspace.manifest.folder
+        paths = [str(path.relative_to(folder)) for path in batch.paths if path.is_relative_to(folder)]
+        if paths:
+            size = sum(map(len, paths))
+            self._looked.devserver.journal.tell("assets", ("assets", paths[:1000]), size)
+
+    async def _take_up(self, member: Member) -> None:
+        async with self._order.setdefault(member, asyncio.Lock()):
+            for made in await self._builder.build([member]):
+                if isinstance(made, Failed):
+                    return
+                began = time.perf_counter()
+                try:
+                    live = await self._put(member)
+                except (LoopError, OSError) as e:
+                    self._tell(Unserved(member, str(e)))
+                    continue
+                if live:
+                    self._tell(Live(member, (time.perf_counter() - began) * 1000))
+        # what could not be loaded before may be now
+        await self._load_all()
+
+    async def _put(self, member: Member) -> bool:
+        """Has a member's new code serve; whether there was anything to be done."""
+        workspace = self.workspace
+        if member.kind == "manifest":
+            return await self._redeclare()
+        if member.kind == "component":
+            app = workspace.loaded(member.name)
+            if app is None:
+                return False
+            if not await workspace.replace(member.name, path=self._builder.output(member.name)):
+                return False
+            self._run_again(workspace.manifest.components[member.name], app)
+            return True
+        if member.kind == "provider" and member.name in workspace.manifest.providers:
+            return await workspace.reread(member.name)
+        return False
+
+    async def _redeclare(self) -> bool:
+        manifest = manifests.load(self.workspace.manifest.path)
+        await self.workspace.apply(manifest)
+        await self._watcher.replace(manifest)
+        for member in await self._builder.replace(manifest):
+            if member.kind != "manifest":
+                self._spawn(self._take_up(member))
+        return True
+
+
+def record(journal: Journal, event: Told) -> None:
+    """Tells the control plane, and with it the page, as `loop:devserver/events` has it."""
+    match event:
+        case Begun():
+            _build(journal, event.member, "begun")
+        case Done(fresh=True):
+            _build(journal, event.member, "done", event.milliseconds, event.output)
+        case Failed():
+            output = event.output or event.reason
+            _build(journal, event.member, "failed", event.milliseconds, output, event.places)
+        case Unserved():
+            # nothing of it serves, whatever made it: for whoever looks it is as a build that failed
+            _build(journal, event.member, "failed", 0, event.reason)
+
+
+def _build(
+    journal: Journal,
+    member: Member,
+    step: str,
+    milliseconds: int = 0,
+    output: str = "",
+    places: Iterable[Place] = (),
+) -> None:
+    told: list[dict[str, Any]] = [
+        {"file": p.file, "line": p.line, "column": p.column, "excerpt": p.excerpt or p.message}
+        for p in places
+    ]
+    said: dict[str, Any] = {"member": member.name, "step": step}
+    said |= {"milliseconds": milliseconds, "output": output, "places": told}
+    journal.tell("builds", ("build", said), len(output) + sum(len(p["excerpt"]) for p in told))
