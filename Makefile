@@ -26,8 +26,8 @@ help: ## List these commands
 
 setup: .venv/.installed node_modules/.installed sdk/node/dist/.built ## Make .venv with the built package, and install all that tests need
 
-run: setup ## Build examples/site, serve it and print its URL (SITE=folder serves another workspace)
-	$(BIN)/loop run $(SITE)
+run: setup ## Develop examples/site: build it, serve it with its page, swap in what changes (SITE= takes another)
+	$(BIN)/loop dev -m $(SITE)
 
 test: setup own-target interop ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
 	tools/system_packages chromium curl
