@@ -132,8 +132,11 @@ class Shop:
         return str(self.ps()["served"]["site"])
 
     def get(self, path: str = "n") -> int:
+        return self.get_at(self.url(), path)
+
+    def get_at(self, url: str, path: str = "n") -> int:
         try:
-            with urllib.request.urlopen(self.url() + path, timeout=20) as answer:
+            with urllib.request.urlopen(url + path, timeout=20) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -249,6 +249,7 @@ def test_completion(tmp_path: Path) -> None:
     (tmp_path / "loop.toml").write_text("[components.site]\n[providers.store]\n[providers.sun]\n")
     assert (
         complete("loop restart s", tmp_path)
+        == complete("loop swap s", tmp_path)
         == complete("loop logs site s", tmp_path)
         == ["site", "store", "sun"]
     )

@@ -140,12 +140,26 @@ async def test_members_and_links_are_told_as_they_are(folder: Path) -> None:
         assert {name: link.provider for name, link in first.items()} == {"a": "far", "b": "mill", "c": "near"}
         assert first["a"].grants == [f"use {PACKAGE} by sidecar:python:near:Near"]
         assert "TRUSTED" in first["c"].grants[0]
-        assert first["c"].traffic is None  # nobody counts in the host's process
+        first_of_c = first["c"].traffic
+        assert (first_of_c.calls, first_of_c.errors, first_of_c.spent) == (
+            0,
+            0,
+            None,
+        )  # not split up in the process
         app = await site.workspace.load("a")
         for _ in range(7):
             await app.call("ask")
-        traffic = {link.importer: link for link in await site.ask("workspace#links")}["a"].traffic
-        assert (traffic.calls, traffic.spent.calls, traffic.errors) == (7, 7, None)
+        for _ in range(5):
+            await (await site.workspace.load("b")).call("ask")
+        now = {link.importer: link.traffic for link in await site.ask("workspace#links")}
+        assert {name: (one.calls, one.errors) for name, one in now.items()} == {
+            "a": (7, 0),
+            "b": (5, 0),
+            "c": (5, 0),
+        }
+        assert now["b"].busy > now["c"].busy > 0  # `b` calls `c`, which calls `near`
+        traffic = now["a"]
+        assert traffic.spent.calls == 7
         assert traffic.busy >= traffic.spent.session > 0
         assert traffic.spent.provider > 0
 
@@ -173,8 +187,22 @@ async def test_what_cannot_be_done_is_refused_in_words(folder: Path) -> None:
         again = (await site.members())["component a"]
         assert (again.phase.name, again.generation, again.restarts) == ("READY", 2, 1)
         await site.ask("loader#load", "b")
-        kind, why = await refused("workspace#restart", "near")
-        assert (kind, why) == ("refused", "near runs in the host's process")
+        # what runs in the host's process is exchanged for itself
+        app = await site.workspace.load("b")
+        assert await app.call("ask") == os.getpid()
+        (folder / "near.py").write_text(NEAR.replace("return os.getpid()", "return 7"))
+        for member, generation in (("near", 2), ("mill", 1), ("c", 3), ("b", 2)):
+            await site.ask("workspace#restart", member)
+            assert await app.call("ask") == 7
+            found = {name.split()[1]: m.generation for name, m in (await site.members()).items()}
+            assert found[member] == generation
+        assert await refused("workspace#swap", "neer", None, False, None) == ("unknown", ["near"])
+        for arguments, words in {
+            ("b", "component:c", True, None): "b is a component; what it is stands in its `path`",
+            ("near", "builtin:no", False, None): "there is no builtin",
+        }.items():
+            assert words in (await refused("workspace#swap", *arguments))[1]
+        assert await site.ask("workspace#swap", "b", None, False, None) == []  # the same code
         assert await site.ask("command#commands") == []
         await site.ask("workspace#stop")
         assert site.stopped.is_set()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from loop_kit import _core
 from loop_kit import manifest as manifests
 from loop_kit._gate import Retired
-from loop_kit._members import Entry, Key
+from loop_kit._members import Entry, Key, digest_of
 from loop_kit._parts import Bound, Parts
 from loop_kit.errors import LoadError, LoopError
 from loop_kit.host import App
@@ -66,6 +66,20 @@ class Swaps:
         server = app.serve(address, **options)
         self._servers.setdefault(name, []).append(server)
         return server
+
+    def tallies(self) -> dict[tuple[Key, str], tuple[int, int, int]]:
+        """Calls, those of them that failed, and nanoseconds of all together, by who imports what.
+
+        Counted since the importer was loaded, whoever served them.
+        """
+        found: dict[tuple[Key, str], tuple[int, int, int]] = {}
+        for app, one in self._bound:
+            for slot in one.gate.slots() if app() is not None else ():
+                key = one.asked.importer, slot.interface.name
+                calls, errors, busy = found.get(key, (0, 0, 0))
+                more = slot.tally
+                found[key] = calls + more[0], errors + more[1], busy + more[2]
+        return found
 
     async def aclose(self) -> None:
         """Ends what was retired, without waiting for what it has begun."""
@@ -130,21 +144,31 @@ class Swaps:
         await self.provider(name, provider.use, dry_run=False, drain=drain)
         return True
 
-    async def component(self, name: str, path: Path | None, *, drain: float) -> bool:
-        """As `Workspace.replace`."""
+    async def component(
+        self,
+        name: str,
+        path: Path | None = None,
+        *,
+        dry_run: bool = False,
+        anew: bool = False,
+        drain: float = DRAIN,
+    ) -> list[Change]:
+        """As `Workspace.replace`; `anew`: also where it is the same code, which so begins anew."""
         async with self._order:
             workspace = self._workspace
             app = workspace._apps[name]
             key = Key("component", name)
             now = workspace._members.entry(key)
+            path = path or await workspace.code(name)
+            held = await asyncio.to_thread(digest_of, path)
+            if held is not None and held == now.digest and not anew:
+                return []
+            if dry_run:
+                return [Change(name, str(now.digest), held or f"{path}, which is not there")]
             entry = workspace._members.successor(key, name, far=False)
             try:
                 with workspace._members.starting(entry):
-                    code = path or workspace.manifest.components[name].path
-                    made = await workspace._load_component(entry, code, Parts(workspace._parts))
-                if entry.digest == now.digest:
-                    await self._end([entry])
-                    return False
+                    made = await workspace._load_component(entry, path, Parts(workspace._parts))
                 commits = []
                 for _, one in self._bound:
                     if one.gate.provider is app:
@@ -165,7 +189,7 @@ class Swaps:
             ]
             old = workspace._members.succeed([entry], name, "component")
             self._retire(self._drained(name, retired, old, drain, old_program))
-            return True
+            return [Change(name, str(now.digest), str(entry.digest))]
 
     def _refuse_watched(self, name: str) -> None:
         manifest = self._workspace.manifest

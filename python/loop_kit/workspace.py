@@ -130,21 +130,40 @@ class Workspace:
         """Has `told` called with each member that comes into another phase; returns what ends that."""
         return self._members.listen(told)
 
+    def tallies(self) -> dict[tuple[Key, str], tuple[int, int, int]]:
+        """What went over each link of what is loaded: calls, those that failed, and nanoseconds of all together.
+
+        By the importer and the interface with its version, as `links` has them.
+        """
+        return self._swaps.tallies()
+
     async def restart(self, name: str) -> None:
         """Ends a member in good order and starts it again; calls of it fail meanwhile.
 
+        What runs in the host's own process is exchanged for itself, its code read anew, and no call fails.
+
         Raises:
             KeyError: There is none of that name that was needed.
-            LoadError: It cannot be started, or runs in the host's own process and ends with it.
+            LoadError: It cannot be started.
+            LinkError: Its code no longer serves what the components import; the old one goes on.
         """
         entry = self._members.find(name)
         if entry is None:
             raise KeyError(name)
-        if entry.restart is None:
-            raise LoadError(
-                f"{name} {'runs in' if entry.life.state is State.READY else 'is of'} the host's process"
-            )
-        await entry.restart()
+        if entry.restart is not None:
+            await entry.restart()
+        elif (component := entry.of if entry.key.kind == "component" else self._served_by(entry.of)) is None:
+            await self.swap(entry.of)
+        elif component in self._apps:
+            await self._swaps.component(component, anew=True)
+        else:
+            await self.load(component)
+
+    def _served_by(self, provider: str) -> str | None:
+        """The component of the workspace that a provider is, where that is loaded."""
+        declared = self.manifest.providers[provider]
+        own = declared.placement == "component" and declared.path is None and declared.target in self._apps
+        return declared.target if own else None
 
     async def reload(self) -> None:
         """Has every sidecar that runs read its code anew, all at once.
@@ -178,6 +197,11 @@ class Workspace:
         await make(component, self.manifest.folder)
         return component.path
 
+    async def code(self, name: str) -> Path:
+        """The file to load a component from, without running the manifest's `build`."""
+        component = self.manifest.components[name]
+        return component.path if self._make is None else await self._make(component)
+
     async def load(self, name: str) -> App:
         """Loads a component with everything that its imports are linked to.
 
@@ -195,9 +219,11 @@ class Workspace:
         return self._apps[name]
 
     async def swap(
-        self, provider: str, use: str, *, dry_run: bool = False, drain: float = DRAIN
+        self, provider: str, use: str | None = None, *, dry_run: bool = False, drain: float = DRAIN
     ) -> list[Change]:
         """Has another provider serve in the place of one, while calls run: `use` is as the manifest would have it.
+
+        None: the same, its code read anew; nothing changes where it is a component of the workspace with the same code.
 
         The new one is started and linked before it serves. Calls that have begun, and the resources and streams of the
         old one, end there, or after `drain` seconds by ProviderGone; then it is ended. Returns what changes, in words;
@@ -209,19 +235,25 @@ class Workspace:
             LoadError: The new one cannot be started, or refuses a link; all is as before, as after a LinkError.
             LinkError: It does not serve what the components import.
         """
+        if use is None and (component := self._served_by(provider)) is not None:
+            return await self._swaps.component(component, dry_run=dry_run, drain=drain)
+        use = use or self.manifest.providers[provider].use
         return await self._swaps.provider(provider, use, dry_run=dry_run, drain=drain)
 
-    async def replace(self, component: str, *, path: Path | None = None, drain: float = DRAIN) -> bool:
-        """Has a component that is loaded served by what its file holds now; returns whether that is another code.
+    async def replace(
+        self, component: str, *, path: Path | None = None, dry_run: bool = False, drain: float = DRAIN
+    ) -> list[Change]:
+        """Has a component that is loaded served by what its file holds now; returns what changes: its digest.
 
-        Calls that have begun end in the old code, as in `swap`. `path`: another file than the manifest's.
+        Nothing changes where the file holds the same code. Calls that have begun end in the old code, as in `swap`.
+        `path`: another file than the manifest's.
 
         Raises:
             KeyError: It is not loaded.
             LoadError: The file cannot be loaded; all is as before, as after a LinkError.
             LinkError: Its imports, or those of components that it serves, do not fit.
         """
-        return await self._swaps.component(component, path, drain=drain)
+        return await self._swaps.component(component, path, dry_run=dry_run, drain=drain)
 
     def loaded(self, component: str) -> App | None:
         """A component, where it is loaded."""

@@ -152,19 +152,21 @@ class Scripted:
         await asyncio.sleep(0.05)
         self.change(member, phase="ready", generation=found["generation"] + 1)
 
-    async def swap(self, provider: str, use: str, dry_run: bool) -> list[dict[str, str]]:
-        self.done.append(["swap", provider, use, dry_run])
-        found = self._known(provider)
-        if ":" not in use:
+    async def swap(
+        self, member: str, use: str | None, dry_run: bool, drain: int | None
+    ) -> list[dict[str, str]]:
+        self.done.append(["swap", member, use, dry_run])
+        found = self._known(member)
+        if use is None or ":" not in use:
             raise loop.Err(
                 ("refused", f"{use!r} is no provider: expected builtin:, python:, sidecar: or remote:")
             )
-        changes = [{"member": provider, "before": found["source"], "after": use}]
+        changes = [{"member": member, "before": found["source"], "after": use}]
         placement = use.partition(":")[0]
-        changes.append({"member": provider, "before": found["placement"], "after": placement})
+        changes.append({"member": member, "before": found["placement"], "after": placement})
         if not dry_run:
             self.change(
-                provider,
+                member,
                 source=use,
                 placement=placement,
                 generation=found["generation"] + 1,

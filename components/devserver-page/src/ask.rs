@@ -63,7 +63,7 @@ pub async fn answer(what: What) -> Result<Value, String> {
             provider,
             source,
             dry_run,
-        } => workspace::swap(provider, source, dry_run)
+        } => workspace::swap(provider, Some(source), dry_run, None)
             .await
             .map(|changes| changes.iter().map(json::change).collect())
             .map_err(|e| json::failure(&e)),

@@ -23,6 +23,7 @@ COMMANDS = {
     "ps": "Show the members of a workspace that runs.",
     "logs": "Show what a workspace and its members say.",
     "restart": "End a member in good order and start it again.",
+    "swap": "Exchange a provider or component while calls go on.",
     "down": "End a workspace that runs.",
     "serve": "Serve HTTP, or a capability, by a component.",
     "call": "Call one function of a component or provider.",

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, get_args
 
 from loop_kit._core import Route
-from loop_kit._members import Linked, Member
+from loop_kit._members import Key, Linked, Member
+from loop_kit._swaps import DRAIN
 from loop_kit._types import Err
 from loop_kit.dev._journal import Journal, Subscriber, Topic
 from loop_kit.dev._sources import SpanSource, member_of, refusal_of
@@ -125,37 +126,51 @@ class Devserver:
 
     def links(self) -> list[dict[str, Any]]:
         """All links of what is loaded."""
-        traffic = self._traffic.read(self._workspace.routes())
-        return [self._link(link, traffic) for link in self._workspace.links()]
+        spent, tallies = self._traffic.read(self._workspace.routes()), self._workspace.tallies()
+        return [self._link(link, tallies, spent) for link in self._workspace.links()]
 
-    def _link(self, linked: Linked, traffic: Mapping[str, Any]) -> dict[str, Any]:
+    def _link(
+        self,
+        linked: Linked,
+        tallies: Mapping[tuple[Key, str], tuple[int, int, int]],
+        spent: Mapping[str, Any],
+    ) -> dict[str, Any]:
         manifest = self._workspace.manifest
         package = ImportName.parse(linked.interface).package
+        traffic = None
+        if (tally := tallies.get((linked.importer, linked.interface))) is not None:
+            calls, errors, busy = tally
+            within = spent.get(f"{linked.importer.name}/{linked.interface}")
+            traffic = {"calls": calls, "errors": errors, "busy": busy, "spent": within}
         return {
             "importer": linked.importer.name,
             "interface": linked.interface,
             "provider": linked.provider.name,
             "grants": of_link(manifest, package, linked.link),
-            "traffic": traffic.get(f"{linked.importer.name}/{linked.interface}"),
+            "traffic": traffic,
         }
 
     async def restart(self, member: str) -> None:
         """Ends a member in good order and starts it again."""
         self._known(member)
-        with _refused():
-            try:
-                await self._workspace.restart(member)
-            except KeyError:
-                raise Err(("refused", f"{member} is not running: nothing has needed it yet")) from None
+        with _refused(member):
+            await self._workspace.restart(member)
 
-    async def swap(self, provider: str, use: str, dry_run: bool) -> list[dict[str, str]]:
-        """Has another provider serve in the place of one."""
-        self._known(provider)
-        swap = getattr(self._workspace, "swap", None)
-        if swap is None:
-            raise Err(("refused", "this version of loop-kit cannot exchange a provider while it runs"))
-        with _refused():
-            changes = await swap(provider, use, dry_run=dry_run)
+    async def swap(
+        self, member: str, use: str | None, dry_run: bool, drain: int | None
+    ) -> list[dict[str, str]]:
+        """Has another provider serve in the place of one, or a member's code read anew."""
+        self._known(member)
+        workspace, seconds = self._workspace, DRAIN if drain is None else drain / 1000
+        # one of several processes of a provider goes with the others
+        name = member.partition(" ")[0]
+        with _refused(member):
+            if name in workspace.manifest.providers:
+                changes = await workspace.swap(name, use, dry_run=dry_run, drain=seconds)
+            elif use is None:
+                changes = await workspace.replace(name, dry_run=dry_run, drain=seconds)
+            else:
+                raise Err(("refused", f"{name} is a component; what it is stands in its `path`"))
         return [{"member": item.member, "before": item.before, "after": item.after} for item in changes]
 
     async def stop(self) -> None:
@@ -175,7 +190,7 @@ class Devserver:
         if component not in self._workspace.manifest.components:
             near = difflib.get_close_matches(component, self._workspace.manifest.components, 3)
             raise Err(("unknown", near))
-        with _refused():
+        with _refused(component):
             await self._workspace.load(component)
 
     # loop:devserver/events
@@ -211,11 +226,14 @@ class Devserver:
 
 
 @contextlib.contextmanager
-def _refused() -> Any:
+def _refused(member: str) -> Any:
     try:
         yield
+    except KeyError:
+        raise Err(("refused", f"{member} is not running: nothing has needed it yet")) from None
     except LoopError as error:
-        raise Err(("refused", str(error))) from None
+        hint = f"\nhint: {error.hint}" if error.hint and error.hint not in str(error) else ""
+        raise Err(("refused", f"{error}{hint}")) from None
 
 
 class _Traffic:
@@ -236,7 +254,7 @@ class _Traffic:
         self._watched.clear()
 
     def read(self, routes: Mapping[str, Route]) -> dict[str, Any]:
-        """What went over each route since it was first asked for, by the routes' names."""
+        """Where the time of calls over each route went, since it was first asked for, by the routes' names."""
         if self._end is not None:
             self._end.cancel()
         self._end = asyncio.get_running_loop().call_later(FORGOTTEN, self.close)
@@ -251,6 +269,5 @@ class _Traffic:
                 sums[:] = [old + new for old, new in zip(sums, parts, strict=True)]
             route.watch(True)
             names = ("calls", "encode", "session", "queue", "provider", "decode")
-            spent = dict(zip(names, sums, strict=True))
-            told[name] = {"calls": sums[0], "errors": None, "busy": sum(sums[1:]), "spent": spent}
+            told[name] = dict(zip(names, sums, strict=True))
         return told

@@ -86,11 +86,16 @@ def with_use(manifest: Manifest, provider: str, use: str) -> Manifest:
         ManifestError: What would then stand there is not allowed, as in the file itself.
         KeyError: There is no such provider.
     """
-    document = manifest.source.parse()
-    table = document["providers"][provider]
-    kept = {key: value for key, value in table.items() if means(key, use)}
-    document["providers"] = {**document["providers"], provider: {**kept, "use": use}}
-    return _read(manifest.source, document)
+    if provider not in manifest.providers:
+        raise KeyError(provider)
+    # one after the other: what others have become stays
+    source = dataclasses.replace(manifest.source, uses={**manifest.source.uses, provider: use})
+    document = source.parse()
+    providers = {**document["providers"]}
+    for name, wanted in source.uses.items():
+        kept = {key: value for key, value in providers[name].items() if means(key, wanted)}
+        providers[name] = {**kept, "use": wanted}
+    return _read(source, {**document, "providers": providers})
 
 
 def reveal(value: Any) -> Any:

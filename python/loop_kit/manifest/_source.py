@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -30,11 +30,13 @@ class Source:
         path: The file, absolute; its parent is the folder that relative paths start from.
         shown: The file as the user named it, for messages.
         text: Its contents, without a byte order mark.
+        uses: What providers are instead of what the text says, by their names.
     """
 
     path: Path
     shown: str
     text: str
+    uses: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def decode(cls, path: Path, shown: str, data: bytes) -> Source:
