@@ -47,6 +47,9 @@ export function attribute(element: Element, name: string, value: string | null):
   else element.setAttribute(name, value);
 }
 
+/** A sentence whose names stand in backticks. */
+export const sentence = (value: string): Child[] => value.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+
 /** Has `parent` hold one element for each item, in order; those that stay are the same elements as before. */
 export function keyed<T, E extends Element>(
   parent: Element,

@@ -1,7 +1,7 @@
 // What each member may do, in sentences, and what was refused.
 
 import type { App, View } from "../app.js";
-import { attribute, button, h, keyed, text } from "../dom.js";
+import { attribute, button, h, keyed, sentence, text } from "../dom.js";
 import { brief, clock, plural } from "../format.js";
 import type { Refused } from "../store.js";
 
@@ -29,13 +29,13 @@ export function grants(app: App): View {
       attribute(card, "class", `card is-${store.members.get(links[0]!.importer)?.placement ?? "component"}`);
       const sentences = links.flatMap((link) => link.grants.map((grant) => ({ link, grant })));
       keyed(card.children[1]!, sentences.length ? sentences : [{ link: links[0]!, grant: "is granted nothing that is told" }], (it) => `${it.grant}\n${it.link.interface}\n${it.link.provider}`, (it) =>
-        h("li", {}, h("span", {}, it.grant), h("small", {}, "by ", h("b", {}, it.link.provider), ` · ${brief(it.link.interface)}`)), () => {});
+        h("li", {}, h("span", {}, sentence(it.grant)), h("small", {}, "by ", h("b", {}, it.link.provider), ` · ${brief(it.link.interface)}`)), () => {});
     });
   }
 
   function refusal(it: Refused): HTMLElement {
     return h("article", { class: "card refusal" },
-      h("header", {}, h("div", {}, h("h3", {}, h("b", {}, it.importer || "a component"), " wanted to ", it.what), h("p", { class: "hint" }, brief(it.interface), " refused it ", h("span", { class: "times" }))),
+      h("header", {}, h("div", {}, h("h3", {}, h("b", {}, it.importer || "a component"), " wanted to ", sentence(it.what)), h("p", { class: "hint" }, brief(it.interface), " refused it ", h("span", { class: "times" }))),
         it.proposal && button("Copy for loop.toml", () => app.copy(it.proposal, "the lines for loop.toml"), { icon: "copy", class: "primary" })),
       it.proposal ? h("pre", {}, it.proposal.trimEnd()) : h("p", { class: "hint" }, "There is no grant that would allow this."));
   }

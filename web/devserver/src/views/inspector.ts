@@ -1,7 +1,7 @@
 // One member: all that is known of it, and what can be done with it.
 
 import type { App } from "../app.js";
-import { button, h, text } from "../dom.js";
+import { button, h, sentence, text } from "../dom.js";
 import { ago, brief, count, duration, short } from "../format.js";
 import { keyOf } from "../store.js";
 import type { Link, Member } from "../types.js";
@@ -56,7 +56,7 @@ export function inspector(app: App): { root: HTMLElement; update(): void } {
         return h("li", {},
           h("div", {}, button(other(link), () => app.select(other(link)), { class: "link" }), rate),
           h("code", {}, brief(link.interface)),
-          link.grants.map((grant) => h("p", { class: "grant" }, grant)));
+          link.grants.map((grant) => h("p", { class: "grant" }, sentence(grant))));
       }))];
     body.replaceChildren(
       h("header", { class: `is-${member.placement} phase-${member.phase}` },
