@@ -140,7 +140,7 @@ fn comes_from_elsewhere(request: &Request) -> bool {
     let told = |name, value: &str| fields(request, name).any(|field| field == value);
     let is_ours = fields(request, "sec-fetch-site").all(|site| matches!(site, "same-origin" | "none"));
     let is_followed = told("sec-fetch-mode", "navigate") && told("sec-fetch-dest", "document");
-    !is_ours && !(is_followed && request.method == "GET")
+    !(is_ours || is_followed && request.method == "GET")
 }
 
 /// The values of a field that are text; what is none fits nothing.
