@@ -271,6 +271,10 @@ test("a build that failed lies over all until it is mended, and the old code is 
   assert.equal(await report.isVisible(), false);
   await page.keyboard.press("Enter"); // which has the focus
   await report.waitFor();
+  await shop.tell("build", ["checkout", "begun"]);
+  await report.getByText("It is being built again…").waitFor();
+  await shop.tell("fail", "checkout");
+  await report.getByText("It is being built again…").waitFor({ state: "hidden" });
   await shop.tell("build", ["checkout", "done", 120]);
   await report.waitFor({ state: "hidden" });
   assert.equal(await strip.isVisible(), false);

@@ -85,6 +85,7 @@ export function buildsDialog(app: App): { update(): void } {
   const strip = button("", () => { folded = ""; update(); }, { class: "strip" });
   strip.hidden = true;
   document.body.append(dialog, strip);
+  const status = h("span", { class: "hint", role: "status" });
   let shown = "";
   /** What was looked behind: something new comes up again. */
   let folded = "";
@@ -101,7 +102,7 @@ export function buildsDialog(app: App): { update(): void } {
 
   function update(): void {
     const failed = [...app.store.builds.values()].filter((build) => build.step === "failed");
-    const now = JSON.stringify(failed);
+    const now = JSON.stringify(failed.map(({ again: _, ...build }) => build));
     strip.hidden = failed.length === 0 || folded !== now;
     strip.replaceChildren(icon("open"), h("span", {}, `${failed.map((it) => it.member).join(", ")} ${failed.length === 1 ? "does" : "do"} not build; the code of before serves`));
     if (failed.length === 0 || folded === now) {
@@ -109,11 +110,16 @@ export function buildsDialog(app: App): { update(): void } {
       if (failed.length === 0) folded = shown = "";
       return;
     }
-    if (now === shown && dialog.open) return;
+    const trying = failed.some((build) => build.again);
+    if (now === shown && dialog.open) {
+      status.textContent = trying ? "It is being built again…" : "";
+      return;
+    }
     shown = now;
+    status.textContent = trying ? "It is being built again…" : "";
     dialog.replaceChildren(
       h("header", {}, h("h2", { id: "builds-title", tabindex: -1 }, failed.length === 1 ? `${failed[0]!.member} does not build` : `${failed.length} members do not build`),
-        button("Look behind", fold, { title: "Esc" })),
+        status, button("Look behind", fold, { title: "Esc" })),
       h("div", { class: "scroll" }, failed.map((build) => report(build))));
     if (!dialog.open) {
       // Of two dialogs, the one that was opened last is above.

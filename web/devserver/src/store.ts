@@ -74,7 +74,7 @@ export class Store {
   sources = new Set<string>();
   traces = new Map<string, Trace>();
   refusals = new Map<string, Refused>();
-  builds = new Map<string, Build>();
+  builds = new Map<string, Build & { again?: boolean }>();
   lost = 0;
   samples: Sample[] = [];
   errors = 0;
@@ -143,9 +143,13 @@ export class Store {
       case "member":
         this.members.set(event.member.name, event.member);
         return this.#touch("members");
-      case "build":
-        this.builds.set(event.member, event);
+      case "build": {
+        // What failed is shown until it is mended, also while it is tried again.
+        const before = this.builds.get(event.member);
+        const again = event.step === "begun" && before?.step === "failed";
+        this.builds.set(event.member, again ? { ...before, again } : event);
         return this.#touch("builds");
+      }
       case "refusal": {
         const key = `${event.importer}\n${event.interface}\n${event.what}`;
         const before = this.refusals.get(key);
