@@ -219,6 +219,28 @@ interface i {
     assert "def use(self, func: int, /)" in made
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("language", bind.LANGUAGES)
+def test_types_that_grow_are_bounded(tmp_path: Path, language: str) -> None:
+    """What doubles with each line of WIT is not written out; what only refers to itself often is no work."""
+    doubled = "".join(f"type t{n} = result<t{n - 1}, t{n - 1}>;" for n in range(1, 16))
+    chained = "".join(f"type c{n} = c{n - 1};" for n in range(1, 1500))
+    (tmp_path / "doubled.wit").write_text(
+        f"package a:b; interface i {{ type t0 = list<u8>; {doubled} f: func(v: t15); }}"
+    )
+    (tmp_path / "chained.wit").write_text(
+        f"package a:b; interface i {{ type c0 = list<u8>; {chained} f: func(v: c1499); }}"
+    )
+    with pytest.raises(errors.LoadError, match="longer than 20000 letters"):
+        bind.bindings(tmp_path / "doubled.wit", language)
+    assert "C1499" in bind.bindings(tmp_path / "chained.wit", language).text
+    records = "".join(f"record r{n} {{ a: r{n - 1}, b: r{n - 1}, c: list<r{n - 1}> }}" for n in range(1, 9))
+    (tmp_path / "records.wit").write_text(
+        f"package a:b; interface i {{ record r0 {{ a: u8 }} {records} f: func(v: r8); }}"
+    )
+    assert "R8" in bind.bindings(tmp_path / "records.wit", language).text
+
+
 def test_languages_are_named() -> None:
     with pytest.raises(ValueError, match="'rust' is none of python, typescript"):
         bind.bindings(ALL, "rust")

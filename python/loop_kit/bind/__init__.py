@@ -20,6 +20,7 @@ from loop_kit.bind._model import Bound
 from loop_kit.bind._python import module
 from loop_kit.bind._resolve import bound
 from loop_kit.bind._typescript import declarations
+from loop_kit.errors import LoadError
 
 __all__ = ["LANGUAGES", "Bindings", "bindings", "is_current", "python", "typescript", "write"]
 
@@ -77,8 +78,11 @@ def bindings(
         raise ValueError(
             "guests in Python have `componentize-py bindings`; only TypeScript has types for guests here"
         )
-    found = bound(source, world, interfaces)
-    text = module(found) if language == "python" else declarations(found, guest)
+    try:
+        found = bound(source, world, interfaces)
+        text = module(found) if language == "python" else declarations(found, guest)
+    except RecursionError:
+        raise LoadError(f"{source}: its types nest too deeply to be written") from None
     imports, exports = (tuple(i.name for i in side if i.name) for side in (found.imports, found.exports))
     return Bindings(text, found.title, found.digest, imports, exports, _file(source, found, language))
 

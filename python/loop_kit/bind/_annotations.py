@@ -7,7 +7,7 @@ from collections.abc import Callable, Set
 from enum import Enum
 
 from loop_kit.bind._model import NUMBERS, Definition, Name, Named, Type, plain, resource
-from loop_kit.bind._names import has_handles, is_option
+from loop_kit.bind._names import bounded, is_option, varies
 
 __all__ = ["Annotations", "Place", "View"]
 
@@ -29,7 +29,8 @@ class Place(Enum):
 
 
 _PRIMITIVES = {"bool": "bool", "char": "str", "string": "str", "f32": "float", "f64": "float"}
-_MODULES = ("collections", "loop", "types", "typing")
+# These are written otherwise in another place.
+_VARYING = ("list", "stream", "own", "borrow")
 
 
 class Annotations:
@@ -59,6 +60,7 @@ class Annotations:
         self._handle = handle
         self._shadowed = shadowed
         self._mine = mine
+        self._said: dict[tuple[int, Place], str] = {}
         self.hidden: set[str] = set() if hidden is None else hidden
 
     def known(self, name: str) -> str:
@@ -73,7 +75,19 @@ class Annotations:
         return f"_{name}"
 
     def of(self, type: Type | Named | Name | None, place: Place) -> str:
-        """The annotation of a type; that of nothing is None."""
+        """The annotation of a type; that of nothing is None.
+
+        Raises:
+            LoadError: It would be longer than anybody could want.
+        """
+        if not isinstance(type, Named):
+            return bounded(self._of(type, place))
+        key = id(type.definition), place
+        if key not in self._said:
+            self._said[key] = bounded(self._of(type, place))
+        return self._said[key]
+
+    def _of(self, type: Type | Named | Name | None, place: Place) -> str:
         if type is None:
             return "None"
         if isinstance(type, Named):
@@ -108,9 +122,8 @@ class Annotations:
         if definition.kind != "alias":
             return name
         # what an alias stands for may be written otherwise in another place, and then it cannot be said by one name
-        target = definition.members[0].type
-        all_of_them = {self.of(target, each) for each in Place}
-        return name if len(all_of_them) == 1 and not has_handles(target) else self.of(target, place)
+        target = plain(named)
+        return self.of(target, place) if varies(target, _VARYING) else name
 
     def _resource(self, handle: Type, place: Place) -> str:
         name = self._handle(resource(handle), self._view)

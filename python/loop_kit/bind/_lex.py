@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from loop_kit.errors import LoadError
 
@@ -56,15 +57,19 @@ class Lexer:
                 self.doc = "\n".join(docs).strip("\n")
                 return
 
-    @property
-    def place(self) -> str:
-        """Where the next word stands: `kv.wit:3:5`."""
-        before = self._text[: self._start]
-        return f"{self._file}:{before.count(chr(10)) + 1}:{self._start - before.rfind(chr(10))}"
+    def place(self) -> Callable[[], str]:
+        """What says where the next word stands, `kv.wit:3:5`; to count lines for each word would take long."""
+        start = self._start
+
+        def place() -> str:
+            before = self._text[:start]
+            return f"{self._file}:{before.count(chr(10)) + 1}:{start - before.rfind(chr(10))}"
+
+        return place
 
     def error(self, message: str) -> LoadError:
         """A complaint about the next word."""
-        return LoadError(f"{self.place}: {message}")
+        return LoadError(f"{self.place()()}: {message}")
 
     @property
     def done(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 NUMBERS = ("u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64")
+KINDS = ("record", "variant", "enum", "flags", "resource", "alias")
 PRIMITIVES = (*NUMBERS, "bool", "char", "string", "error-context")
 
 
@@ -43,10 +44,10 @@ class Type:
 
 @dataclass(slots=True)
 class Name:
-    """A name as it was written, which its interface knows."""
+    """A name as it was written, which its interface knows; `place` says where, once somebody asks."""
 
     text: str
-    place: str
+    place: Callable[[], str]
 
 
 @dataclass(slots=True)
@@ -223,13 +224,18 @@ def resource(handle: Type) -> Definition:
         part = end.parts[0]
 
 
-def walk(type: Type | Named | Name | None) -> Iterator[Type | Named]:
-    """The type and all types within, definitions opened."""
-    if isinstance(type, Named):
-        yield type
-        for member in type.definition.members:
-            yield from walk(member.type)
-    elif isinstance(type, Type):
-        yield type
-        for part in type.parts:
-            yield from walk(part)
+def walk(*types: Type | Named | Name | None, named: Container[str] = KINDS) -> Iterator[Type | Named]:
+    """The types and all types within, each definition once; `named` are the kinds of those that are opened."""
+    pending, seen = [*types], set[int]()
+    while pending:
+        type = pending.pop()
+        if isinstance(type, Named):
+            definition = type.definition
+            if id(definition) not in seen:
+                seen.add(id(definition))
+                yield type
+                if definition.kind in named:
+                    pending += [member.type for member in definition.members]
+        elif isinstance(type, Type):
+            yield type
+            pending += type.parts

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from itertools import chain
 from typing import TypeVar
 
 from loop_kit._types import pascal
 from loop_kit.bind._model import Bound, Definition, Function, Interface, Name, Named, Type, plain, walk
+from loop_kit.errors import LoadError
 
-__all__ = ["exported", "has_handles", "is_option", "reached", "returned", "spread", "types_of"]
+__all__ = ["bounded", "exported", "is_option", "reached", "returned", "spread", "types_of", "varies"]
 
 _T = TypeVar("_T", Definition, Interface)
 _LEVELS = 3
+_LONGEST = 20_000
 
 
 def types_of(function: Function) -> Iterable[Type | Named | Name | None]:
@@ -31,21 +34,17 @@ def reached(bound: Bound, interfaces: Sequence[Interface]) -> list[Definition]:
         if id(definition) in seen:
             continue
         seen.add(id(definition))
-        for member in definition.members:
-            pending += [part.definition for part in walk(member.type) if isinstance(part, Named)]
+        pending += [
+            part.definition for part in walk(*(m.type for m in definition.members)) if isinstance(part, Named)
+        ]
         if definition.kind == "resource" and definition.interface in owners:
             pending += _definitions(owners[definition.interface].owned(definition.name))
     return [d for interface in bound.used for d in interface.types.values() if id(d) in seen]
 
 
 def _definitions(functions: Iterable[Function]) -> list[Definition]:
-    return [
-        part.definition
-        for function in functions
-        for type in types_of(function)
-        for part in walk(type)
-        if isinstance(part, Named)
-    ]
+    types = chain.from_iterable(types_of(function) for function in functions)
+    return [part.definition for part in walk(*types) if isinstance(part, Named)]
 
 
 def spread(
@@ -107,9 +106,22 @@ def returned(function: Function) -> Type | Named | Name | None:
     return end.parts[0] if isinstance(end, Type) and end.kind == "result" else function.result
 
 
-def has_handles(type: Type | Named | Name | None) -> bool:
-    """Whether values of the type hold resources."""
-    return any(isinstance(part, Type) and part.kind in ("own", "borrow") for part in walk(type))
+def varies(type: Type | Named | Name | None, kinds: Container[str]) -> bool:
+    """Whether a type of these kinds is in it, in what is written where it stands: all but what has a name."""
+    return any(part.kind in kinds for part in walk(type, named=("alias",)) if isinstance(part, Type))
+
+
+def bounded(text: str) -> str:
+    """A type that is written, unless it is so long that somebody made it so.
+
+    Raises:
+        LoadError: It is.
+    """
+    if len(text) > _LONGEST:
+        raise LoadError(
+            f"a type is longer than {_LONGEST} letters when its aliases are written out: {text[:60]}…"
+        )
+    return text
 
 
 def is_option(type: Type | Named | Name | None) -> bool:

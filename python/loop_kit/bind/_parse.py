@@ -180,7 +180,7 @@ class _Parser:
             if lex.take("}"):
                 return
             if lex.peek("constructor"):
-                place = lex.place
+                place = lex.place()
                 lex.expect("constructor")
                 params = self._params()
                 made: _Type = self._type() if lex.take("->") else Name(resource, place)
@@ -238,7 +238,7 @@ class _Parser:
 
     def _type(self) -> Type | Named | Name:
         lex = self._lex
-        place = lex.place
+        place = lex.place()
         kind = next((word for word in PRIMITIVES if lex.take(word)), None)
         if kind is not None:
             return Type(kind)

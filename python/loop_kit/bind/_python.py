@@ -81,6 +81,7 @@ class Module:
         )
         self._owners = {id(d): i for i in bound.used for d in i.types.values()}
         self._hidden: set[str] = set()
+        self._plain = self._write(View.PROVIDER)
 
     @staticmethod
     def _all_names(definition: Definition, name: str) -> list[str]:
@@ -141,7 +142,7 @@ class Module:
         doc = _doc(definition.doc, "    ")
         match definition.kind:
             case "alias":
-                target = self._write(View.PROVIDER).of(definition.members[0].type, Place.WITHIN)
+                target = self._plain.of(definition.members[0].type, Place.WITHIN)
                 self._put(f"{name}: typing.TypeAlias = {_quoted(target)}", *_doc(definition.doc, ""), "", "")
             case "record":
                 fields = [snake(member.name) for member in definition.members]
@@ -173,7 +174,7 @@ class Module:
             self._put("", "    @types.case", f"    class {called}:", *_doc(member.doc, "        "))
             self._put(f'        case: typing.ClassVar[typing.Literal["{member.name}"]] = "{member.name}"')
             if member.type is not None:
-                value = self._write(View.PROVIDER).of(member.type, Place.WITHIN)
+                value = self._plain.of(member.type, Place.WITHIN)
                 self._put(f"        value: {value}")
         self._put("", "")
         self._put(f"Any{name}: typing.TypeAlias = {' | '.join(f'{name}.{case}' for case in cases)}", "", "")

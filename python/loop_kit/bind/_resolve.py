@@ -327,7 +327,7 @@ def _replace_all(members: list[Member], found: dict[str, Definition]) -> None:
 def _replaced(type: Type | Named | Name | None, found: dict[str, Definition]) -> Type | Named | None:
     if isinstance(type, Name):
         if type.text not in found:
-            raise LoadError(f"{type.place}: there is no type {type.text}")
+            raise LoadError(f"{type.place()}: there is no type {type.text}")
         return _used(found[type.text])
     if not isinstance(type, Type):
         return type

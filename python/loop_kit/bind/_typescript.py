@@ -24,7 +24,7 @@ from loop_kit.bind._model import (
     plain,
     resource,
 )
-from loop_kit.bind._names import exported, has_handles, is_option, reached, returned, spread
+from loop_kit.bind._names import bounded, exported, is_option, reached, returned, spread, varies
 
 __all__ = ["camel", "declarations", "parameter"]
 
@@ -35,6 +35,8 @@ _RESERVED = frozenset(
     public return static super switch this throw true try typeof var void while with yield
     """.split()  # noqa: SIM905 - as a list it is a page
 )
+# These are written otherwise in another place.
+_VARYING = ("list", "option", "stream", "future", "own", "borrow")
 _WIDE = ("u64", "s64")
 _FLOATS = MappingProxyType({"f32": "Float32Array", "f64": "Float64Array"})
 _PLAIN = {"bool": "boolean", "char": "string", "string": "string", "error-context": "Error"}
@@ -81,6 +83,8 @@ class _Declarations:
     def __init__(self, bound: Bound) -> None:
         self._bound = bound
         self._lines: list[str] = []
+        self._home = ""
+        self._said: dict[tuple[int, Place, View, str], str] = {}
         self._owners = {id(d): i for i in bound.used for d in i.types.values()}
         self._chosen = list({id(i): i for i in (*bound.imports, *bound.exports)}.values())
         self._definitions = reached(bound, self._chosen)
@@ -113,6 +117,14 @@ class _Declarations:
         self._lines.extend(lines)
 
     def type(self, type: _Any, place: Place, view: View) -> str:
+        if not isinstance(type, Named):
+            return bounded(self._type(type, place, view))
+        key = id(type.definition), place, view, self._home
+        if key not in self._said:
+            self._said[key] = bounded(self._type(type, place, view))
+        return self._said[key]
+
+    def _type(self, type: _Any, place: Place, view: View) -> str:
         if type is None:
             return "undefined"
         if isinstance(type, Named):
@@ -150,9 +162,8 @@ class _Declarations:
         name = self.name(named.definition)
         if named.definition.kind != "alias":
             return name
-        target = named.definition.members[0].type
-        ways = {self.type(target, each, view) for each in Place}
-        return name if len(ways) == 1 and not has_handles(target) else self.type(target, place, view)
+        target = plain(named)
+        return self.type(target, place, view) if varies(target, _VARYING) else name
 
     def _item(self, stream: Type, place: Place, view: View) -> str:
         of = plain(stream.parts[0])
@@ -406,7 +417,7 @@ class _Guest(_Declarations):
             views = [view for view, faces in self.views if interface in faces and interface.functions]
             if not found and not views:
                 continue
-            self._now = interface
+            self._now, self._home = interface, interface.name
             self._put(f"declare module '{self._module(interface)}' {{")
             for definition in found:
                 if definition.kind != "resource":
