@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types as python_types
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 from unittest import mock
@@ -105,9 +105,43 @@ class Module:
 class Echo:
     """The provider: keeps what it got and gives it back."""
 
+    answer: Callable[[], Any] | None = None
+
     def echo(self, v: Any) -> Any:
         self.got = v
-        return v
+        return v if self.answer is None else self.answer()
+
+
+def widened(module: Module, value: Any, annotation: Any) -> Any:
+    """The same value in another form that the annotation of what is taken allows."""
+    hint = module.hint(annotation)
+    origin, args = get_origin(hint), get_args(hint)
+    if hint == types.Bytes:
+        return memoryview(value) if len(value) % 2 else list(value)
+    if origin in (Union, python_types.UnionType):
+        fitting = next(arg for arg in args if fits(module, value, arg))
+        return widened(module, value, fitting)
+    if origin is tuple:
+        return tuple(widened(module, each, arg) for each, arg in zip(value, args, strict=True))
+    if origin in (Iterable, Sequence):
+        items = [widened(module, each, args[0]) for each in value]
+        return (each for each in items) if origin is Iterable else tuple(items)
+    if origin in (loop.Some, loop.Ok, loop.Err):
+        return origin(widened(module, value.value, args[0]))
+    if isinstance(hint, type) and hint in module.fields:
+        fields = [n for n, f in module.fields[hint].items() if not str(f).startswith("typing.ClassVar")]
+        return hint(*(widened(module, getattr(value, n), module.fields[hint][n]) for n in fields))
+    return value
+
+
+def fits(module: Module, value: Any, hint: Any) -> bool:
+    """Whether it is the one of a union that the value is, looked at from outside."""
+    origin = get_origin(hint) or hint
+    if hint is type(None):
+        return value is None
+    if hint == types.Bytes:
+        return isinstance(value, bytes)
+    return isinstance(origin, type) and isinstance(value, origin)
 
 
 def agree(host: loop.blocking.Host, folder: Path, t: Type, value: Any) -> None:
@@ -116,8 +150,8 @@ def agree(host: loop.blocking.Host, folder: Path, t: Type, value: Any) -> None:
     module = Module(bind.python(wasm))
     provider = Echo()
     app = host.load(wasm, {HOST: provider})
-    given_, _ = module.signature("HostProvider", "echo")
-    _, back = module.signature("ApiBlocking", "echo")
+    given_, answer = module.signature("HostProvider", "echo")
+    taken, back = module.signature("ApiBlocking", "echo")
     if isinstance(t, Result) and value[0]:
         with pytest.raises(loop.Err) as raised:
             app.exports[API].echo(to_loop(t, value))
@@ -125,6 +159,15 @@ def agree(host: loop.blocking.Host, folder: Path, t: Type, value: Any) -> None:
     else:
         module.check(app.exports[API].echo(to_loop(t, value)), back)
     module.check(provider.got, given_)
+    # and what is said to be taken is taken, by a component and of a provider
+    got, plain = provider.got, from_loop(t, provider.got)
+    if isinstance(t, Result) and value[0]:
+        return
+    returned: Any = Union[tuple(arg for arg in get_args(answer) if get_origin(arg) is not Coroutine)]  # noqa: UP007
+    provider.answer = lambda: widened(module, got if not isinstance(t, Result) else got.value, returned)
+    answered = app.exports[API].echo(widened(module, got, taken))
+    assert same(from_loop(t, provider.got), plain)
+    assert same(from_loop(t, loop.Ok(answered) if isinstance(t, Result) else answered), plain)
 
 
 def examples(count: int) -> settings:

@@ -35,7 +35,9 @@ def reached(bound: Bound, interfaces: Sequence[Interface]) -> list[Definition]:
             continue
         seen.add(id(definition))
         pending += [
-            part.definition for part in walk(*(m.type for m in definition.members)) if isinstance(part, Named)
+            part.definition
+            for part in walk(*(m.type for m in definition.members), named=())
+            if isinstance(part, Named)
         ]
         if definition.kind == "resource" and definition.interface in owners:
             pending += _definitions(owners[definition.interface].owned(definition.name))
@@ -44,7 +46,7 @@ def reached(bound: Bound, interfaces: Sequence[Interface]) -> list[Definition]:
 
 def _definitions(functions: Iterable[Function]) -> list[Definition]:
     types = chain.from_iterable(types_of(function) for function in functions)
-    return [part.definition for part in walk(*types) if isinstance(part, Named)]
+    return [part.definition for part in walk(*types, named=()) if isinstance(part, Named)]
 
 
 def spread(
