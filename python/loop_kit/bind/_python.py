@@ -241,9 +241,8 @@ class Module:
         }
         for view, interfaces in self._sides:
             entries = [(i.name, self._faces[id(i)] + view.value) for i in interfaces]
-            if view is View.PROVIDER:
-                # `imports` has what the world itself imports by its own names
-                entries = [entry for entry in entries if entry[0]]
+            # what the world has itself goes by no name; such a key is none of a TypedDict either
+            entries = [entry for entry in entries if entry[0]]
             name, doc = note[view]
             if entries:
                 self._put(f"{name} = typing.TypedDict(", f'    "{name}",', "    {")

@@ -454,7 +454,7 @@ class _Guest(_Declarations):
 
 
 def _face(interface: Interface, view: View) -> str:
-    return (pascal(interface.bare) or "World") + view.value
+    return (pascal(interface.bare) or "Root") + view.value
 
 
 def _all_names(definition: Definition, name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import kinds, { Counter, echoPoint } from 'acme:all/kinds@0.1.0';
 import type { Color, Point, Shape } from 'acme:all/kinds@0.1.0';
-import type { WorldProvider } from 'acme:all/calling@0.1.0';
+import type { RootProvider } from 'acme:all/calling@0.1.0';
 
 const POINT: Point = { x: -1, class: 'a', import: 2 ** 40, ids: [1, 2], bytes: new Uint8Array([7]) };
 const SHAPES: Shape[] = [
@@ -57,7 +57,7 @@ function all(): void {
   counter[Symbol.dispose]();
 }
 
-export const tryAll: WorldProvider['tryAll'] = () => {
+export const tryAll: RootProvider['tryAll'] = () => {
   try {
     all();
     return '';
