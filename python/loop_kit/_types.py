@@ -144,9 +144,6 @@ class Record(metaclass=_Structural):
     __slots__ = ()
     _loop_shapes = ()
 
-    def __eq__(self, other: object) -> Any:
-        return _equal(self, other)
-
 
 class Case(metaclass=_Structural):
     """Base of all variant cases.
@@ -159,18 +156,18 @@ class Case(metaclass=_Structural):
     _loop_shapes = ()
     case: str
 
-    def __eq__(self, other: object) -> Any:
-        return _equal(self, other)
 
-    def __hash__(self) -> int:
-        return hash((self.case, getattr(self, "value", None)))
+def _equal_to_others(cls: Any) -> None:
+    """Has instances of a dataclass equal those of others that have the same members."""
+    fast = cls.__eq__  # which knows its own alone
 
+    def equal(one: Any, other: object) -> Any:
+        known = fast(one, other)
+        if known is not NotImplemented or not _is_one(cls, other):
+            return known
+        return all(getattr(one, name) == getattr(other, name) for name in cls.__match_args__)
 
-def _equal(one: Any, other: object) -> Any:
-    cls = type(one)
-    if type(other) is not cls and not _is_one(cls, other):
-        return NotImplemented
-    return all(getattr(one, name) == getattr(other, name) for name in cls.__match_args__)
+    cls.__eq__ = equal
 
 
 class _StructuralEnum(enum.EnumMeta):
@@ -231,7 +228,8 @@ def record_class(name: str, attributes: list[str]) -> type:
         # `field()` says that there is no default: `mro` would find that of `type` otherwise
         members: list[Any] = [(attribute, Any, field()) for attribute in attributes]
         namespace = {"__module__": MODULE, "_loop_shapes": (shape,)}
-        made = make_dataclass(name, members, bases=(Record,), namespace=namespace, slots=True, eq=False)
+        made = make_dataclass(name, members, bases=(Record,), namespace=namespace, slots=True)
+        _equal_to_others(made)
         _known[name, shape] = made
     return made
 
@@ -260,8 +258,8 @@ def _variant(title: str, name: str | None, cases: list[str], payloads: list[bool
             namespace={"case": case, "__module__": MODULE, "_loop_shapes": (shape, (*shape, case))},
             slots=True,
             frozen=True,
-            eq=False,
         )
+        _equal_to_others(cls)
         cls.__qualname__ = f"{title}.{pascal(case)}"
         setattr(base, pascal(case), cls)
         base._loop_cases.append(cls)
