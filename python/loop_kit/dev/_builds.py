@@ -17,7 +17,7 @@ from loop_kit.dev._files import Files, below
 from loop_kit.dev._imports import Imports
 from loop_kit.dev._inputs import Inputs, inputs_of
 from loop_kit.dev._places import places
-from loop_kit.dev._state import Built, State
+from loop_kit.dev._state import OWN, Built, State
 from loop_kit.dev._tree import Tree, changes, wit_folders
 from loop_kit.dev._watch import Batch
 from loop_kit.errors import LoadError, LoopError
@@ -29,8 +29,9 @@ SETTLE = 0.015
 """Seconds without a change before a command is started: an editor that saves in several steps is let finish. For each
 file of a change there is a millisecond more, to a hundred."""
 
-PAUSE = 0.3
-"""Seconds without a change before it is believed that a build itself changed its inputs."""
+PAUSE, LONGEST = 0.3, 60.0
+"""Seconds without a change before a build is repeated that may have changed its inputs itself: the second time twice as
+long as it takes, and so on."""
 
 Bind = Callable[[Path], Awaitable[object]]
 
@@ -83,7 +84,7 @@ class Builder:
     makes is kept aside by its digest; one that fails leaves the last good output in its place.
 
     A build may write into its own inputs: the manifest's `path` never counts; a file of which nothing says so is found
-    out, once, by one more build, and is remembered.
+    out, once, by a few more builds, and is remembered.
 
     Args:
         manifest: The manifest.
@@ -278,10 +279,11 @@ class Builder:
         return {path for peer in self._tree.peers(member) for path in self._state.built(str(peer)).own}
 
     def _unlearn(self, member: Member, paths: set[str]) -> None:
-        """What changes while nothing runs is nobody's output."""
-        built = self._state.built(str(member)) if member.kind == "component" else None
-        if built is not None and not paths.isdisjoint(built.own):
-            built.own = {path: digest for path, digest in built.own.items() if path not in paths}
+        """What changes while nothing runs is rather nobody's output."""
+        if member.kind == "component":
+            built = self._state.built(str(member))
+            for path in paths & built.writes.keys():
+                built.wrote(path, -OWN)
 
     def _component(self, member: Member) -> Component | None:
         return self.manifest.components.get(member.name) if member.kind == "component" else None
@@ -296,7 +298,8 @@ class Builder:
         """Whether what is there is not what the inputs say; puts an output back that is only not in its place."""
         built, component = self._state.built(str(member)), self._component(member)
         snapshot = self._tree.snapshot(member)
-        self._unlearn(member, {path for path, digest in built.own.items() if snapshot.get(path) != digest})
+        last = {path for path, (digest, _) in built.writes.items() if snapshot.get(path) != digest}
+        self._unlearn(member, last)
         inputs = self._tree.sources(member, snapshot, self._own(member))
         if built.running or built.inputs != inputs:
             return True
@@ -339,7 +342,7 @@ class Builder:
             return await self._bound(member, job)
         built = self._state.built(str(member)) if self._has_task(member) else Built()
         patient: frozenset[str] = frozenset()
-        paused, ended = False, True
+        rounds, ended = 0, True
         last: Done | Failed | None = None
         try:
             while (component := self._component(member)) is not None and component.build is not None:
@@ -368,38 +371,59 @@ class Builder:
                         job.run = None
                         self._tell(Cancelled(member))
                         built.running = False
-                        patient, paused = frozenset(cause), False
+                        patient, rounds = frozenset(cause), 0
                         continue
                     after = await self._look(member)
                     job.run = None  # not before: what it wrote last is told only now
                     different = changes(snapshot, after)
+                    different -= self._own(member)
                     wrote = {path for path, mark in before.items() if _written(path) not in (None, mark)}
-                    # written by two builds, between which nobody else did; or written as it was
-                    own_now = {*built.own, *(wrote if paused else wrote - different)}
-                    built.own = {path: after.get(path) for path in sorted(own_now)}
+                    self._learn(built, snapshot, after, wrote, rounds)
                     last, ended = await self._ended(component, built, ran, took), True
                     built.running = False
-                    own = self._own(member)
                     if made_of == self._tree.inputs[member]:
-                        inputs = self._tree.sources(member, snapshot, own)
+                        inputs = self._tree.sources(member, snapshot, self._own(member))
                         built.inputs = inputs if isinstance(last, Done) else built.inputs
                         job.failed = None if isinstance(last, Done) else (inputs, last)
                     self._note()
                     self._tell(last)
-                different -= own
-                if any(path in snapshot and path not in patient for path in different):
-                    patient, paused = frozenset(different), False
-                elif different:
-                    paused = not await self._touched(job, different)
-                    patient = frozenset(different) if paused else frozenset()
+                patient = frozenset(different)
+                if not different or any(path in snapshot and path not in before for path in different):
+                    rounds = 0
+                elif await self._touched(job, different, _pause(rounds, took)):
+                    patient, rounds = frozenset(), 0
                 else:
-                    patient, paused = frozenset(), False
+                    rounds += 1
         finally:
             job.run = None
             if component is not None and not ended:
                 await self._restore(built, component)
                 built.running = False
         return last or self._same(member)
+
+    def _learn(
+        self,
+        built: Built,
+        old: dict[str, str | None],
+        new: dict[str, str | None],
+        wrote: set[str],
+        rounds: int,
+    ) -> None:
+        """Notes what a build may have written among its inputs: see `OWN`.
+
+        Args:
+            built: What is known of it.
+            old: Its inputs when it began.
+            new: Its inputs when it had ended.
+            wrote: Those that were suspected, and were written meanwhile.
+            rounds: How many builds there were in a row since somebody else has changed anything.
+        """
+        for path in new.keys() - old.keys():
+            built.wrote(path, 2)
+        for path in wrote:
+            if old.get(path) == new.get(path) or rounds > 1:
+                built.wrote(path, 1)
+        built.writes = {path: (new.get(path), sure) for path, (_, sure) in sorted(built.writes.items())}
 
     async def _look(self, member: Member) -> dict[str, str | None]:
         """The files of a member as they are now; what this tells of others is told with the next change."""
@@ -427,10 +451,10 @@ class Builder:
         while (left := job.at + SETTLE - time.monotonic()) > 0:  # noqa: ASYNC110 # it is time that is waited for
             await asyncio.sleep(left)
 
-    async def _touched(self, job: _Job, paths: set[str]) -> bool:
-        """Whether any of these files changes within `PAUSE`."""
+    async def _touched(self, job: _Job, paths: set[str], seconds: float) -> bool:
+        """Whether any of these files changes within a time."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PAUSE):
+            async with asyncio.timeout(seconds):
                 while job.touched.isdisjoint(paths):
                     await job.changed.wait()
                     job.changed.clear()
@@ -516,6 +540,11 @@ class Builder:
                     self._tell(Done(member, inputs, round((time.monotonic() - started) * 1000)))
                     if self._tree.digest(member) == inputs:
                         return Done(member, inputs, round((time.monotonic() - started) * 1000))
+
+
+def _pause(rounds: int, took: int) -> float:
+    """How long nobody must write what a build is suspected of: somebody who saves now and then is to be noticed."""
+    return min(max(PAUSE, took / 1000 * 2**rounds), LONGEST) if rounds else PAUSE
 
 
 def _written(path: str) -> tuple[int, int, int] | None:

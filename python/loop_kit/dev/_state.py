@@ -17,6 +17,11 @@ from typing import Any
 
 __all__ = ["Built", "State"]
 
+OWN = 3
+"""How sure it must be that a build writes a file itself. That it appeared while the build ran tells 2, that it was
+written once more as it was 1, and that it was written otherwise by several builds in a row, between which nobody wrote
+it, 1 each from the second on. What somebody else changes loses 3."""
+
 _VERSION = 1
 
 
@@ -28,13 +33,24 @@ class Built:
         inputs: The digest of its inputs when it last succeeded, or "".
         output: The digest of what it made then, or "".
         running: Whether one has begun and not ended in good order.
-        own: Files among its inputs that it writes itself, with their digests when it had.
+        writes: Files among its inputs that it may write itself: their digests when it had ended, and how sure that is;
+            see `OWN`.
     """
 
     inputs: str = ""
     output: str = ""
     running: bool = False
-    own: dict[str, str | None] = field(default_factory=dict)
+    writes: dict[str, tuple[str | None, int]] = field(default_factory=dict)
+
+    @property
+    def own(self) -> set[str]:
+        """Those of which it is sure."""
+        return {path for path, (_, sure) in self.writes.items() if sure >= OWN}
+
+    def wrote(self, path: str, more: int) -> None:
+        """Makes it surer, by so much, that it writes a file; or less sure, of one that was taken for its own."""
+        digest, sure = self.writes.get(path, (None, 0))
+        self.writes[path] = digest, max(min(sure, OWN) + more, -OWN)
 
 
 class State:
@@ -54,7 +70,11 @@ class State:
         self._builds: dict[str, Built] = {}
         self._saved: dict[str, int] = {}
         with contextlib.suppress(LookupError, TypeError, ValueError):
-            self._builds = {name: Built(**built) for name, built in self._read("builds").items()}
+            for name, built in self._read("builds").items():
+                built["writes"] = {
+                    path: (digest, int(sure)) for path, (digest, sure) in built["writes"].items()
+                }
+                self._builds[name] = Built(**built)
         with contextlib.suppress(LookupError, TypeError, ValueError):
             known = self._read("files")
             # (size, inode, mtime, ctime, digest), by path
