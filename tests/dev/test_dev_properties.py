@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -107,6 +108,21 @@ def state(ws: Workspace, name: str) -> tuple[str, set[tuple[str, str]]]:
     return ws.fresh(name), {(str(path), os.readlink(path)) for path in links}
 
 
+async def generate(ws: Workspace, plan: list[tuple[tuple[str, str, Any], str]]) -> None:
+    async with session(ws) as s:
+        for step, pause in plan:
+            do(ws.folder, step)
+            if pause:
+                await s.quiet()
+        await s.quiet()
+        served = s.output("a")
+        assert ws.ran()["a"] <= 4 + 4 * len(plan)
+        # the same command in the same tree
+        command = str(s.builder.manifest.components["a"].build)
+        subprocess.run(["sh", "-c", command], cwd=ws.folder, check=True)
+        assert served == (ws.folder / "out/a.wasm").read_text()
+
+
 def same(ws: Workspace, s: Session) -> None:
     for name in "ab":
         assert s.output(name) == ws.fresh(name)
@@ -124,3 +140,15 @@ def test_in_the_end_all_is_as_if_it_were_built_afresh(plan: list[tuple[tuple[str
         ws.write("a/x.js", "1")
         ws.write("b/x.js", "1")
         asyncio.run(follow(ws, plan))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(steps, pauses), max_size=8))
+def test_a_build_that_writes_among_its_inputs_is_no_other(
+    plan: list[tuple[tuple[str, str, Any], str]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ws = Workspace(Path(folder).resolve())
+        ws.build("a", of="a", more="mkdir -p a; find a -name y.js | LC_ALL=C sort > gen~; mv gen~ a/z;")
+        ws.write("a/x.js", "1")
+        asyncio.run(generate(ws, plan))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from loop_kit import manifest
 from loop_kit.dev import Watcher, _watch
 from loop_kit.dev._watch import MOST, plan
 from loop_kit.errors import LoadError
 from tests.children import nothing_is_left
-from tests.dev.workspaces import PATIENCE, Workspace
+from tests.dev.workspaces import PATIENCE, Workspace, session
 
 
 class Told:
@@ -141,23 +142,23 @@ async def test_big_folders_are_left_out(ws: Workspace) -> None:
         ws.write("node_modules/m1/index.js", "1")
         ws.write("data/1/x", "1")
         ws.write("new/deep/x", "1")
-        while "new" not in await told():
-            pass
-        ws.write("new/deep/x", "2")
-        ws.write("new/deep/er/x", "2")
-        assert await told("new") >= {"new/deep/x"}
+        await seen(told.watcher, ws.folder / "new/deep/x")
+        await seen(told.watcher, ws.folder / "new/deep/er/x")
         # gone, and there again
         shutil.rmtree(ws.folder / "src")
         ws.write("src/deep/x", "1")
-        while "src" not in await told():
-            pass
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                ws.write("src/seen", str(time.perf_counter()))
-                with contextlib.suppress(TimeoutError):
-                    batch = await asyncio.wait_for(anext(told.watcher), 0.05)
-                    if ws.folder / "src/seen" in batch.paths:
-                        break
+        await seen(told.watcher, ws.folder / "src/deep/x")
+
+
+async def seen(watcher: Watcher, path: Path) -> None:
+    """Until what happens to a file is told: it is watched from some time on, and told of what is above it until then."""
+    async with asyncio.timeout(PATIENCE):
+        for number in itertools.count():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(number))
+            with contextlib.suppress(TimeoutError):
+                if path in (await asyncio.wait_for(anext(watcher), 0.05)).paths:
+                    return
 
 
 def test_as_many_watches_as_there_may_be(ws: Workspace) -> None:
@@ -207,13 +208,37 @@ async def test_what_the_manifest_names_outside_is_watched(ws: Workspace, tmp_pat
         (tmp_path / "late").mkdir()
         (tmp_path / "late/x").write_text("1")
         (ws.folder / "src/late").symlink_to(tmp_path / "late/x")
+        await seen(watcher, tmp_path / "late/x")
+
+
+async def test_another_manifest_is_watched(ws: Workspace, tmp_path: Path) -> None:
+    ws.build()
+    outside = tmp_path / "lib" / "one.wasm"
+    outside.parent.mkdir()
+    outside.write_text("1")
+    async with watching(ws) as told:
+        outside.write_text("2")
+        assert await told() == set()
+        ws.component("ready", path="../lib/one.wasm")
+        await told.watcher.replace(manifest.load(ws.folder))
+        outside.write_text("3")
         async with asyncio.timeout(PATIENCE):
-            while ws.folder / "src/late" not in told:
-                told |= (await anext(watcher)).paths
-            while tmp_path / "late/x" not in told:
-                (tmp_path / "late/x").write_text("2")
-                with contextlib.suppress(TimeoutError):
-                    told |= (await asyncio.wait_for(anext(watcher), 0.05)).paths
+            while outside not in (await anext(told.watcher)).paths:
+                pass
+
+
+def test_other_event_loops(ws: Workspace) -> None:
+    ws.build()
+    ws.write("src/a", "1")
+
+    async def follow() -> None:
+        async with session(ws) as s:
+            ws.write("src/a", "2")
+            await s.quiet()
+            assert s.output() == ws.fresh()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(follow())
 
 
 async def to_the_end(watcher: Watcher) -> None:

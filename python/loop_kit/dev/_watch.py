@@ -106,7 +106,7 @@ class Watcher:
                 ...
 
     The first change is told at once, and what comes until the next batch is asked for comes together. So does what comes
-    while git has the working tree in its hands, and a burst of changes.
+    while git has the working tree in its hands, and a burst of changes. Who gives up waiting loses nothing.
 
     Files that editors make on the way, what lies in `node_modules`, `.git` and their like, and what builds make by the
     manifest is left out, unless the manifest names it as a source. Contents are not looked at: see `Builder`.
