@@ -30,7 +30,7 @@ REST = 0.02
 LONGEST = 2.0
 """Seconds that a burst is gathered at most."""
 
-LOCKED = 30.0
+LOCKED = 5.0
 """Seconds that git is waited for: a lock that is older was left behind."""
 
 _READ = 4096
