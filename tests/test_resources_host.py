@@ -4,6 +4,7 @@ import gc
 import sys
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -286,3 +287,36 @@ def test_members_that_a_class_lacks_are_named(host: loop.blocking.Host, file_was
         host.load(file_wasm, {HOST: provider})
     assert [p.item for p in caught.value.problems] == ["File.size", "File.temp"]
     assert "func(self: borrow<file>) -> u32" in str(caught.value)
+
+
+def test_a_resource_in_a_record_of_an_interface_that_is_imported_and_exported(
+    host: loop.blocking.Host,
+) -> None:
+    """Both sides have a record of that name, with a resource of their own."""
+    wasm = assemble("""
+      (import "a:b/c" (instance $i
+        (export "counter" (type $c (sub resource)))
+        (type $r (record (field "c" (own $c))))
+        (export "held" (type $h (eq $r)))
+        (export "make" (func (result $h)))))
+      (type $own (resource (rep i32)))
+      (core func $new (canon resource.new $own))
+      (core module $m (import "r" "new" (func $new (param i32) (result i32)))
+        (func (export "make") (result i32) (call $new (i32.const 7))))
+      (core instance $mi (instantiate $m (with "r" (instance (export "new" (func $new))))))
+      (type $held (record (field "c" (own $own))))
+      (func $made (result $held) (canon lift (core func $mi "make")))
+      (component $shape
+        (import "t" (type $t (sub resource)))
+        (type $r (record (field "c" (own $t))))
+        (import "h" (type $h (eq $r)))
+        (import "make" (func $make (result $h)))
+        (export $counter "counter" (type $t))
+        (type $r2 (record (field "c" (own $counter))))
+        (export $held "held" (type $r2))
+        (export "make" (func $make) (func (result $held))))
+      (instance $e (instantiate $shape (with "t" (type $own)) (with "h" (type $held)) (with "make" (func $made))))
+      (export "a:b/c" (instance $e))""")
+    app = host.load(wasm, {"a:b/c": SimpleNamespace(make=lambda: None)})
+    held = app.call("a:b/c#make")
+    assert type(held).__name__ == "Held"

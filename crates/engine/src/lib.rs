@@ -28,6 +28,7 @@ mod program;
 mod reader;
 mod ready;
 mod resource;
+mod same;
 mod scope;
 mod serve;
 mod shim;

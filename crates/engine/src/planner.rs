@@ -12,6 +12,7 @@ use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
 use wasmtime::component::{ComponentNamedList, ComponentType, Lift, Lower, ResourceType};
 use wasmtime::{Result, ValRaw, bail};
 
+use crate::same::same;
 use crate::types::{Case, Field, FuncTy, Kind, NamedType, Num, Resource, Tag, Ty, TyRef};
 
 /// Compiles functions into plans; types are shared between the functions of one component.
@@ -78,7 +79,7 @@ impl Planner {
         let plan = |t: &Type| {
             self.used
                 .iter()
-                .find(|(u, _)| u == t)
+                .find(|(u, _)| same(u, t))
                 .map(|(_, plan)| plan.clone())
         };
         let found = self.names.iter();
@@ -152,7 +153,7 @@ impl Planner {
     }
 
     fn name_of(&self, public: &Type, ty: &Ty) -> Option<Arc<str>> {
-        if let Some((_, name, _)) = self.names.iter().find(|(_, _, t)| t == public) {
+        if let Some((_, name, _)) = self.names.iter().find(|(_, _, t)| same(t, public)) {
             return Some(name.clone());
         }
         if self.world.is_empty() {

@@ -284,11 +284,23 @@ impl Tree {
             return Ok(());
         };
         changes.push(Event::Created(path.clone()));
+        self.enter(above, name, &path, is_dir, changes)
+    }
+
+    /// Watches what is new, if it is a folder, and tells what is in it already.
+    fn enter(
+        &mut self,
+        above: i32,
+        name: &str,
+        path: &str,
+        is_dir: bool,
+        changes: &mut Changes,
+    ) -> Result<(), ErrorCode> {
         if !is_dir || !self.recursive {
             return Ok(());
         }
         // what is no more by then, or may not be read, is not watched
-        let Ok(dir) = open_dir(&self.root.dir, &path, false) else {
+        let Ok(dir) = open_dir(&self.root.dir, path, false) else {
             return Ok(());
         };
         let wd = self.add(&dir, above, name)?;
@@ -437,6 +449,7 @@ impl Watching {
         let Some(path) = self.tree.path(above, name) else {
             return Ok(());
         };
+        let known = moved.wd.is_some();
         if let Some(wd) = moved.wd
             && let Some(mut node) = self.tree.nodes.remove(&wd)
         {
@@ -445,8 +458,12 @@ impl Watching {
             self.tree.nodes.insert(wd, node);
             self.tree.by_name.insert((above, name.into()), wd);
         }
-        self.changes.push(Event::Renamed(moved.path, path));
-        Ok(())
+        self.changes.push(Event::Renamed(moved.path, path.clone()));
+        if known {
+            return Ok(());
+        }
+        // made, and named anew before it was looked at
+        self.tree.enter(above, name, &path, is_dir, &mut self.changes)
     }
 
     /// What was moved and did not come back is gone, and what is in it is no business of ours.

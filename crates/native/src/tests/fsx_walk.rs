@@ -300,6 +300,19 @@ fn a_storm_is_told_once() {
 }
 
 #[test]
+fn a_directory_that_was_renamed_before_it_was_looked_at_is_watched() {
+    let t = tree(&[], json!({}));
+    let mut watch = t.watch(".", true, None).unwrap();
+    // nothing of this is looked at before the first read
+    fs::create_dir(t.path("new")).unwrap();
+    fs::write(t.path("new/first"), "").unwrap();
+    fs::rename(t.path("new"), t.path("a")).unwrap();
+    assert_eq!(watch.until("+a/first"), ["+new", "new -> a", "+a/first"]);
+    fs::write(t.path("a/second"), "").unwrap();
+    assert_eq!(watch.until("+a/second"), ["+a/second"]);
+}
+
+#[test]
 fn a_temporary_directory_goes_with_its_handle() {
     let place = tempfile::TempDir::new().unwrap();
     let left = |n: usize| {
