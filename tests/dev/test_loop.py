@@ -189,6 +189,24 @@ async def test_what_fails_is_told_and_the_old_code_serves_on(folder: Path) -> No
         assert await made.ask(1) == 5001
 
 
+async def test_going_back_to_what_served_is_told_as_mended(folder: Path) -> None:
+    good = {name: (folder / name).read_bytes() for name in ("app.part", "near.py")}
+    async with developing(folder) as made:
+        (folder / "app.part").unlink()
+        await made.until(lambda e: isinstance(e, Failed))
+        (folder / "near.py").write_text("def")
+        await made.until(lambda e: isinstance(e, Unserved))
+        for name, content in good.items():
+            (folder / name).write_bytes(content)
+        last: dict[str, str] = {}
+        async with asyncio.timeout(PATIENCE):
+            async for _, event in made.looked.devserver.journal.subscribe(["builds"], 1000).events():
+                last[event["member"]] = event["step"]
+                if last == {"app": "done", "near": "done"}:
+                    break
+        assert await made.ask(1) == 1001
+
+
 async def test_what_cannot_be_built_at_first_is_loaded_once_it_can(folder: Path) -> None:
     (folder / "app.part").unlink()
     async with developing(folder) as made:

@@ -251,6 +251,9 @@ class _Loop:
                 except (LoopError, OSError) as e:
                     self._tell(Unserved(member, str(e)))
                     continue
+                if not made.fresh:
+                    # going back to what was built mends what failed, and nothing else tells so
+                    self._tell(made)
                 if live:
                     self._tell(Live(member, (time.perf_counter() - began) * 1000))
         # what could not be loaded before may be now
@@ -288,7 +291,7 @@ def record(journal: Journal, event: Told) -> None:
     match event:
         case Begun():
             _build(journal, event.member, "begun")
-        case Done(fresh=True):
+        case Done():
             _build(journal, event.member, "done", event.milliseconds, event.output)
         case Failed():
             output = event.output or event.reason
