@@ -18,7 +18,7 @@ COMPLETE_VARIABLE = "_LOOP_COMPLETE"
 COMMANDS = {
     "new": "Start a project that runs and tests itself.",
     "run": "Run a command, or a workspace.",
-    "dev": "Run a workspace, and have what you change take the place of what runs.",
+    "dev": "Run a workspace, and swap in what you change.",
     "up": "Run a workspace that other commands can look after.",
     "ps": "Show the members of a workspace that runs.",
     "logs": "Show what a workspace and its members say.",

@@ -43,7 +43,7 @@ _LINES = 20
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
 @click.option("--audit", is_flag=True, help="Log each use of a grant.")
 def dev(manifest_path: Path | None, address: str, no_page: bool, opens: bool, audit: bool) -> None:
-    """Run a workspace, and have what you change take the place of what runs.
+    """Run a workspace, and swap in what you change.
 
     Builds what is missing, runs what `loop run` would, and watches what it is all made of. A component whose inputs
     have changed is built anew; it, or a provider whose code has changed, is then exchanged while calls go on: what has

@@ -206,11 +206,13 @@ class Devserver:
         self._subscribers.append(subscriber)
 
         async def told() -> AsyncIterator[Any]:
-            with self._spans.wanted() if "spans" in wanted else contextlib.nullcontext():
-                async for event in subscriber.events():
-                    yield event
-            if subscriber in self._subscribers:
-                self._subscribers.remove(subscriber)
+            try:
+                with self._spans.wanted() if "spans" in wanted else contextlib.nullcontext():
+                    async for event in subscriber.events():
+                        yield event
+            finally:
+                if subscriber in self._subscribers:
+                    self._subscribers.remove(subscriber)
 
         return told()
 

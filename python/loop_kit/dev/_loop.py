@@ -134,13 +134,14 @@ class _Loop:
         self._servers: dict[str, _core.Server] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._order: dict[Member, asyncio.Lock] = {}
+        self._loading = asyncio.Lock()
 
     async def run(self, looked: Looked) -> None:
         """Until it is to end."""
         urls: dict[str, str] = {}
         if self._settings.page is not None:
             try:
-                urls["page"] = await page.serve(self._host, looked.devserver, self._settings.page)
+                urls["page"] = await page.serve(self._host, looked.devserver.visit(), self._settings.page)
             except (ValueError, OSError) as e:
                 raise LoadError(f"the page cannot be served at {self._settings.page}: {e}") from None
         self._looked = looked
@@ -192,8 +193,9 @@ class _Loop:
         await self._load_all()
 
     async def _load_all(self) -> None:
-        wanted = [c for c in self.workspace.manifest.components.values() if c.run or c.watch]
-        await asyncio.gather(*(self._load(c) for c in wanted if c.name not in self._loaded))
+        async with self._loading:
+            wanted = [c for c in self.workspace.manifest.components.values() if c.run or c.watch]
+            await asyncio.gather(*(self._load(c) for c in wanted if c.name not in self._loaded))
 
     async def _load(self, component: Component) -> None:
         member = Member("component", component.name)
