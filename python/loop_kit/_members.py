@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -143,6 +143,8 @@ class Members:
             self._entries[entry.key] = entry
             entry.life.on_change = functools.partial(self._changed, entry)
             self._changed(entry)
+        gone = {entry.key for entry in old} - self._entries.keys()
+        self._links = {key: one for key, one in self._links.items() if one.importer not in gone}
         return old
 
     def reread(self, key: Key) -> None:
@@ -180,6 +182,26 @@ class Members:
         """Notes an import that was linked."""
         self.use(importer, provider)
         self._links[importer, interface] = Linked(importer, interface, provider, link)
+
+    def unlinked(self, importer: Key, but: Collection[str]) -> None:
+        """Notes that a member imports nothing but some interfaces any more."""
+        links = self._links.items()
+        self._links = {key: one for key, one in links if one.importer != importer or one.interface in but}
+
+    def knows(self, key: Key) -> bool:
+        """Whether a member was needed."""
+        return key in self._entries
+
+    def keep(self) -> Callable[[Iterable[Key]], None]:
+        """What puts the links of some importers back as they are now."""
+        kept = dict(self._links)
+
+        def put_back(importers: Iterable[Key]) -> None:
+            mine = frozenset(importers)
+            self._links = {key: one for key, one in self._links.items() if one.importer not in mine}
+            self._links |= {key: one for key, one in kept.items() if one.importer in mine}
+
+        return put_back
 
     def links(self) -> list[Linked]:
         """The imports of what is loaded."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from loop_kit._gate import Gate
 from loop_kit._members import Entry, Key
 from loop_kit.host import App
-from loop_kit.manifest import Link, Provider
+from loop_kit.manifest import Link, Manifest
 from loop_kit.placements._supervisor import Supervisor
 
 __all__ = ["Asked", "Bound", "Part", "Parts"]
@@ -34,12 +35,21 @@ class Asked:
     wanted: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Bound:
-    """An import that was linked, and what it goes through."""
+    """An import that was linked, and what it goes through.
+
+    Attributes:
+        asked: How it is linked now.
+        gate: What it goes through.
+        interfaces: All interfaces that do.
+        retired: Whether another code has taken the importer's place; it only ends what it has begun.
+    """
 
     asked: Asked
     gate: Gate
+    interfaces: list[str] = field(default_factory=list)
+    retired: bool = False
 
 
 @dataclass(eq=False)
@@ -62,18 +72,49 @@ class Part:
 
 
 class Parts:
-    """The parts that serve, with others in the place of some.
+    """The parts that serve; for an exchange, with others in the place of some.
 
     Args:
         serving: Those that serve, by their providers' names; what is needed is added.
-        declared: The providers that are to be exchanged, as they are to be.
+        manifest: What they are made by.
+        anew: The providers that are to be exchanged; None: nothing is.
+        code: The components that are to be exchanged, and the files that they are loaded from.
+
+    Attributes:
+        manifest: What they are made by.
+        exchange: Whether they are to take the place of others, and do not serve yet.
+        fresh: The parts that are to serve, by their providers' names.
+        code: The components that are to be exchanged, and the files that they are loaded from.
+        apps: The components that are to serve.
+        entries: Their members.
     """
 
-    def __init__(self, serving: dict[str, Part], declared: Mapping[str, Provider] | None = None) -> None:
+    def __init__(
+        self,
+        serving: dict[str, Part],
+        manifest: Manifest,
+        anew: Iterable[str] | None = None,
+        code: Mapping[str, Path] | None = None,
+    ) -> None:
         self._serving = serving
-        self.declared = declared
-        self.fresh = {name: Part(fresh=True) for name in declared or ()}
+        self.manifest = manifest
+        self.exchange = anew is not None
+        self.fresh = {name: Part(fresh=True) for name in anew or ()}
+        self.code = dict(code or {})
+        self.apps: dict[str, App] = {}
+        self.entries: dict[Key, Entry] = {}
 
     def of(self, provider: str) -> Part:
         """The part of a provider."""
-        return self.fresh.get(provider) or self._serving.setdefault(provider, Part())
+        if provider in self.fresh:
+            return self.fresh[provider]
+        if self.exchange and provider not in self._serving:
+            return self.fresh.setdefault(provider, Part(fresh=True))  # nobody has needed it before
+        return self._serving.setdefault(provider, Part())
+
+    def made(self) -> list[Entry]:
+        """The members that were started for an exchange; components before what they use."""
+        return [
+            *self.entries.values(),
+            *(one for part in self.fresh.values() for one in part.entries.values()),
+        ]

@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loop_kit import _core
 from loop_kit import manifest as manifests
+from loop_kit._diff import Change, changes, components_anew, providers_anew
 from loop_kit._gate import Retired
 from loop_kit._members import Entry, Key, digest_of
-from loop_kit._parts import Bound, Parts
+from loop_kit._parts import Asked, Bound, Parts
 from loop_kit.errors import LoadError, LoopError
 from loop_kit.host import App
+from loop_kit.manifest import Component, Link, Manifest
+from loop_kit.manifest._match import ImportName
+from loop_kit.manifest._scan import Keys
 from loop_kit.placements._lifecycle import State
 
 if TYPE_CHECKING:
@@ -28,22 +31,9 @@ __all__ = ["DRAIN", "Change", "Swaps"]
 DRAIN = 10.0
 """Seconds that a provider has to finish what it has begun, once another serves in its place."""
 
+_STORE = "wasi:keyvalue/store@0.2.0-draft"
+
 _log = logging.getLogger("loop_kit.swap")
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What an exchange changes of a member, in words.
-
-    Attributes:
-        member: Its name, or that of the import of a component: `site/loop:fsx/files`.
-        before: What was.
-        after: What is.
-    """
-
-    member: str
-    before: str
-    after: str
 
 
 class Swaps:
@@ -58,7 +48,9 @@ class Swaps:
 
     def bound(self, app: App, bound: Iterable[Bound]) -> None:
         """Notes what a component that was loaded is linked to."""
-        self._bound = [known for known in self._bound if known[0]() is not None]
+        self._bound = [
+            (of, one) for of, one in self._bound if of() is not None and (not one.retired or one.gate.slots())
+        ]
         self._bound += [(weakref.ref(app), one) for one in bound]
 
     def serve(self, name: str, app: App, address: str, **options: Any) -> _core.Server:
@@ -73,8 +65,8 @@ class Swaps:
         Counted since the importer was loaded, whoever served them.
         """
         found: dict[tuple[Key, str], tuple[int, int, int]] = {}
-        for app, one in self._bound:
-            for slot in one.gate.slots() if app() is not None else ():
+        for _, one in self._alive():
+            for slot in one.gate.slots() if not one.retired else ():
                 key = one.asked.importer, slot.interface.name
                 calls, errors, busy = found.get(key, (0, 0, 0))
                 more = slot.tally
@@ -93,39 +85,81 @@ class Swaps:
             workspace = self._workspace
             before = workspace.manifest.providers[name]
             manifest = manifests.with_use(workspace.manifest, name, use)
-            after = manifest.providers[name]
-            bound = [one for app, one in self._bound if app() is not None and one.asked.provider == name]
-            changes = [Change(name, before.use, after.use)]
-            changes += [
-                Change(f"{one.asked.called}/{one.asked.wanted}", before.use, after.use) for one in bound
-            ]
+            bound = [one for _, one in self._alive() if one.asked.provider == name]
+            told = [Change(name, before.use, use)]
+            serving = [one.asked for one in bound if not one.retired]
+            told += [Change(f"{one.called}/{one.wanted}", before.use, use) for one in serving]
+            if not dry_run:
+                parts = Parts(workspace._parts, manifest, {name})
+                await self._exchange(parts, {id(one): one.asked for one in bound}, drain)
+            return told
+
+    async def manifest(self, manifest: Manifest, *, dry_run: bool, drain: float) -> list[Change]:
+        """As `Workspace.apply`."""
+        async with self._order:
+            workspace = self._workspace
+            old = workspace.manifest
+            if manifest.folder != old.folder:
+                message = f"the workspace that runs is {old.folder}"
+                raise manifest.error((), message, "start this one by itself")
+            told = changes(old, manifest)
             if dry_run:
-                return changes
-            self._refuse_watched(name)
-            parts = Parts(workspace._parts, {name: after})
-            part = parts.of(name)
-            try:
-                commits = []
-                for one in bound:
-                    served = await workspace._provide(one.asked, parts)
-                    # linked on another thread: what is compiled or opened must not hold up the loop
-                    commits.append(await asyncio.to_thread(one.gate.prepare, served))
-            except BaseException:
-                await self._end(part.entries.values())
-                raise
-            # from here on nothing waits, and nothing fails
-            workspace.manifest = manifest
-            workspace._members.redeclare(manifest)
-            retired = [commit() for commit in commits]
-            old = workspace._members.succeed(part.entries.values(), name, "provider")
-            if bound:
-                part.fresh = False
-                workspace._parts[name] = part
-                workspace._apps.update(part.apps)
-            else:
-                workspace._parts.pop(name, None)  # nobody has needed it: it is started when it is
-            self._retire(self._drained(name, retired, old, drain))
-            return changes
+                return told
+            self._refuse_watching(manifest)
+            differ = components_anew(old, manifest)
+            anew, fresh = differ & workspace._apps.keys(), providers_anew(old, manifest)
+            # what asks for its settings is not loaded for all alike
+            alike = {
+                one.asked.provider
+                for _, one in self._alive()
+                if one.gate.provider in workspace._apps.values()
+            }
+            fresh |= {
+                name for name, one in manifest.providers.items() if one.target in differ and name not in alike
+            }
+            fresh &= old.providers.keys()
+            relinked = self._relinked(manifest, anew, fresh)
+            code = {name: await self._code(manifest.components[name]) for name in sorted(anew)}
+            await self._exchange(Parts(workspace._parts, manifest, fresh, code), relinked, drain)
+            return told
+
+    def _relinked(self, manifest: Manifest, anew: set[str], fresh: set[str]) -> dict[int, Asked]:
+        """How what is linked is to be linked by another manifest, by the `id` of each `Bound` that changes.
+
+        Adds to `anew` and `fresh` the importers that cannot go over to that, and must be loaded anew, and the providers
+        of which a process is for one link alone.
+        """
+        groups: dict[tuple[int, Keys, str], int] = {}
+        relinked: dict[int, Asked] = {}
+        for app, one in self._alive():
+            asked = one.asked
+            if one.retired:
+                continue
+            of_component = asked.importer.kind == "component"
+            if asked.importer.name not in (manifest.components if of_component else manifest.providers):
+                continue  # it ends
+            name = asked.importer.name if of_component else None
+            package = ImportName.parse(asked.wanted).package
+            found = [manifest.link_for(name, interface) for interface in one.interfaces]
+            link, places = found[0], {each and each.keys for each in found}
+            if link is not None:
+                known = groups.setdefault((id(app), link.keys, package), id(one))
+            if link is None or len(places) > 1 or known != id(one):
+                # what was one link is several now, or the other way round
+                (anew if of_component else fresh).add(asked.importer.name)
+                continue
+            was = asked.link
+            if _matters(was, link):
+                for provider in (was.provider, link.provider):
+                    if provider in manifest.providers and manifest.providers[provider].isolate:
+                        fresh.add(provider)
+            relinked[id(one)] = Asked(link.provider, link, asked.importer, asked.called, asked.wanted)
+        changed = {}
+        for _, one in self._alive():
+            new = relinked.get(id(one))
+            if new is not None and (new.provider in fresh or _matters(one.asked.link, new.link)):
+                changed[id(one)] = new
+        return changed
 
     async def reread(self, name: str, *, drain: float) -> bool:
         """As `Workspace.reread`."""
@@ -156,7 +190,8 @@ class Swaps:
         """As `Workspace.replace`; `anew`: also where it is the same code, which so begins anew."""
         async with self._order:
             workspace = self._workspace
-            app = workspace._apps[name]
+            if name not in workspace._apps:
+                raise KeyError(name)
             key = Key("component", name)
             now = workspace._members.entry(key)
             path = path or await workspace.code(name)
@@ -165,36 +200,159 @@ class Swaps:
                 return []
             if dry_run:
                 return [Change(name, str(now.digest), held or f"{path}, which is not there")]
-            entry = workspace._members.successor(key, name, far=False)
-            try:
-                with workspace._members.starting(entry):
-                    made = await workspace._load_component(entry, path, Parts(workspace._parts))
-                commits = []
-                for _, one in self._bound:
-                    if one.gate.provider is app:
-                        commits.append(await asyncio.to_thread(one.gate.prepare, made))
-                gates = [one.gate for _, one in self._bound if one.gate.provider is app]
+            parts = Parts(workspace._parts, workspace.manifest, (), {name: path})
+            await self._exchange(parts, {}, drain)
+            return [Change(name, str(now.digest), str(parts.entries[key].digest))]
+
+    async def _exchange(self, parts: Parts, relinked: Mapping[int, Asked], drain: float) -> None:
+        """Has everything that `parts` says anew take its place at once, or nothing.
+
+        Args:
+            parts: By what manifest, and what of it begins anew.
+            relinked: By the `id` of what is bound, how it is to be linked; what its importer is linked to when that is
+                loaded anew does not matter.
+            drain: Seconds for what has begun.
+        """
+        workspace, members = self._workspace, self._workspace._members
+        before = workspace.manifest
+        for name in parts.fresh:
+            self._refuse_watched(name)
+        put_back = members.keep()
+        commits: list[tuple[Bound, Asked, Callable[[], Retired]]] = []
+        served: list[tuple[_core.Server, App]] = []
+        try:
+            for name in parts.code:
+                await workspace._own(name, parts)
+            for _, one in self._alive():
+                importer = one.asked.importer
+                gone = importer.name in (parts.code if importer.kind == "component" else parts.fresh)
+                to = relinked.get(id(one))
+                now = next((name for name in parts.code if one.gate.provider is workspace._apps[name]), None)
+                new = importer in parts.entries or any(
+                    importer in part.entries for part in parts.fresh.values()
+                )
+                if ((gone or new) and not one.retired) or (to is None and now is None):
+                    continue
+                try:
+                    provider = parts.apps[now or ""] if to is None else await workspace._provide(to, parts)
+                    # linked on another thread: what is compiled or opened must not hold up the loop
+                    commit = await asyncio.to_thread(one.gate.prepare, provider)
+                except LoopError:
+                    if one.retired:
+                        continue  # it ends with what it has
+                    raise
+                commits.append((one, to or one.asked, commit))
+            for name in parts.code:
                 for server in self._servers.get(name, ()):
-                    server.exchange(made._program)  # or it serves no HTTP, as its servers all find
-            except BaseException:
-                await self._end([entry])
-                raise
-            retired = [commit() for commit in commits]
-            old_program = app._program
+                    server.exchange(
+                        parts.apps[name]._program
+                    )  # or it serves no HTTP, as its servers all find
+                    served.append((server, workspace._apps[name]))
+        except BaseException:
+            for server, app in served:
+                server.exchange(app._program)
+            put_back(entry.key for entry in parts.made())
+            await self._end(parts.made())
+            raise
+        # from here on nothing waits, and nothing fails
+        workspace.manifest = parts.manifest
+        members.redeclare(parts.manifest)
+        retired = [commit() for _, _, commit in commits]
+        for one, asked, _ in commits:
+            if one.asked is not asked:
+                one.asked = asked
+                for interface in one.interfaces:
+                    members.linked(asked.importer, interface, Key("provider", asked.provider), asked.link)
+        programs = self._become(parts)
+        old = [entry for name in parts.apps for entry in self._succeed(parts, Key("component", name))]
+        for name, part in parts.fresh.items():
+            old += members.succeed(part.entries.values(), name, "provider")
+            self._forget(name)
+            if part.entries:
+                part.fresh = False
+                workspace._parts[name] = part
+                workspace._apps.update(part.apps)
+        for name in before.components.keys() - parts.manifest.components.keys():
+            old += members.succeed((), name, "component")
+            if name in workspace._apps:
+                programs.append(workspace._apps.pop(name)._program)
+            for server in self._servers.pop(name, ()):
+                self._retire(asyncio.to_thread(server.shutdown, drain))
+        for name in before.providers.keys() - parts.manifest.providers.keys():
+            old += members.succeed((), name, "provider")
+            self._forget(name)
+        self._settle(parts)
+        names = sorted({entry.of for entry in old})
+        self._retire(self._drained(", ".join(names), retired, old, drain, programs))
+
+    def _become(self, parts: Parts) -> list[_core.Program]:
+        """Has the components that were loaded be what serves; returns what did."""
+        apps, old = self._workspace._apps, []
+        for name, made in parts.apps.items():
+            app = apps.setdefault(name, made)
+            if app is made:
+                continue  # it is there for the first time
+            old.append(app._program)
+            for of, one in self._bound:
+                one.retired |= of() is app
             app._become(made)
-            for gate in gates:
-                gate.provider = app
-            self._bound = [
-                (weakref.ref(app) if of() is made else of, one) for of, one in self._bound if of() is not app
-            ]
-            old = workspace._members.succeed([entry], name, "component")
-            self._retire(self._drained(name, retired, old, drain, old_program))
-            return [Change(name, str(now.digest), str(entry.digest))]
+            self._bound = [(weakref.ref(app) if of() is made else of, one) for of, one in self._bound]
+            for _, one in self._bound:
+                if one.gate.provider is made:
+                    one.gate.provider = app
+        return old
+
+    def _forget(self, provider: str) -> None:
+        """What ran for a provider serves no longer; what nobody needs is started when somebody does."""
+        if (part := self._workspace._parts.pop(provider, None)) is not None:
+            for key in part.apps:
+                self._workspace._apps.pop(key, None)
+
+    def _settle(self, parts: Parts) -> None:
+        """Notes who is linked to what, once it serves."""
+        apps = {id(app) for app in self._workspace._apps.values()}
+        found: dict[Key, list[str]] = {entry.key: [] for entry in parts.made()}
+        for app, one in self._alive():
+            one.retired |= id(app) not in apps
+            if not one.retired:
+                found.setdefault(one.asked.importer, []).extend(one.interfaces)
+        for importer, interfaces in found.items():
+            self._workspace._members.unlinked(importer, interfaces)
+
+    async def _code(self, component: Component) -> Path:
+        """The file to load a component from; it is built where it is to be built otherwise than it was."""
+        old = self._workspace.manifest.components[component.name]
+        if self._workspace._make is None and (old.build, old.path) == (component.build, component.path):
+            return component.path
+        return await self._workspace._build(component)
+
+    def _refuse_watching(self, manifest: Manifest) -> None:
+        """Refuses another manifest that would have a component that is loaded be told of other changes."""
+        old = self._workspace.manifest
+        for name in self._workspace._apps.keys() & old.components.keys():
+            told = []
+            for each in (old, manifest):
+                component = each.components.get(name)
+                watch = () if component is None else component.watch
+                link = each.link_for(name, _STORE) if watch else None
+                told.append((watch, link and (link.provider, link.grant)))
+            if told[0] != told[1]:
+                raise LoadError(
+                    f"{name} is told of changes in buckets; start the workspace again to change that"
+                )
+
+    def _succeed(self, parts: Parts, key: Key) -> list[Entry]:
+        made = [parts.entries[key]] if key in parts.entries else []
+        return self._workspace._members.succeed(made, key.name, "component") if made else []
+
+    def _alive(self) -> list[tuple[App, Bound]]:
+        """What is linked, with its importers."""
+        return [(app, one) for of, one in self._bound if (app := of()) is not None]
 
     def _refuse_watched(self, name: str) -> None:
         manifest = self._workspace.manifest
         for component in manifest.components.values():
-            link = manifest.link_for(component.name, "wasi:keyvalue/store@0.2.0-draft")
+            link = manifest.link_for(component.name, _STORE)
             if component.watch and link is not None and link.provider == name:
                 raise LoadError(
                     f"{name} cannot be exchanged: {component.name} watches its buckets; start the workspace again"
@@ -211,13 +369,12 @@ class Swaps:
         retired: list[Retired],
         old: list[Entry],
         seconds: float,
-        program: _core.Program | None = None,
+        programs: Sequence[_core.Program] = (),
     ) -> None:
         """Lets what has begun end, and ends what is left."""
         try:
             ended = await asyncio.gather(*(one.drained(seconds) for one in retired))
-            if program is not None:
-                ended.append(await _idle(lambda: program.calls == 0, seconds))
+            ended.append(await _idle(lambda: all(program.calls == 0 for program in programs), seconds))
             if not all(ended):
                 _log.warning("%s had not finished %g s after it was exchanged", name, seconds)
         finally:
@@ -227,6 +384,10 @@ class Swaps:
         for entry in [*entries]:
             with contextlib.suppress(LoopError, OSError):  # there is nobody left to part from in good order
                 await self._workspace._members.end(entry)
+
+
+def _matters(old: Link, new: Link) -> bool:
+    return (old.provider, old.grant, old.budget) != (new.provider, new.grant, new.budget)
 
 
 async def _idle(is_idle: Callable[[], bool], seconds: float) -> bool:

@@ -191,7 +191,9 @@ class Workspace:
         Raises:
             LoadError: The command cannot be started, fails, or leaves no component.
         """
-        component = self.manifest.components[name]
+        return await self._build(self.manifest.components[name])
+
+    async def _build(self, component: Component) -> Path:
         if self._make is not None:
             return await self._make(component)
         await make(component, self.manifest.folder)
@@ -209,14 +211,30 @@ class Workspace:
             LoadError: It, or a provider, cannot be loaded.
             ManifestError: The manifest is not decided about an import, or a secret cannot be read.
         """
-        if name not in self._apps:
-            component, entry = self.manifest.components[name], self._members.entry(Key("component", name))
+        return await self._own(name, Parts(self._parts, self.manifest))
+
+    async def _own(self, name: str, parts: Parts) -> App:
+        """A component of the workspace: the one that is to serve, where it is exchanged."""
+        apps = parts.apps if name in parts.code or (parts.exchange and name not in self._apps) else self._apps
+        if name not in apps:
+            component, entry = parts.manifest.components[name], self._entry(name, parts)
             with self._members.starting(entry):
-                app = await self._load_component(entry, await self.build(name), Parts(self._parts))
-                if component.watch:
-                    await self._watch(component, app)
-            self._apps[name] = app
-        return self._apps[name]
+                path = parts.code.get(name) or await self._build(component)
+                app = await self._load_component(entry, path, parts)
+                if component.watch and name not in parts.code:
+                    await self._watch(component, app, parts)
+            apps[name] = app
+        return apps[name]
+
+    def _entry(self, component: str, parts: Parts) -> Entry:
+        """What is kept of a component; of one that is exchanged, what will be."""
+        key = Key("component", component)
+        known = not parts.exchange or (component not in parts.code and self._members.knows(key))
+        if known:
+            return self._members.entry(key)
+        if key not in parts.entries:
+            parts.entries[key] = self._members.successor(key, component, far=False)
+        return parts.entries[key]
 
     async def swap(
         self, provider: str, use: str | None = None, *, dry_run: bool = False, drain: float = DRAIN
@@ -239,6 +257,22 @@ class Workspace:
             return await self._swaps.component(component, dry_run=dry_run, drain=drain)
         use = use or self.manifest.providers[provider].use
         return await self._swaps.provider(provider, use, dry_run=dry_run, drain=drain)
+
+    async def apply(self, manifest: Manifest, *, dry_run: bool = False, drain: float = DRAIN) -> list[Change]:
+        """Has the workspace be what another manifest of its folder says, while calls run: all of it, or nothing.
+
+        What the manifest says of a provider or a component that runs, and no longer is so, is started anew and linked
+        before anything serves; imports go over to other providers and grants; then all that changes takes its place at
+        once. What is not named any more ends like what was exchanged. What is new is started when it is needed: load
+        it. Returns what changes, in words; `dry_run`: only that. When and where components are served is for the next
+        start.
+
+        Raises:
+            LoadError: Something cannot be started, or is told of changes of a bucket; all is as before.
+            LinkError: Something does not serve what is imported; all is as before.
+            ManifestError: The manifest is not decided about an import, or of another folder; all is as before.
+        """
+        return await self._swaps.manifest(manifest, dry_run=dry_run, drain=drain)
 
     async def replace(
         self, component: str, *, path: Path | None = None, dry_run: bool = False, drain: float = DRAIN
@@ -276,29 +310,29 @@ class Workspace:
         return self._swaps.serve(name, self._apps[name], address, **options)
 
     async def _load_component(self, entry: Entry, path: Path, parts: Parts) -> App:
-        component = self.manifest.components[entry.of]
+        component = parts.manifest.components[entry.of]
         limits, wasi = Limits(**component.limits.given()), self._wasi(component)
         return await self._load(entry, path, limits, wasi, parts)
 
-    async def _watch(self, component: Component, app: App) -> None:
+    async def _watch(self, component: Component, app: App, parts: Parts) -> None:
         """Has the component told of changes, until the workspace is closed."""
         from loop_kit.capabilities.keyvalue import watch
 
         where = ("components", component.name, "watch")
-        link = self.manifest.link_for(component.name, "wasi:keyvalue/store@0.2.0-draft")
+        link = parts.manifest.link_for(component.name, "wasi:keyvalue/store@0.2.0-draft")
         if link is None:
-            raise self.manifest.error(
+            raise parts.manifest.error(
                 where, "nothing provides its buckets", 'link its import "wasi:keyvalue"'
             )
-        provider = self.manifest.providers[link.provider]
-        store: Any = self._parts[provider.name].python.get(repr(link.grant))
+        provider = parts.manifest.providers[link.provider]
+        store: Any = parts.of(provider.name).python.get(repr(link.grant))
         if not hasattr(getattr(store, "Bucket", None), "changes"):
             hint = 'use "python:loop_kit.capabilities.keyvalue:NatsKeyValue" has, and ":KeyValue" for a file'
-            raise self.manifest.error(where, f"{provider.use} has no changes to watch", hint)
+            raise parts.manifest.error(where, f"{provider.use} has no changes to watch", hint)
         try:
             await self._watches.enter_async_context(watch(app, store, *component.watch))
         except Err as error:
-            raise self.manifest.error(where, f"cannot be watched: {error}") from None
+            raise parts.manifest.error(where, f"cannot be watched: {error}") from None
 
     async def _load(
         self,
@@ -327,7 +361,7 @@ class Workspace:
         for wanted in names:
             if wanted == told:
                 continue
-            link = self.manifest.link_for(name, wanted)
+            link = parts.manifest.link_for(name, wanted)
             if link is not None:
                 to = link.keys, ImportName.parse(wanted).package
                 if to not in made:
@@ -335,6 +369,7 @@ class Workspace:
                     served = await self._provide(asked, parts)
                     made[to] = Bound(asked, Gate(self.host._attach(), served))
                 imports[wanted] = made[to].gate
+                made[to].interfaces.append(wanted)
                 self._members.linked(entry.key, wanted, Key("provider", link.provider), link)
         audit = functools.partial(_audited, called) if self._audit else None
         limits = limits_of(path, limits)
@@ -346,9 +381,7 @@ class Workspace:
 
     async def _provide(self, asked: Asked, parts: Parts) -> Any:
         """What serves an import, of the provider's part in `parts`."""
-        provider, link = self.manifest.providers[asked.provider], asked.link
-        if parts.declared is not None:
-            provider = parts.declared.get(provider.name, provider)
+        provider, link = parts.manifest.providers[asked.provider], asked.link
         config, grant = manifests.reveal(provider.config), link.grant
         if provider.shipped or provider.shipped_aside:
             config = anchored(config, self.manifest.folder)
@@ -405,10 +438,12 @@ class Workspace:
     ) -> App:
         """A component that serves others: one for all, or one a grant where it asks what it is."""
         shipped_ = shipped(provider.target) if is_shipped(provider.target) else None
-        own = self.manifest.components.get(provider.target) if provider.path is None else None
+        own = parts.manifest.components.get(provider.target) if provider.path is None else None
         if own is not None:
             self._members.use(Key("provider", provider.name), Key("component", own.name))
-        path = await self.build(own.name) if own is not None else shipped_ or provider.path
+        path: Path | Shipped | None = shipped_ or provider.path
+        if own is not None:
+            path = parts.code.get(own.name) or await self._build(own)
         assert path is not None
         try:
             imports = await asyncio.to_thread(inspect.imports, path)
@@ -422,26 +457,26 @@ class Workspace:
                         "limit what it is linked to itself"
                     )
             if own is not None:
-                return await self.load(own.name)
-        # what ships with loop-kit keeps what it knows under the name of its provider
-        key = str(path) if shipped_ is None else provider.name
-        key = f"{key} {json.dumps([plain(config), plain(grant)], sort_keys=True)}"
+                return await self._own(own.name, parts)
+        # each provider ends alone, and keeps what it knows for itself
+        key = f"{provider.name} {json.dumps([plain(config), plain(grant)], sort_keys=True)}"
         within = _WITHIN.get()
         if key in within:
             message = f"{provider.name} would be linked to itself"
             hint = "link it in [components.NAME.imports], and what it needs itself in [links]"
-            raise self.manifest.error(("providers", provider.name), message, hint)
+            raise parts.manifest.error(("providers", provider.name), message, hint)
         part = parts.of(provider.name)
         apps = part.apps if part.fresh else self._apps
         if key not in apps:
-            limits = Limits(**(own or self.manifest).limits.given())
+            limits = Limits(**(own or parts.manifest).limits.given())
             wasi = self._wasi(own) if own is not None else Wasi()
             token = _WITHIN.set(within | {key})
             try:
                 if own is not None:
-                    entry = self._members.entry(Key("component", own.name))
+                    entry = self._entry(own.name, parts)
                 with self._members.starting(entry):
-                    apps[key] = await self._load(entry, path, limits, wasi, parts, Settings(config, grant))
+                    made = await self._load(entry, path, limits, wasi, parts, Settings(config, grant))
+                    part.apps[key] = apps[key] = made
             finally:
                 _WITHIN.reset(token)
         return apps[key]

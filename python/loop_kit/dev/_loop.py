@@ -279,10 +279,19 @@ class _Loop:
         return False
 
     async def _redeclare(self) -> bool:
-        manifest = manifests.load(self.workspace.manifest.path)
-        await self.workspace.apply(manifest)
+        old, manifest = self.workspace.manifest, manifests.load(self.workspace.manifest.path)
+        changed = await self._builder.replace(manifest)  # what is loaded anew is what it makes
+        try:
+            for change in await self.workspace.apply(manifest):
+                _log.info("%s: %s → %s", change.member, change.before or "nothing", change.after or "nothing")
+        except BaseException:
+            await self._builder.replace(old)
+            raise
         await self._watcher.replace(manifest)
-        for member in await self._builder.replace(manifest):
+        for name in self._loaded - manifest.components.keys():
+            self._loaded.discard(name)
+            self._servers.pop(name, None)
+        for member in changed:
             if member.kind != "manifest":
                 self._spawn(self._take_up(member))
         return True
