@@ -1,6 +1,7 @@
 """`loop swap`, in a real shell, of a workspace that runs."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -138,7 +139,8 @@ def test_what_cannot_be_swapped_goes_on(shop: Shop) -> None:
             assert "Traceback" not in refused.stderr
         for drain in ("soon", "0s", "48h"):
             assert shop.loop("swap", "near", "--drain", drain).returncode == 2
-        assert shop.loop("swap").returncode == 2
+        for arguments in ((), ("near", "--all"), ("--all", "--to", SIDECAR), ("--all", "--watch")):
+            assert shop.loop("swap", *arguments).returncode == 2
         (shop.folder / "crash").touch()
         failed = shop.loop("swap", "near")
         assert (failed.returncode, "no coin for the meter" in failed.stderr) == (1, True)
@@ -146,3 +148,80 @@ def test_what_cannot_be_swapped_goes_on(shop: Shop) -> None:
         assert shop.member("near")["pid"] == pid
     gone = shop.loop("swap", "near")
     assert (gone.returncode, "ended without a word" in gone.stderr) == (1, True)
+
+
+def test_the_workspace_becomes_what_its_manifest_says(shop: Shop) -> None:
+    manifest = shop.folder / "loop.toml"
+    with shop.up():
+        same = shop.loop("swap", "--all")
+        assert (same.returncode, same.stdout) == (0, "shop is what its manifest says already\n")
+        pid = shop.member("near")["pid"]
+        text = (
+            manifest.read_text().replace('"near" }', '"far" }').replace("[providers.near]", "[providers.far]")
+        )
+        manifest.write_text(text.replace("providers.idle", "providers.more"))
+        write(shop, 204)
+        dry = shop.loop("swap", "--all", "--dry-run")
+        assert (dry.returncode, dry.stdout.splitlines()) == (
+            0,
+            [
+                f"far  new: {SIDECAR}",
+                f"idle  gone: {SIDECAR}",
+                f"more  new: {SIDECAR}",
+                f"near  gone: {SIDECAR}",
+                f"{IMPORT}  near: use acme:near by {SIDECAR} → far: use acme:near by {SIDECAR}",
+                "nothing was changed",
+            ],
+        )
+        assert shop.get() == 200
+        done = shop.loop("swap", "--all")
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "shop was swapped")
+        assert shop.get() == 204
+        until(lambda: is_gone(pid))
+        assert [one["name"] for one in shop.ps()["members"]] == ["site", "far", "more"]
+        manifest.write_text("[providers.far]\nuse = 7\n")
+        wrong = shop.loop("swap", "--all")
+        assert (wrong.returncode, wrong.stdout) == (1, "")
+        assert wrong.stderr.startswith("error: shop was not swapped, and goes on as before: ")
+        assert "loop.toml:2:7: providers.far.use: " in wrong.stderr
+        assert shop.get() == 204
+        # the host reads the file, wherever the command is given
+        manifest.write_text(text)
+        (shop.folder / "crash").touch()
+        failed = shop.loop("swap", "--all")
+        assert failed.returncode == 0, failed.stderr  # `far` stays, and `idle` is not needed
+        manifest.write_text(text.replace("trusted = true", "trusted = true\nconfig = { a = 1 }"))
+        failed = shop.loop("swap", "--all")
+        assert (failed.returncode, "no coin for the meter" in failed.stderr) == (1, True)
+        assert shop.get() == 204
+
+
+def test_it_is_swapped_whenever_its_code_changes(shop: Shop) -> None:
+    with shop.up():
+        command = [LOOP, "swap", "near", "--to", "python:near:Near", "--watch"]
+        watching = subprocess.Popen(
+            command, cwd=shop.folder, env=shop.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        try:
+            for line in watching.stderr:
+                if line.startswith("watching near"):
+                    break
+            write(shop, 205)
+            until(lambda: shop.get() == 205)
+            write(shop, 206)
+            until(lambda: shop.get() == 206)
+            (shop.folder / "near.py").write_text("def")
+            assert any("error: near: was not swapped" in line for line in watching.stderr)
+            assert shop.get() == 206
+            write(shop, 207)
+            until(lambda: shop.get() == 207)
+            watching.send_signal(signal.SIGINT)
+            said, _ = watching.communicate(timeout=20)
+        finally:
+            watching.kill()
+            watching.wait()
+        assert watching.returncode == 130
+        assert f"near  {SIDECAR} → python:near:Near" in said
+        assert said.count("near was swapped") >= 4

@@ -152,6 +152,9 @@ class Scripted:
         await asyncio.sleep(0.05)
         self.change(member, phase="ready", generation=found["generation"] + 1)
 
+    async def apply(self, dry_run: bool, drain: int | None) -> list[dict[str, str]]:
+        raise loop.Err(("refused", "there is no manifest"))
+
     async def swap(
         self, member: str, use: str | None, dry_run: bool, drain: int | None
     ) -> list[dict[str, str]]:

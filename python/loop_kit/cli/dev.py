@@ -114,14 +114,14 @@ def show(event: Told) -> None:
             took = dim(f"in {event.milliseconds:.0f} ms")
             _say(f"{good('live')} {strong(event.member.name)} {took}")
         case Failed():
-            _fail(event.member.name, event.reason)
+            fail(event.member.name, event.reason)
             for place in event.places[:_SHOWN]:
                 _place(place)
             if not event.places:
                 for text in event.output.rstrip().splitlines()[-_LINES:]:
                     _say(f"  {text}")
         case Unserved():
-            _fail(event.member.name, event.reason)
+            fail(event.member.name, event.reason)
 
 
 def _place(place: Place) -> None:
@@ -131,7 +131,8 @@ def _place(place: Place) -> None:
         _say(f"    {text}")
 
 
-def _fail(name: str, reason: str) -> None:
+def fail(name: str, reason: str) -> None:
+    """Shows on standard error what is wrong with a member."""
     _say(f"{click.style('error:', fg='red', bold=True)} {strong(name)}: {reason}")
 
 

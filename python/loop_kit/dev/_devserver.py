@@ -9,10 +9,12 @@ import difflib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, get_args
 
+from loop_kit import manifest as manifests
 from loop_kit._core import Route
+from loop_kit._diff import Change
 from loop_kit._members import Key, Linked, Member
 from loop_kit._swaps import DRAIN
 from loop_kit._types import Err
@@ -161,7 +163,7 @@ class Devserver:
     ) -> list[dict[str, str]]:
         """Has another provider serve in the place of one, or a member's code read anew."""
         self._known(member)
-        workspace, seconds = self._workspace, DRAIN if drain is None else drain / 1000
+        workspace, seconds = self._workspace, _seconds(drain)
         # one of several processes of a provider goes with the others
         name = member.partition(" ")[0]
         with _refused(member):
@@ -171,7 +173,14 @@ class Devserver:
                 changes = await workspace.replace(name, dry_run=dry_run, drain=seconds)
             else:
                 raise Err(("refused", f"{name} is a component; what it is stands in its `path`"))
-        return [{"member": item.member, "before": item.before, "after": item.after} for item in changes]
+        return _told(changes)
+
+    async def apply(self, dry_run: bool, drain: int | None) -> list[dict[str, str]]:
+        """Has the workspace be what its manifest says now."""
+        with _refused("the workspace"):
+            manifest = await asyncio.to_thread(manifests.load, self._workspace.manifest.path)
+            changes = await self._workspace.apply(manifest, dry_run=dry_run, drain=_seconds(drain))
+        return _told(changes)
 
     async def stop(self) -> None:
         """Has the workspace end in good order."""
@@ -225,6 +234,14 @@ class Devserver:
     async def run(self, name: str, args: list[str]) -> tuple[int, str]:
         """Runs a command."""
         raise Err(f"there is no command {name!r}")
+
+
+def _seconds(drain: int | None) -> float:
+    return DRAIN if drain is None else drain / 1000
+
+
+def _told(changes: Iterable[Change]) -> list[dict[str, str]]:
+    return [{"member": item.member, "before": item.before, "after": item.after} for item in changes]
 
 
 @contextlib.contextmanager
