@@ -285,7 +285,7 @@ def test_in_a_shell(shop: Path) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        urls = {}
+        urls: dict[str, str] = {}
         while len(urls) < 2:
             name, at, url = process.stdout.readline().strip().partition(" at ")
             assert at, process.stderr.read()
