@@ -315,3 +315,22 @@ def test_what_is_wrong_with_the_manifest_is_told_at_once(shop: Path) -> None:
     assert ran.returncode == 3
     assert "path" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+async def test_what_loop_toml_says_is_gone_over_to(folder: Path) -> None:
+    async with developing(folder) as made:
+        manifest = folder / "loop.toml"
+        text = manifest.read_text()
+        manifest.write_text(text.replace('"sidecar:python:near:Near"', '"python:near:Near"\ntrusted = true'))
+        await made.live("loop.toml")
+        assert await made.ask(1) == 1001
+        assert [m.placement for m in made.workspace.members() if m.name == "near"] == ["python"]
+        manifest.write_text("no")
+        unserved = await made.until(lambda e: isinstance(e, Unserved))
+        assert unserved.member.kind == "manifest"
+        assert await made.ask(1) == 1001
+        # a component more, which is loaded at once
+        more = '[components.more]\npath = "other.wasm"\nrun = "run"\n'
+        manifest.write_text(text + more)
+        live = await made.live("more")
+        assert live.first
