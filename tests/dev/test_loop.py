@@ -252,6 +252,40 @@ async def test_calls_go_on_while_code_changes(folder: Path) -> None:
         assert answers
 
 
+async def test_what_the_manifest_says_otherwise_is_taken_up(folder: Path) -> None:
+    async with developing(folder) as made:
+        assert await made.ask(1) == 1001
+        app = made.workspace.loaded("app")
+        manifest = folder / "loop.toml"
+        (folder / "loop.toml").write_text(
+            MANIFEST.replace('{ provider = "near" }', '{ provider = "far" }')
+            .replace("[providers.near]", "[providers.far]")
+            .replace("sidecar:python:near:Near", "component:./near.wasm")
+        )
+        await made.live("loop.toml")
+        assert await made.ask(1) == 1001
+        assert [m.name for m in made.workspace.members()] == ["app", "other", "far", "spare"]
+        assert made.workspace.loaded("app") is app
+        # what cannot be changes nothing, whether it is no manifest or does not start
+        for wrong in (
+            MANIFEST.replace("[components.app]", "[components.app"),
+            MANIFEST.replace("near:Near", "no:No"),
+        ):
+            manifest.write_text(wrong)
+            failed = await made.until(lambda e: isinstance(e, Unserved) and e.member.kind == "manifest")
+            assert failed.reason
+            assert await made.ask(1) == 1001
+            assert made.member("far").phase == "ready"
+        # a component that is new is built, and runs
+        (folder / "new.part").write_bytes((folder / "app.part").read_bytes())
+        more = MANIFEST + '[components.new]\npath = "new.wasm"\nbuild = "cp new.part new.wasm"\nrun = "run"\n'
+        manifest.write_text(more + f'imports."{HOST}" = {{ provider = "near" }}\n')
+        await made.live("new")
+        assert await made.workspace.loaded("new").call("ask", 2) == 1002
+        assert await made.ask(1) == 1001
+        assert made.member("near").phase == "ready"
+
+
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
