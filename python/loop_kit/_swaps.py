@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,9 @@ class Swaps:
         self._bound: list[tuple[weakref.ref[App], Bound]] = []
         self._servers: dict[str, list[_core.Server]] = {}
         self._order = asyncio.Lock()
+        self._loads = 0
+        self._loaded = asyncio.Event()
+        self._loaded.set()
         self._retiring: set[asyncio.Task[None]] = set()
 
     def bound(self, app: App, bound: Iterable[Bound]) -> None:
@@ -52,6 +55,25 @@ class Swaps:
             (of, one) for of, one in self._bound if of() is not None and (not one.retired or one.gate.slots())
         ]
         self._bound += [(weakref.ref(app), one) for one in bound]
+
+    @contextlib.asynccontextmanager
+    async def loading(self) -> AsyncIterator[None]:
+        """While something is loaded nothing is exchanged: it would be linked to what ends. Loads go on side by side."""
+        async with self._order:
+            self._loads += 1
+            self._loaded.clear()
+        try:
+            yield
+        finally:
+            self._loads -= 1
+            if not self._loads:
+                self._loaded.set()
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        async with self._order:
+            await self._loaded.wait()
+            yield
 
     def serve(self, name: str, app: App, address: str, **options: Any) -> _core.Server:
         """Serves a component over HTTP, and what takes its place."""
@@ -81,7 +103,7 @@ class Swaps:
 
     async def provider(self, name: str, use: str, *, dry_run: bool, drain: float) -> list[Change]:
         """As `Workspace.swap`."""
-        async with self._order:
+        async with self._alone():
             workspace = self._workspace
             before = workspace.manifest.providers[name]
             manifest = manifests.with_use(workspace.manifest, name, use)
@@ -96,7 +118,7 @@ class Swaps:
 
     async def manifest(self, manifest: Manifest, *, dry_run: bool, drain: float) -> list[Change]:
         """As `Workspace.apply`."""
-        async with self._order:
+        async with self._alone():
             workspace = self._workspace
             old = workspace.manifest
             if manifest.folder != old.folder:
@@ -169,7 +191,7 @@ class Swaps:
         if part is None:
             return False  # it is read when it is needed
         if provider.placement == "sidecar" and provider.target.startswith("python:"):
-            async with self._order:
+            async with self._alone():
                 for member, made in part.supervised.items():
                     if made.lifecycle.state is State.READY:
                         await made.running.session.reload()
@@ -188,7 +210,7 @@ class Swaps:
         drain: float = DRAIN,
     ) -> list[Change]:
         """As `Workspace.replace`; `anew`: also where it is the same code, which so begins anew."""
-        async with self._order:
+        async with self._alone():
             workspace = self._workspace
             if name not in workspace._apps:
                 raise KeyError(name)

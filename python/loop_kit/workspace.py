@@ -211,7 +211,10 @@ class Workspace:
             LoadError: It, or a provider, cannot be loaded.
             ManifestError: The manifest is not decided about an import, or a secret cannot be read.
         """
-        return await self._own(name, Parts(self._parts, self.manifest))
+        if name in self._apps:
+            return self._apps[name]
+        async with self._swaps.loading():
+            return await self._own(name, Parts(self._parts, self.manifest))
 
     async def _own(self, name: str, parts: Parts) -> App:
         """A component of the workspace: the one that is to serve, where it is exchanged."""

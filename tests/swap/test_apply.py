@@ -7,17 +7,22 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 import loop_kit as loop
+from loop_kit._diff import Change, changes
 from loop_kit.errors import LoadError, LoopError, ManifestError
 from loop_kit.manifest import load, loads
 from loop_kit.workspace import Workspace
+from tests import running
+from tests.async_guests import AsyncGuest
 from tests.children import is_gone, started
-from tests.guests import HOST
+from tests.guests import HOST, Guest
 from tests.swap import places
 from tests.swap.places import PACKAGE, USES
+from tests.wit_types import U32
 
 TOLD = f"""\
 from loop_kit.provider import provider
@@ -333,3 +338,88 @@ async def test_what_a_link_has_for_itself_begins_anew(space: Space) -> None:
     assert pid is not None
     while not is_gone(pid):
         await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("loads_first", [True, False])
+async def test_what_is_loaded_meanwhile_is_linked_to_what_serves_then(
+    folder: Path, loads_first: bool
+) -> None:
+    third = f'[components.third]\npath = "app.wasm"\nimports."{HOST}" = {{ provider = "near" }}\n'
+    (folder / "loop.toml").write_text(third + MANIFEST)
+    async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
+        second = await workspace.load("second")
+        pid = started(workspace, "near").running.child.pid
+        places.write(folder, 2)
+        works = [workspace.load("third"), workspace.swap("near", USES["component"])]
+        tasks = [asyncio.ensure_future(work) for work in works[:: 1 if loads_first else -1]]
+        await asyncio.gather(*tasks)
+        while not is_gone(pid):
+            await asyncio.sleep(0.01)
+        assert await (await workspace.load("third")).call("ask", 0) == 2000
+        assert await second.call("ask", 0) == 2000
+
+
+async def test_a_component_that_was_replaced_ends_with_those_who_serve_then(folder: Path) -> None:
+    """What the old code still does is served though its provider is exchanged, too."""
+    guest = AsyncGuest().imports("ask", [U32], U32, waits=False).imports("wait", [U32], U32, waits=False)
+    guest.exports("both", [U32], U32, "(call $done-both (call $ask (call $wait (local.get 0))))")
+    (folder / "both.wasm").write_bytes(guest.wasm())
+    manifest = MANIFEST.replace('path = "app.wasm"\nimports', 'path = "both.wasm"\nimports')
+    (folder / "loop.toml").write_text(manifest)
+    async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as workspace:
+        app = await workspace.load("second")
+        pid = started(workspace, "near").running.child.pid
+        begun = asyncio.ensure_future(app.call("both", 500))
+        await asyncio.sleep(0.05)
+        (folder / "both.wasm").write_bytes(guest.wasm() + bytes([0, 4, 3]) + b"new")
+        assert await workspace.replace("second")
+        places.write(folder, 2)
+        await workspace.swap("near", USES["component"])
+        assert not begun.done()
+        assert await begun == 500 + 1000 + 2000
+        assert await app.call("both", 0) == 4000
+        while not is_gone(pid):
+            await asyncio.sleep(0.01)
+
+
+async def test_one_that_no_longer_serves_http_has_all_stay(tmp_path: Path) -> None:
+    manifest = """\
+[components.one]
+path = "one.wasm"
+[components.two]
+path = "two.wasm"
+[providers.near]
+use = "component:./near.wasm"
+[links]
+"acme:near" = { provider = "near" }
+"""
+    (tmp_path / "loop.toml").write_text(manifest)
+    (tmp_path / "near.wasm").write_bytes(
+        Guest().exports("ask", [], U32, "(i32.const 200)", of="acme:near/near").wasm()
+    )
+    for name in ("one", "two", "again"):
+        (tmp_path / f"{name}.wasm").write_bytes(running.site())
+    (tmp_path / "none.wasm").write_bytes(Guest().exports("ask", [], U32, "(i32.const 0)").wasm())
+    async with loop.Host(cache=None) as host, Workspace(host, load(tmp_path)) as workspace:
+        servers = []
+        for name in ("one", "two"):
+            await workspace.load(name)
+            servers.append(workspace.serve(name, "127.0.0.1:0"))
+        again = manifest.replace("one.wasm", "again.wasm").replace("two.wasm", "none.wasm")
+        with pytest.raises(LoopError):
+            await workspace.apply(loads(again, tmp_path / "loop.toml"))
+        await workspace.apply(loads(manifest.replace("one.wasm", "again.wasm"), tmp_path / "loop.toml"))
+        for server in servers:
+            answer = await asyncio.to_thread(urlopen, f"http://{server.address}/n", timeout=20)
+            assert answer.status == 200
+            answer.close()
+            await asyncio.to_thread(server.shutdown, 1.0)
+
+
+def test_secrets_are_named_and_never_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "sesame")
+    path = folder / "loop.toml"
+    new = loads(MANIFEST.replace("say = 100", 'say = 100, key = { env = "KEY" }'), path)
+    assert changes(loads(MANIFEST, path), new) == [
+        Change("told.config", '{"say": 100}', '{"say": 100, "key": {"env": "KEY"}}')
+    ]
