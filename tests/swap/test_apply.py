@@ -397,23 +397,32 @@ use = "component:./near.wasm"
     (tmp_path / "near.wasm").write_bytes(
         Guest().exports("ask", [], U32, "(i32.const 200)", of="acme:near/near").wasm()
     )
-    for name in ("one", "two", "again"):
-        (tmp_path / f"{name}.wasm").write_bytes(running.site())
+    for name, said in (("one", b"Hello"), ("two", b"Hello"), ("again", b"Again")):
+        (tmp_path / f"{name}.wasm").write_bytes(running.site().replace(b"Hello", said))
     (tmp_path / "none.wasm").write_bytes(Guest().exports("ask", [], U32, "(i32.const 0)").wasm())
     async with loop.Host(cache=None) as host, Workspace(host, load(tmp_path)) as workspace:
         servers = []
         for name in ("one", "two"):
             await workspace.load(name)
             servers.append(workspace.serve(name, "127.0.0.1:0"))
-        again = manifest.replace("one.wasm", "again.wasm").replace("two.wasm", "none.wasm")
-        with pytest.raises(LoopError):
-            await workspace.apply(loads(again, tmp_path / "loop.toml"))
-        await workspace.apply(loads(manifest.replace("one.wasm", "again.wasm"), tmp_path / "loop.toml"))
+        once = manifest.replace("one.wasm", "again.wasm")
+
+        async def asked() -> list[str]:
+            return [await asyncio.to_thread(word, server.address) for server in servers]
+
+        with pytest.raises(LoadError, match="wasi:http"):
+            await workspace.apply(loads(once.replace("two.wasm", "none.wasm"), tmp_path / "loop.toml"))
+        assert await asked() == ["Hello", "Hello"]
+        assert {m.generation for m in workspace.members()} == {1}
+        await workspace.apply(loads(once, tmp_path / "loop.toml"))
+        assert await asked() == ["Again", "Hello"]
         for server in servers:
-            answer = await asyncio.to_thread(urlopen, f"http://{server.address}/n", timeout=20)
-            assert answer.status == 200
-            answer.close()
             await asyncio.to_thread(server.shutdown, 1.0)
+
+
+def word(address: str) -> str:
+    with urlopen(f"http://{address}/a", timeout=20) as answer:
+        return str(answer.read(5), "ascii")
 
 
 def test_secrets_are_named_and_never_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
