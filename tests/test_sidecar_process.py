@@ -370,3 +370,12 @@ async def test_without_a_shell_there_is_no_sidecar(monkeypatch: pytest.MonkeyPat
         LoadError, match=r"the watchdog, /no/sh, cannot be started: No such file or directory$"
     ):
         await Child.start(shell())
+
+
+async def test_a_stop_that_is_cancelled_as_the_process_ends() -> None:
+    """Whoever cancelled it may wait for its end, and must be told."""
+    child = await Child.start(shell())
+    stopping = asyncio.create_task(child.stop())
+    child._ended.add_done_callback(lambda _: stopping.cancel())
+    with pytest.raises(asyncio.CancelledError):
+        await stopping

@@ -9,6 +9,7 @@ from typing import Any
 
 from loop_kit._gate import Gate
 from loop_kit._members import Entry, Key
+from loop_kit.errors import ProviderGone
 from loop_kit.host import App
 from loop_kit.manifest import Link, Manifest
 from loop_kit.placements._supervisor import Supervisor
@@ -69,6 +70,18 @@ class Part:
     apps: dict[str, App] = field(default_factory=dict)
     entries: dict[Key, Entry] = field(default_factory=dict)
     fresh: bool = False
+
+    def over(self) -> str | None:
+        """Why something that runs for it is no longer there, if so."""
+        for made in self.supervised.values():
+            why: str | None
+            try:
+                why = made.running.over()
+            except ProviderGone:
+                why = made.lifecycle.reason or "it ended by itself"
+            if why is not None:
+                return why
+        return None
 
 
 class Parts:

@@ -134,6 +134,7 @@ async def connect(
     token: str | None,
     tls: Tls | None,
     login: Login | None = None,
+    start_timeout: float = 10.0,
 ) -> Session:
     """Begins a session with a provider.
 
@@ -145,6 +146,7 @@ async def connect(
         token: What it asks for.
         tls: How it is to be proven; None: not at all.
         login: Whom to be at the NATS server between.
+        start_timeout: Seconds until it must have answered.
 
     Raises:
         LoadError: There is none, it refuses, or it cannot be spoken with.
@@ -162,6 +164,7 @@ async def connect(
             tls=tls,
             login=login,
             plain=not handshake,
+            timeout=start_timeout,
         )
     except LoopError as error:
         raise LoadError(f"provider {name} at {address}: {error}") from error

@@ -44,9 +44,8 @@ class Swaps:
         self._bound: list[tuple[weakref.ref[App], Bound]] = []
         self._servers: dict[str, list[_core.Server]] = {}
         self._order = asyncio.Lock()
-        self._loads = 0
-        self._loaded = asyncio.Event()
-        self._loaded.set()
+        self._under_way: asyncio.Task[Any] | None = None
+        self._closed = False
         self._retiring: set[asyncio.Task[None]] = set()
 
     def bound(self, app: App, bound: Iterable[Bound]) -> None:
@@ -55,25 +54,6 @@ class Swaps:
             (of, one) for of, one in self._bound if of() is not None and (not one.retired or one.gate.slots())
         ]
         self._bound += [(weakref.ref(app), one) for one in bound]
-
-    @contextlib.asynccontextmanager
-    async def loading(self) -> AsyncIterator[None]:
-        """While something is loaded nothing is exchanged: it would be linked to what ends. Loads go on side by side."""
-        async with self._order:
-            self._loads += 1
-            self._loaded.clear()
-        try:
-            yield
-        finally:
-            self._loads -= 1
-            if not self._loads:
-                self._loaded.set()
-
-    @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        async with self._order:
-            await self._loaded.wait()
-            yield
 
     def serve(self, name: str, app: App, address: str, **options: Any) -> _core.Server:
         """Serves a component over HTTP, and what takes its place."""
@@ -96,14 +76,20 @@ class Swaps:
         return found
 
     async def aclose(self) -> None:
-        """Ends what was retired, without waiting for what it has begun."""
+        """Ends an exchange that is under way, and what was retired, without waiting for what it has begun."""
+        self._closed = True
+        if self._under_way is not None:
+            self._under_way.cancel()
+        async with self._order:  # whoever waits is refused
+            pass
+        await asyncio.sleep(0)  # a task that was cancelled before it began would end nothing
         for task in [*self._retiring]:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
     async def provider(self, name: str, use: str, *, dry_run: bool, drain: float) -> list[Change]:
         """As `Workspace.swap`."""
-        async with self._alone():
+        async with self._turn():
             workspace = self._workspace
             before = workspace.manifest.providers[name]
             manifest = manifests.with_use(workspace.manifest, name, use)
@@ -118,7 +104,7 @@ class Swaps:
 
     async def manifest(self, manifest: Manifest, *, dry_run: bool, drain: float) -> list[Change]:
         """As `Workspace.apply`."""
-        async with self._alone():
+        async with self._turn():
             workspace = self._workspace
             old = workspace.manifest
             if manifest.folder != old.folder:
@@ -191,7 +177,7 @@ class Swaps:
         if part is None:
             return False  # it is read when it is needed
         if provider.placement == "sidecar" and provider.target.startswith("python:"):
-            async with self._alone():
+            async with self._turn():
                 for member, made in part.supervised.items():
                     if made.lifecycle.state is State.READY:
                         await made.running.session.reload()
@@ -210,7 +196,7 @@ class Swaps:
         drain: float = DRAIN,
     ) -> list[Change]:
         """As `Workspace.replace`; `anew`: also where it is the same code, which so begins anew."""
-        async with self._alone():
+        async with self._turn():
             workspace = self._workspace
             if name not in workspace._apps:
                 raise KeyError(name)
@@ -270,6 +256,9 @@ class Swaps:
                         parts.apps[name]._program
                     )  # or it serves no HTTP, as its servers all find
                     served.append((server, workspace._apps[name]))
+            for name, part in parts.fresh.items():
+                if (why := part.over()) is not None:
+                    raise LoadError(f"{name} ended before it served: {why}")
         except BaseException:
             for server, app in served:
                 server.exchange(app._program)
@@ -370,6 +359,29 @@ class Swaps:
     def _alive(self) -> list[tuple[App, Bound]]:
         """What is linked, with its importers."""
         return [(app, one) for of, one in self._bound if (app := of()) is not None]
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One after the other, until all is closed.
+
+        Raises:
+            LoadError: It was closed.
+        """
+        async with self._order:
+            closed = LoadError("the workspace was closed")
+            if self._closed:
+                raise closed
+            task = self._under_way = asyncio.current_task()
+            assert task is not None
+            before = task.cancelling()
+            try:
+                yield
+            except asyncio.CancelledError:
+                if not self._closed or task.uncancel() > before:
+                    raise
+                raise closed from None
+            finally:
+                self._under_way = None
 
     def _refuse_watched(self, name: str) -> None:
         manifest = self._workspace.manifest

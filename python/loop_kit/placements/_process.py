@@ -144,8 +144,8 @@ class Child:
         """SIGTERM to the group, and SIGKILL to those left when the process has ended or `stop_timeout` is over."""
         self._signal(signal.SIGTERM)
         try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopped(), self._command.stop_timeout)
+            # `wait_for` forgets that it was cancelled where the process ends in the same turn
+            await asyncio.wait({self._ended}, timeout=self._command.stop_timeout)
         finally:
             self.kill()
         return await self.stopped()

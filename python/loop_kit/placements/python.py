@@ -36,7 +36,7 @@ def python(
     given = {key: value for key, value in (("config", config), ("grant", grant)) if value}
     try:
         return cls(**given)
-    except Exception as e:
+    except (Exception, SystemExit) as e:  # which would end the host
         raise LoadError(f"python:{target}: {type(e).__name__}: {e}") from e
 
 
@@ -51,6 +51,6 @@ def class_of(target: str, anew: Path | None = None) -> Any:
         return find(module, name) if anew is None else find_anew(module, name, anew)
     except LoadError as e:
         raise LoadError(f"python:{target}: {e}") from None
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         where = f" ({e.filename}:{e.lineno})" if isinstance(e, SyntaxError) and e.lineno else ""
         raise LoadError(f"python:{target}: {type(e).__name__}: {e}{where}") from e

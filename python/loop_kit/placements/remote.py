@@ -25,11 +25,16 @@ class Connection:
         self.session = session
         self.routes = routes
 
+    def over(self) -> str | None:
+        """Why the session has ended, if so."""
+        why = self.session.remote.over()
+        return None if why is None else str(why)
+
     async def gone(self) -> str:
         """Waits until the session has ended, and tells why."""
-        while (over := self.session.remote.over()) is None:  # noqa: ASYNC110 - the core can only be asked
+        while (why := self.over()) is None:  # noqa: ASYNC110 - the core can only be asked
             await asyncio.sleep(_LOOK)
-        return str(over)
+        return why
 
     async def aclose(self) -> None:
         """Lets calls end that have begun, and ends the session."""

@@ -29,6 +29,11 @@ class Sidecar:
         self.session = session
         self.routes = routes
 
+    def over(self) -> str | None:
+        """Why the process or the session has ended, if so."""
+        over = self.child.exit or self.session.remote.over()
+        return None if over is None else str(over)
+
     async def gone(self) -> str:
         """Waits until the process ends, and tells why with its last lines; or until the session has ended.
 
@@ -115,4 +120,5 @@ async def _connect(engine: _core.Engine, child: Child, provider: Provider) -> _r
         token=child.token,
         tls=None,
         login=manifests.reveal(provider.login),
+        start_timeout=provider.start_timeout,
     )
