@@ -45,6 +45,8 @@ class Swaps:
         self._servers: dict[str, list[_core.Server]] = {}
         self._order = asyncio.Lock()
         self._under_way: asyncio.Task[Any] | None = None
+        self._loading = 0
+        self._loaded = asyncio.Event()
         self._closed = False
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -361,6 +363,17 @@ class Swaps:
         return [(app, one) for of, one in self._bound if (app := of()) is not None]
 
     @contextlib.asynccontextmanager
+    async def loading(self) -> AsyncIterator[None]:
+        """Lets nothing be exchanged meanwhile: who is linked now would be left with what is retired."""
+        async with self._order:
+            self._loading += 1
+        try:
+            yield
+        finally:
+            self._loading -= 1
+            self._loaded.set()
+
+    @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """One after the other, until all is closed.
 
@@ -375,6 +388,9 @@ class Swaps:
             assert task is not None
             before = task.cancelling()
             try:
+                while self._loading:
+                    self._loaded.clear()
+                    await self._loaded.wait()
                 yield
             except asyncio.CancelledError:
                 if not self._closed or task.uncancel() > before:

@@ -211,10 +211,10 @@ class Workspace:
             LoadError: It, or a provider, cannot be loaded.
             ManifestError: The manifest is not decided about an import, or a secret cannot be read.
         """
-        if name in self._apps:
-            return self._apps[name]
-        async with self._swaps.loading():
-            return await self._own(name, Parts(self._parts, self.manifest))
+        if name not in self._apps:
+            async with self._swaps.loading():
+                await self._own(name, Parts(self._parts, self.manifest))
+        return self._apps[name]
 
     async def _own(self, name: str, parts: Parts) -> App:
         """A component of the workspace: the one that is to serve, where it is exchanged."""

@@ -225,6 +225,8 @@ def _callers() -> dict[str, bytes]:
 
 def write(folder: Path, lanes: list[Lane]) -> Path:
     """Writes the workspace; returns the file that the providers write to."""
+    for module in ("near", "none"):
+        sys.modules.pop(module, None)  # of another folder
     book = folder / "book"
     book.touch()
     for name, wasm in _callers().items():

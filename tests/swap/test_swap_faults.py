@@ -262,6 +262,29 @@ async def test_many_at_once(space: Workspace) -> None:
     await eventually(lambda: len(descriptors()) <= opened)
 
 
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_component_that_is_loaded_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """It is linked to what serves in the end."""
+    with (folder / "loop.toml").open("a") as manifest:
+        manifest.write(places.MANIFEST.partition("[components.other]")[0].replace(".app]", ".late]"))
+    async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as space:
+        await space.load("app")
+        pid = started(space, "near").running.child.pid
+        places.write(folder, 2)
+        with reached(monkeypatch, step) as now:
+            swapping = asyncio.create_task(space.swap("near", USES["sidecar"]))
+            await now.wait()
+            late = await space.load("late")
+        await swapping
+        await eventually(lambda: is_gone(pid))
+        assert await late.call("ask", 1) == 2001
+        places.write(folder, 3)
+        await asyncio.gather(space.swap("near", USES["python"]), space.load("other"))
+        assert await late.call("ask", 1) == 3001
+
+
 async def test_one_that_dies_once_it_is_linked(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     bind, prepare_ = _remote.Routes.bind, Gate.prepare
     sessions: list[Any] = []
