@@ -62,7 +62,7 @@ format: setup ## Format the code of both languages and mend what ruff can
 	cargo fmt --all --manifest-path components/Cargo.toml
 
 # -P keeps bench/http.py from standing in for the standard library's http.
-bench: setup .venv/.peers ## Measure hosting, HTTP, the wire, files, the network and building, against the peers, in one run
+bench: setup .venv/.peers ## Measure hosting, HTTP, the wire, files, the network, building and swapping, against the peers
 	tools/system_packages wrk fd-find b3sum
 	$(BIN)/python -P bench/hosting.py $(ARGS)
 	$(BIN)/python -P bench/http.py $(ARGS)
@@ -71,6 +71,7 @@ bench: setup .venv/.peers ## Measure hosting, HTTP, the wire, files, the network
 	$(BIN)/python -P bench/netx.py $(ARGS)
 	$(BIN)/python -P bench/keyvalue.py $(ARGS)
 	$(BIN)/python -P bench/dev.py $(ARGS)
+	$(BIN)/python -P bench/swap.py $(ARGS)
 
 conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
 	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }
