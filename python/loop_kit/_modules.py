@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from pathlib import Path
 from loop_kit.errors import LoadError
 
 __all__ = ["find", "find_anew", "lies_in"]
+
+_STANDARD = os.path.join(os.path.dirname(os.__file__), "")
+"""Where the modules of the standard library are."""
 
 
 def find(module: str, name: str) -> object:
@@ -58,7 +62,8 @@ def find_anew(module: str, name: str, folder: Path) -> object:
 
 def lies_in(file: str | None, folder: Path) -> bool:
     """Whether a module's file is one of the folder, and not installed there."""
-    if not file or "site-packages" in Path(file).parts:
+    # without a look at the disk for nearly all that there are: it would hold up everybody for milliseconds
+    if not file or file.startswith(_STANDARD) or "site-packages" in Path(file).parts:
         return False
     return Path(file).resolve().is_relative_to(folder.resolve())
 

@@ -367,3 +367,27 @@ async def test_one_that_fails_is_healed(space: Workspace, often: int) -> None:
     assert not started(space, "near").lifecycle.crash_loop
     await settled(space)
     assert failing._task is None
+
+
+async def test_the_second_of_two_processes_that_fails(folder: Path) -> None:
+    """Where each link has a process, all begin or none."""
+    with (folder / "loop.toml").open("a") as manifest:
+        manifest.write("isolate = true\n")
+        manifest.write(places.MANIFEST.partition("[components.other]")[0].replace(".app]", ".late]"))
+    async with loop.Host(cache=None) as host, Workspace(host, load(folder)) as space:
+        apps = [await space.load("app"), await space.load("late")]
+        await space.swap("near", USES["sidecar"])
+        await settled(space)
+        processes, opened = children(), len(descriptors())
+        old = [member.pid for member in space.members() if member.pid is not None]
+        assert len(old) == 2
+        edit(folder / "near.py", "import asyncio", f"open({str(folder / 'one')!r}, 'x')\nimport asyncio")
+        with pytest.raises(LoadError, match="File exists"):
+            await space.swap("near", USES["sidecar"])
+        assert [await app.call("ask", 1) for app in apps] == [1001] * 2
+        await eventually(lambda: children() == processes)
+        await eventually(lambda: len(descriptors()) <= opened)
+        places.write(folder, 2)
+        await space.swap("near", USES["sidecar"])
+        assert [await app.call("ask", 1) for app in apps] == [2001] * 2
+        await eventually(lambda: all(is_gone(pid) for pid in old) and len(children()) == len(processes))
