@@ -135,5 +135,5 @@ class Outer:
 def test_a_provider_may_be_a_class_within_another() -> None:
     made = python(f"{__name__}:Outer.Inner", config={}, grant={}, folder=None)
     assert type(made) is Outer.Inner
-    with pytest.raises(LoadError, match="no 'Outer.Other' in"):
+    with pytest.raises(LoadError, match=r"no 'Outer\.Other' in"):
         python(f"{__name__}:Outer.Other", config={}, grant={}, folder=None)
