@@ -19,6 +19,8 @@ __all__ = ["Change", "Watched", "Watching", "watch"]
 
 _LOG = logging.getLogger("loop_kit.keyvalue")
 _WATCHER = "wasi:keyvalue/watcher@0.2.0-draft"
+_AGAIN = 0.2
+"""Seconds after which what was cancelled and goes on is cancelled again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,12 @@ async def _followed(app: App, store: Watched, name: str, watching: Watching) -> 
             task.result()
         yield
     finally:
-        for each in (task, waiting):
-            each.cancel()
+        left = {task, waiting}
+        while left:
+            for each in left:
+                each.cancel()
+            # again where it was lost: `wait_for` of Python 3.11, by which nats-py waits, may forget it
+            _, left = await asyncio.wait(left, timeout=_AGAIN)
         await asyncio.gather(task, waiting, return_exceptions=True)
 
 
