@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loop_kit.errors import LoadError
 
-__all__ = ["find", "find_anew", "lies_in"]
+__all__ = ["file_of", "find", "find_anew", "lies_in"]
 
 _STANDARD = os.path.join(os.path.dirname(os.__file__), "")
 """Where the modules of the standard library are."""
@@ -58,6 +58,15 @@ def find_anew(module: str, name: str, folder: Path) -> object:
     except BaseException:
         sys.modules.update(mine)
         raise
+
+
+def file_of(module: str, folder: Path) -> Path | None:
+    """The file of a module in a folder, or None if it is none of the folder's."""
+    base = folder.joinpath(*module.split("."))
+    for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):
+        if path.is_file():
+            return path
+    return None
 
 
 def lies_in(file: str | None, folder: Path) -> bool:

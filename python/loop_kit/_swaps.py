@@ -26,12 +26,13 @@ from loop_kit.placements._lifecycle import State
 if TYPE_CHECKING:
     from loop_kit.workspace import Workspace
 
-__all__ = ["DRAIN", "Change", "Swaps"]
+__all__ = ["DRAIN", "STORE", "Change", "Swaps"]
 
 DRAIN = 10.0
 """Seconds that a provider has to finish what it has begun, once another serves in its place."""
 
-_STORE = "wasi:keyvalue/store@0.2.0-draft"
+STORE = "wasi:keyvalue/store@0.2.0-draft"
+"""The import whose buckets a component may be told of."""
 
 _log = logging.getLogger("loop_kit.swap")
 
@@ -178,7 +179,7 @@ class Swaps:
         part = workspace._parts.get(name)
         if part is None:
             return False  # it is read when it is needed
-        if provider.placement == "sidecar" and provider.target.startswith("python:"):
+        if provider.placement == "sidecar" and provider.module is not None:
             async with self._turn():
                 for member, made in part.supervised.items():
                     if made.lifecycle.state is State.READY:
@@ -254,9 +255,8 @@ class Swaps:
                 commits.append((one, to or one.asked, commit))
             for name in parts.code:
                 for server in self._servers.get(name, ()):
-                    server.exchange(
-                        parts.apps[name]._program
-                    )  # or it serves no HTTP, as its servers all find
+                    # or it serves no HTTP, as its servers all find
+                    server.exchange(parts.apps[name]._program)
                     served.append((server, workspace._apps[name]))
             for name, part in parts.fresh.items():
                 if (why := part.over()) is not None:
@@ -347,7 +347,7 @@ class Swaps:
             for each in (old, manifest):
                 component = each.components.get(name)
                 watch = () if component is None else component.watch
-                link = each.link_for(name, _STORE) if watch else None
+                link = each.link_for(name, STORE) if watch else None
                 told.append((watch, link and (link.provider, link.grant)))
             if told[0] != told[1]:
                 raise LoadError(
@@ -402,7 +402,7 @@ class Swaps:
     def _refuse_watched(self, name: str) -> None:
         manifest = self._workspace.manifest
         for component in manifest.components.values():
-            link = manifest.link_for(component.name, _STORE)
+            link = manifest.link_for(component.name, STORE)
             if component.watch and link is not None and link.provider == name:
                 raise LoadError(
                     f"{name} cannot be exchanged: {component.name} watches its buckets; start the workspace again"

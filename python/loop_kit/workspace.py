@@ -18,10 +18,11 @@ from loop_kit import manifest as manifests
 from loop_kit._gate import Gate
 from loop_kit._host import read
 from loop_kit._members import Entry, Key, Linked, Member, Members, digest_of
+from loop_kit._modules import file_of
 from loop_kit._parts import Asked, Bound, Part, Parts
 from loop_kit._session import aclose_of
 from loop_kit._shipped import Shipped, limits_of, shipped
-from loop_kit._swaps import DRAIN, Change, Swaps
+from loop_kit._swaps import DRAIN, STORE, Change, Swaps
 from loop_kit._types import Err
 from loop_kit.dev._command import make
 from loop_kit.errors import LoadError, ProviderGone
@@ -62,13 +63,7 @@ def _file_of(provider: Provider, folder: Path) -> Path | None:
     """The one file that a provider of the user's is written in, as far as the manifest tells."""
     if provider.placement == "component":
         return None  # its bytes are at hand when it is loaded
-    target = provider.target if provider.placement == "python" else provider.target.removeprefix("python:")
-    if provider.path is None and ":" in target and not target.startswith("builtin:"):
-        module = folder.joinpath(*target.partition(":")[0].split("."))
-        return next(
-            (file for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file()), None
-        )
-    return provider.path
+    return provider.path if provider.module is None else file_of(provider.module, folder)
 
 
 class Workspace:
@@ -322,7 +317,7 @@ class Workspace:
         from loop_kit.capabilities.keyvalue import watch
 
         where = ("components", component.name, "watch")
-        link = parts.manifest.link_for(component.name, "wasi:keyvalue/store@0.2.0-draft")
+        link = parts.manifest.link_for(component.name, STORE)
         if link is None:
             raise parts.manifest.error(
                 where, "nothing provides its buckets", 'link its import "wasi:keyvalue"'

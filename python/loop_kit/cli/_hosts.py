@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,10 +17,23 @@ from loop_kit.cli._workspace import manifest_file
 from loop_kit.errors import LoopError
 
 if TYPE_CHECKING:
+    from loop_kit.dev._host import Looked
     from loop_kit.dev._record import Record
+    from loop_kit.manifest import Manifest
     from loop_kit.peer import Peer
 
-__all__ = ["ask", "complete_member", "ended", "host_of", "moment", "running", "session", "span"]
+__all__ = [
+    "ask",
+    "claimed",
+    "complete_member",
+    "ended",
+    "host_of",
+    "moment",
+    "running",
+    "session",
+    "span",
+    "unknown",
+]
 
 PATIENCE = 5.0
 """Seconds in which a host must answer."""
@@ -58,6 +73,35 @@ def _hinted(text: str) -> LoopError:
     error = LoopError(text)
     error.hint = "`loop up` starts it"
     return error
+
+
+def unknown(member: str, near: Sequence[str]) -> LoopError:
+    """The error for a name that no member has. `near`: those that come near it."""
+    error = LoopError(f"there is no member {member!r}")
+    error.hint = f"did you mean {near[0]!r}?" if near else "`loop ps` shows all"
+    return error
+
+
+@contextlib.contextmanager
+def claimed(manifest: Manifest) -> Iterator[Callable[..., AbstractAsyncContextManager[Looked]]]:
+    """The right to run a workspace, as what has it looked after: `attended`, but for the claim and the version.
+
+    Says so where the host before ended without a word.
+
+    Raises:
+        LoopError: Another runs it.
+    """
+    from loop_kit.cli._version import version_line
+    from loop_kit.dev import _host, _record
+
+    left = _record.find(manifest.path)
+    claim = _record.claim(manifest.path)
+    try:
+        if left is not None:
+            click.echo(f"before this, {ended(left)}; nothing of it runs", err=True)
+        yield functools.partial(_host.attended, claim=claim, version=version_line().split()[1])
+    finally:
+        claim.release()
 
 
 def ended(record: Record) -> str:

@@ -53,32 +53,23 @@ def dev(manifest_path: Path | None, address: str, no_page: bool, opens: bool, au
     import asyncio
     import functools
 
-    from loop_kit.cli._hosts import ended
-    from loop_kit.cli._version import version_line
+    from loop_kit.cli._hosts import claimed
     from loop_kit.cli._workspace import manifest_file
     from loop_kit.cli.run import run_app
     from loop_kit.cli.up import show_line
-    from loop_kit.dev import _host, _loop, _record
+    from loop_kit.dev import _loop
     from loop_kit.manifest import load
 
     manifest = load(manifest_file(manifest_path))
-    left = _record.find(manifest.path)
-    claim = _record.claim(manifest.path)
-    try:
-        if left is not None:
-            click.echo(f"before this, {ended(left)}; nothing of it runs", err=True)
+    with claimed(manifest) as attended:
         attend = functools.partial(
-            _host.attended,
-            claim=claim,
-            version=version_line().split()[1],
+            attended,
             lines=_quiet(show_line),
             doing=lambda what: click.echo(what, err=True),
             ready=functools.partial(_ready, opens=opens),
         )
         settings = _loop.Settings(run_app, None if no_page else address, audit)
         asyncio.run(_loop.dev(manifest, attend, show, settings))
-    finally:
-        claim.release()
 
 
 def _quiet(show: Callable[..., None]) -> Callable[[Mapping[str, Any], bool], None]:

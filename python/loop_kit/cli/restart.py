@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop_kit.cli._hosts import ask, complete_member, running
+from loop_kit.cli._hosts import ask, complete_member, running, unknown
 from loop_kit.cli._output import examples, good, json_option, print_json, strong
 from loop_kit.cli._workspace import manifest_option
 from loop_kit.errors import LoopError
@@ -47,9 +47,7 @@ async def _restart(peer: Peer, member: str) -> Any:
     except Err as error:
         failure: Any = error.value
         if failure.case == "unknown":
-            error_ = LoopError(f"there is no member {member!r}")
-            error_.hint = f"did you mean {failure.value[0]!r}?" if failure.value else "`loop ps` shows all"
-            raise error_ from None
+            raise unknown(member, failure.value) from None
         raise LoopError(f"{member} was not restarted: {failure.value}") from None
     members = await peer.call("loop:devserver/workspace#members")
     return next(one.generation for one in members if one.name == member)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from loop_kit.cli._hosts import ask, complete_member, running, session
+from loop_kit.cli._hosts import ask, complete_member, running, session, unknown
 from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong, warn
 from loop_kit.cli._workspace import manifest_option
 from loop_kit.errors import LoopError
@@ -163,9 +163,7 @@ async def _told(call: Awaitable[Any], name: str, coming: str) -> list[dict[str, 
     except Err as error:
         failure: Any = error.value
         if failure.case == "unknown":
-            unknown = LoopError(f"there is no member {name!r}")
-            unknown.hint = f"did you mean {failure.value[0]!r}?" if failure.value else "`loop ps` shows all"
-            raise unknown from None
+            raise unknown(name, failure.value) from None
         why, _, hint = failure.value.partition("\nhint: ")
         refused = _Refused(f"{name} was not swapped, and goes on as before: {why}")
         refused.hint = hint or None

@@ -17,7 +17,6 @@ from loop_kit.cli._serving import serve_until_stopped
 from loop_kit.cli._workspace import manifest_file, manifest_option
 
 if TYPE_CHECKING:
-    from loop_kit.dev._record import Record
     from loop_kit.manifest import Manifest
 
 _READY = "LOOP_UP_READY"
@@ -60,35 +59,27 @@ def up(manifest_path: Path | None, detach: bool, audit: bool, as_json: bool) -> 
         load(file)  # what is wrong with it is told here
         sys.exit(_detached(file, audit, as_json))
     manifest = load(file)
-    sys.exit(_attached(manifest, left, audit))
+    sys.exit(_attached(manifest, audit))
 
 
-def _attached(manifest: Manifest, left: Record | None, audit: bool) -> int:
+def _attached(manifest: Manifest, audit: bool) -> int:
     import asyncio
     import functools
 
-    from loop_kit.cli._hosts import ended
-    from loop_kit.cli._version import version_line
+    from loop_kit.cli._hosts import claimed
     from loop_kit.cli.run import run_app
-    from loop_kit.dev import _host, _record
+    from loop_kit.dev import _host
 
     told = _told_of(os.environ.pop(_READY, None))
-    claim = _record.claim(manifest.path)
-    try:
-        if left is not None:
-            click.echo(f"before this, {ended(left)}; nothing of it runs", err=True)
+    with claimed(manifest) as attended:
         attend = functools.partial(
-            _host.attended,
-            claim=claim,
-            version=version_line().split()[1],
+            attended,
             detached=told is not None,
             lines=None if told is not None else show_line,
             doing=told.doing if told is not None else lambda what: click.echo(what, err=True),
             ready=told.ready if told is not None else lambda _: None,
         )
         return asyncio.run(_host.run(manifest, serve_until_stopped, run_app, attend, audit=audit))
-    finally:
-        claim.release()
 
 
 def show_line(line: Mapping[str, Any], _refusal: bool = False) -> None:

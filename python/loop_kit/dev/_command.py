@@ -18,7 +18,7 @@ from loop_kit.manifest import Component
 from loop_kit.placements._exit import Exit
 from loop_kit.placements._watchdog import Watchdog
 
-__all__ = ["Ran", "make", "run"]
+__all__ = ["Ran", "check", "make", "run"]
 
 KEPT = 128 << 10
 """Bytes of output that are kept: the first half of them, and the last."""
@@ -162,7 +162,12 @@ async def make(component: Component, folder: Path) -> Ran | None:
         if not ran.ok:
             command = component.build if isinstance(component.build, str) else shlex.join(component.build)
             raise LoadError(f"building {component.name}: `{command}` {ran.exit.reason}\n{ran.output}")
-    if not component.path.is_file():
-        hint = "its build did not make it" if component.build else "build it, or give it a `build`"
-        raise LoadError(f"component {component.name}: there is no {component.path}: {hint}")
+    check(component, component.path)
     return ran
+
+
+def check(component: Component, path: Path) -> None:
+    """Raises LoadError where the file that a component is to be loaded from is not there."""
+    if not path.is_file():
+        hint = "its build did not make it" if component.build else "build it, or give it a `build`"
+        raise LoadError(f"component {component.name}: there is no {path}: {hint}")

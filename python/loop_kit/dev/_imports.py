@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loop_kit.dev._files import below
 
-__all__ = ["Imports", "module_file"]
+__all__ = ["Imports"]
 
 _MOST = 5000
 """Files of one provider."""
@@ -38,15 +38,6 @@ _JS_ENDINGS = (
 _JS_FILES = (".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx")
 
 Digest = Callable[[str], Awaitable[str | None]]
-
-
-def module_file(folder: Path, module: str) -> Path | None:
-    """The file of a Python module in a folder, or None if it is none of the folder's."""
-    base = folder.joinpath(*module.split("."))
-    for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):
-        if path.is_file():
-            return path
-    return None
 
 
 class Imports:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loop_kit._modules import file_of
 from loop_kit.capabilities.fsx._pattern import Pattern
 from loop_kit.dev._events import Member
 from loop_kit.dev._files import NEVER, below
-from loop_kit.dev._imports import module_file
 from loop_kit.manifest import Component, Login, Manifest, Provider, Secret
 from loop_kit.manifest._use import is_shipped
 
@@ -126,8 +126,8 @@ def _of_provider(provider: Provider, folder: Path) -> Inputs:
         rules = _given(provider.sources, folder)
     elif provider.shipped or provider.shipped_aside or is_shipped(provider.target):
         pass
-    elif (module := _module(provider)) is not None:
-        entry = module_file(folder, module) or folder.joinpath(*module.split(".")).with_suffix(".py")
+    elif (module := provider.module) is not None:
+        entry = file_of(module, folder) or folder.joinpath(*module.split(".")).with_suffix(".py")
         rules = (Rule(str(entry.parent / "wit"), "**/*.wit"),)
     elif provider.placement == "sidecar" and provider.target.startswith("node:"):
         assert provider.path is not None
@@ -148,15 +148,6 @@ def _of_provider(provider: Provider, folder: Path) -> Inputs:
         )
         entry = None if script is None else Path(script)
     return Inputs(member, "", rules, frozenset(files), entry)
-
-
-def _module(provider: Provider) -> str | None:
-    """The Python module that a provider is a class of."""
-    if provider.placement == "python":
-        return provider.target.partition(":")[0]
-    if provider.placement == "sidecar" and provider.target.startswith("python:"):
-        return provider.target.split(":")[1]
-    return None
 
 
 def _given(sources: Iterable[str], folder: Path) -> tuple[Rule, ...]:

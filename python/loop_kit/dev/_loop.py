@@ -15,6 +15,7 @@ from loop_kit import _core, telemetry
 from loop_kit import manifest as manifests
 from loop_kit.dev import page
 from loop_kit.dev._builds import Builder
+from loop_kit.dev._command import check
 from loop_kit.dev._events import Begun, Done, Event, Failed, Member, Place
 from loop_kit.dev._host import Looked
 from loop_kit.dev._journal import Journal
@@ -182,9 +183,7 @@ class _Loop:
             if isinstance(made, Failed) and not self._builder.digest(made.member):
                 raise _Unbuilt(f"building {component.name}: {made.reason}")
         path = self._builder.output(component.name)
-        if not path.is_file():
-            hint = "its build did not make it" if component.build else "build it, or give it a `build`"
-            raise LoadError(f"component {component.name}: there is no {path}: {hint}")
+        check(component, path)
         return path
 
     async def _begin(self) -> None:

@@ -245,6 +245,14 @@ class Provider:
         return (*program, *self.args)
 
     @property
+    def module(self) -> str | None:
+        """The Python module that it is a class of, here or in a process of its own; None where it is no Python."""
+        kind, colon, rest = self.target.partition(":")
+        if self.placement == "python":
+            return kind
+        return rest.partition(":")[0] if self.placement == "sidecar" and colon and kind == "python" else None
+
+    @property
     def shipped(self) -> bool:
         """Whether it is loop-kit's own code, which needs no trust of its own."""
         return self.placement == "builtin" or (self.placement == "python" and self.target.startswith(SHIPPED))
