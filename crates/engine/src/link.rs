@@ -25,10 +25,21 @@ use crate::wasi::WasiConfig;
 use crate::world_types::{self, WorldTypes};
 
 /// An imported interface (or, with an empty name, the functions imported at the root).
+#[derive(Clone)]
 pub struct Interface {
     pub name: Arc<str>,
     pub funcs: Vec<Arc<FuncTy>>,
     pub resources: Vec<Arc<Resource>>,
+}
+
+impl Interface {
+    pub fn function(&self, name: &str) -> Option<&Arc<FuncTy>> {
+        self.funcs.iter().find(|f| &*f.name == name)
+    }
+
+    pub fn resource(&self, name: &str) -> Option<&Arc<Resource>> {
+        self.resources.iter().find(|r| &*r.name == name)
+    }
 }
 
 /// A component being linked.

@@ -17,7 +17,7 @@ use crate::errors;
 use crate::hub::{Hub, HubInner};
 use crate::kept::Kept;
 use crate::native::Native;
-use crate::offer::{self, Offered, Problem, Target, Wanted};
+use crate::offer::{self, Offered, Problem, Target};
 use crate::program::Program;
 use crate::session::Route;
 use crate::slot::{AnySlot, Generation, Slot};
@@ -146,7 +146,7 @@ impl Link {
     /// Has import `interface` served by one provider after another, of which the next to be linked is the first, by
     /// `generation`. Raises KeyError where there is no such import.
     fn slot(&mut self, py: Python<'_>, interface: &str, generation: &Generation) -> PyResult<Py<Slot>> {
-        let Some(wanted) = self.wanted(interface)? else {
+        let Some(wanted) = self.wanted(interface)?.cloned() else {
             return Err(PyKeyError::new_err(interface.to_string()));
         };
         let slot = Slot::new(py, wanted, self.hub(), self.audit.as_ref(), &self.kept)?;
@@ -174,7 +174,7 @@ impl Link {
     ) -> PyResult<()> {
         let f = self
             .wanted(interface)?
-            .and_then(|wanted| wanted.function(name))
+            .and_then(|wanted| wanted.function(name).cloned())
             .ok_or_else(|| PyRuntimeError::new_err(format!("no import {interface}#{name}")))?;
         let target = Target::of(target, method, self.keeper(interface))?;
         let offered = Offered::Python(offer::python(&f, target, waits, self.hub()));
@@ -195,7 +195,7 @@ impl Link {
         let kept = self.kept.clone();
         let slot = self.slots.get(interface).map(|s| s.slot.clone_ref(py));
         let wanted = self.wanted(interface)?;
-        let Some(r) = wanted.and_then(|wanted| wanted.resource(name)) else {
+        let Some(r) = wanted.and_then(|wanted| wanted.resource(name).cloned()) else {
             return Err(PyRuntimeError::new_err(format!(
                 "no imported resource {interface}#{name}"
             )));
@@ -219,7 +219,7 @@ impl Link {
         interface: &str,
         provider: &Native,
     ) -> PyResult<Vec<Problem>> {
-        let Some(wanted) = self.wanted(interface)? else {
+        let Some(wanted) = self.wanted(interface)?.cloned() else {
             return Ok(vec![]);
         };
         let (made, problems) = offer::native(&wanted, provider);
@@ -229,7 +229,7 @@ impl Link {
 
     /// Serves import `interface` by a peer; returns the functions that it lacks.
     fn define_remote(&mut self, py: Python<'_>, interface: &str, route: &Route) -> PyResult<Vec<String>> {
-        let Some(wanted) = self.wanted(interface)? else {
+        let Some(wanted) = self.wanted(interface)?.cloned() else {
             return Ok(vec![]);
         };
         let (made, missing) = offer::remote(&wanted, route);
@@ -245,7 +245,7 @@ impl Link {
         interface: &str,
         provider: Py<Program>,
     ) -> PyResult<Vec<Problem>> {
-        let Some(wanted) = self.wanted(interface)? else {
+        let Some(wanted) = self.wanted(interface)?.cloned() else {
             return Ok(vec![]);
         };
         let (made, problems) = offer::program(&wanted, &provider, self.hub());
@@ -304,9 +304,8 @@ impl Link {
         self.hub.as_ref().map(|h| h.get().inner.clone())
     }
 
-    fn wanted(&self, interface: &str) -> PyResult<Option<Wanted>> {
-        let found = self.get()?.imports.iter().find(|i| &*i.name == interface);
-        Ok(found.map(Wanted::of))
+    fn wanted(&self, interface: &str) -> PyResult<Option<&loop_engine::Interface>> {
+        Ok(self.get()?.imports.iter().find(|i| &*i.name == interface))
     }
 
     /// What holds the providers of an import.
@@ -342,7 +341,7 @@ impl Link {
     fn serve<D: Domain>(
         &mut self,
         py: Python<'_>,
-        wanted: &Wanted,
+        wanted: &loop_engine::Interface,
         made: Vec<(Arc<FuncTy>, Offered)>,
     ) -> PyResult<()> {
         for (f, offered) in made {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loop_engine::{FuncTy, Import, Interface, Kind, Neutral, Notify, Outcome, Resource};
+use loop_engine::{FuncTy, Import, Interface, Kind, Neutral, Notify, Outcome};
 use loop_remote::Encoded;
 use loop_wire::serves;
 use pyo3::exceptions::PyRuntimeError;
@@ -20,40 +20,6 @@ use crate::request::Begun;
 use crate::session::Route;
 use crate::values::Ok as OkValue;
 
-/// An interface that a component imports.
-#[derive(Clone)]
-pub struct Wanted {
-    pub name: Arc<str>,
-    pub functions: Vec<Arc<FuncTy>>,
-    pub resources: Vec<Arc<Resource>>,
-}
-
-impl Wanted {
-    pub fn of(interface: &Interface) -> Self {
-        Wanted {
-            name: interface.name.clone(),
-            functions: interface.funcs.clone(),
-            resources: interface.resources.clone(),
-        }
-    }
-
-    pub fn interface(&self) -> Interface {
-        Interface {
-            name: self.name.clone(),
-            funcs: self.functions.clone(),
-            resources: self.resources.clone(),
-        }
-    }
-
-    pub fn function(&self, name: &str) -> Option<Arc<FuncTy>> {
-        self.functions.iter().find(|f| &*f.name == name).cloned()
-    }
-
-    pub fn resource(&self, name: &str) -> Option<Arc<Resource>> {
-        self.resources.iter().find(|r| &*r.name == name).cloned()
-    }
-}
-
 /// What answers a function, in the representation of values that its provider has.
 pub enum Offered {
     Python(Import<Python_>),
@@ -64,12 +30,12 @@ pub enum Offered {
 type Made = Vec<(Arc<FuncTy>, Offered)>;
 
 /// What a native provider has of an interface, and what it lacks.
-pub fn native(wanted: &Wanted, provider: &Native) -> (Made, Vec<Problem>) {
+pub fn native(wanted: &Interface, provider: &Native) -> (Made, Vec<Problem>) {
     if let Err(problem) = version(provider.0.interfaces.iter().copied(), &wanted.name) {
         return (vec![], vec![problem]);
     }
     let (mut made, mut missing) = (vec![], vec![]);
-    for f in &wanted.functions {
+    for f in &wanted.funcs {
         match provider.0.import(&wanted.name, &f.name) {
             Some(import) => made.push((f.clone(), Offered::Neutral(import.clone()))),
             None => missing.push((
@@ -82,10 +48,10 @@ pub fn native(wanted: &Wanted, provider: &Native) -> (Made, Vec<Problem>) {
 }
 
 /// What a peer has of an interface, and the functions that it lacks.
-pub fn remote(wanted: &Wanted, route: &Route) -> (Made, Vec<String>) {
+pub fn remote(wanted: &Interface, route: &Route) -> (Made, Vec<String>) {
     let peer = route.0.link();
     let (mut made, mut missing) = (vec![], vec![]);
-    for f in &wanted.functions {
+    for f in &wanted.funcs {
         match peer.function(f) {
             Ok(_) => made.push((f.clone(), Offered::Encoded(route.0.import(f)))),
             Err(_) => missing.push(f.name.to_string()),
@@ -95,7 +61,11 @@ pub fn remote(wanted: &Wanted, route: &Route) -> (Made, Vec<String>) {
 }
 
 /// What another component has of an interface, and what does not fit.
-pub fn program(wanted: &Wanted, provider: &Py<Program>, hub: Option<Arc<HubInner>>) -> (Made, Vec<Problem>) {
+pub fn program(
+    wanted: &Interface,
+    provider: &Py<Program>,
+    hub: Option<Arc<HubInner>>,
+) -> (Made, Vec<Problem>) {
     let notify = hub.map(|hub| -> Arc<dyn Notify> { hub });
     let inner = &provider.get().shell.inner;
     let exported = inner.exports.iter().map(|e| &*e.ty.interface);
@@ -104,7 +74,7 @@ pub fn program(wanted: &Wanted, provider: &Py<Program>, hub: Option<Arc<HubInner
         Err(problem) => return (vec![], vec![problem]),
     };
     let (mut made, mut problems) = (vec![], vec![]);
-    for f in &wanted.functions {
+    for f in &wanted.funcs {
         match loop_engine::exported(f, offered, inner, notify.as_ref()) {
             Ok(import) => made.push((f.clone(), Offered::Neutral(import))),
             Err(why) => problems.push((Some(f.name.to_string()), why)),

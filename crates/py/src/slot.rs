@@ -20,7 +20,7 @@ use crate::hub::{self, Hub, HubInner, lock};
 use crate::kept::{Anchor, Kept, Place};
 use crate::link::{Interface, told};
 use crate::native::Native;
-use crate::offer::{self, Offered, Problem, Target, Wanted};
+use crate::offer::{self, Offered, Problem, Target};
 use crate::program::Program;
 use crate::session::Route;
 use crate::streams;
@@ -116,7 +116,7 @@ impl Known {
 pub struct Slot {
     #[pyo3(get)]
     interface: Py<Interface>,
-    wanted: Wanted,
+    wanted: loop_engine::Interface,
     members: Mutex<Vec<(Arc<FuncTy>, Known)>>,
     /// Where those of resources are kept, as tuples of what objects may be of.
     classes: Mutex<HashMap<String, Place>>,
@@ -131,13 +131,13 @@ pub struct Slot {
 impl Slot {
     pub fn new(
         py: Python<'_>,
-        wanted: Wanted,
+        wanted: loop_engine::Interface,
         hub: Option<Arc<HubInner>>,
         audit: Option<&Audit>,
         kept: &Arc<Kept>,
     ) -> PyResult<Self> {
         Ok(Slot {
-            interface: Py::new(py, Interface::of(py, &wanted.interface())?)?,
+            interface: Py::new(py, Interface::of(py, &wanted)?)?,
             wanted,
             members: Mutex::default(),
             classes: Mutex::default(),
@@ -301,7 +301,7 @@ impl Exchange {
         waits: bool,
     ) -> PyResult<()> {
         let slot = self.slot.get();
-        let f = slot.wanted.function(name);
+        let f = slot.wanted.function(name).cloned();
         let f = f.ok_or_else(|| PyKeyError::new_err(format!("{interface}#{name}")))?;
         let target = Target::of(target, method, self.kept.clone())?;
         let import = offer::python(&f, target, waits, slot.hub.clone());
@@ -311,7 +311,7 @@ impl Exchange {
 
     #[pyo3(signature = (interface, name, class_ = None))]
     fn define_resource(&mut self, interface: &str, name: &str, class_: Option<Py<PyType>>) -> PyResult<()> {
-        let r = self.slot.get().wanted.resource(name);
+        let r = self.slot.get().wanted.resource(name).cloned();
         let r = r.ok_or_else(|| PyKeyError::new_err(format!("{interface}#{name}")))?;
         self.classes.push((r, class_));
         Ok(())
