@@ -79,6 +79,21 @@ async def test_what_is_told(ws: Workspace) -> None:
         assert await told() >= {"other/a", "other/deep/b", "other/deep", "other"}
 
 
+async def test_nothing_is_lost_while_folders_are_renamed(ws: Workspace) -> None:
+    """Neither what is in them, nor what changes elsewhere meanwhile."""
+    ws.build(output="src/site.wasm")
+    ws.write("src/a")
+    async with watching(ws) as told:
+        for turn in range(50):
+            (ws.folder / "new").mkdir()
+            os.rename(ws.folder / "new", ws.folder / f"d{turn}")
+            ws.write("src/a", str(turn))
+            ws.write(f"d{turn}/b", "1")
+            assert await told() >= {"src/a", f"d{turn}", f"d{turn}/b"}
+            ws.write(f"d{turn}/b", "2")
+            assert await told() >= {f"d{turn}/b"}
+
+
 async def test_a_change_is_told_at_once(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for: bench/dev.py measures how long it takes."""
     monkeypatch.setattr(_watch, "REST", 1e6)

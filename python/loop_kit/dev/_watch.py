@@ -232,14 +232,8 @@ class Watcher:
         """Takes what a watch tells, until its folder is gone."""
         try:
             while events := await stream.read(_READ):
-                new, moved = self._take(events)
+                new = self._take(events)
                 if self._paths or self._everything:
-                    self._awake.set()
-                # what is in a folder that was renamed before it was known is not watched
-                if deep and moved and (again := await self._open(at, deep)) is not None:
-                    await stream.aclose()
-                    stream, end = again
-                    self._paths |= moved
                     self._awake.set()
                 if new:
                     await self._grow(new, deep)
@@ -251,10 +245,9 @@ class Watcher:
         finally:
             await stream.aclose()
 
-    def _take(self, events: Iterable[Any]) -> tuple[set[str], set[str]]:
-        """Notes what has changed; returns what is new, and the folders that were renamed."""
+    def _take(self, events: Iterable[Any]) -> set[str]:
+        """Notes what has changed; returns what is new."""
         new: set[str] = set()
-        moved: set[str] = set()
         for event in events:
             if event.case == "overflow":
                 self._everything = True
@@ -265,9 +258,7 @@ class Watcher:
                 new.add(path)
             if event.case == "renamed":
                 self._add(f"/{event.value.old}")
-                if os.path.isdir(path) and not os.path.islink(path):
-                    moved.add(path)
-        return new, moved
+        return new
 
     async def _ended(self, at: str, deep: bool, end: Any) -> None:
         try:
