@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def restart(manifest_path: Path | None, as_json: bool, member: str) -> None:
     """End a member in good order and start it again.
 
-    Calls of it fail meanwhile, with an error that says so. A sidecar that is no longer started by itself, since it
+    Calls of it fail meanwhile, with an error that says so; what runs in the host's own process is exchanged for itself,
+    its code read anew, and no call fails. A sidecar that is no longer started by itself, since it
     failed over and over, gets another try; the session with a remote provider begins anew.
     """
     record = running(manifest_path)
