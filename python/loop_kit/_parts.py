@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loop_kit import _core
 from loop_kit._gate import Gate
 from loop_kit._members import Entry, Key
 from loop_kit.errors import ProviderGone
 from loop_kit.host import App
 from loop_kit.manifest import Link, Manifest
+from loop_kit.placements._lifecycle import State
 from loop_kit.placements._supervisor import Supervisor
 
-__all__ = ["Asked", "Bound", "Part", "Parts"]
+__all__ = ["Asked", "Bound", "Part", "Parts", "uses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,20 @@ class Part:
     entries: dict[Key, Entry] = field(default_factory=dict)
     fresh: bool = False
 
+    def whose(self, provider: Any) -> Hashable:
+        """What serves an import of this part: equal for imports that one and the same serves."""
+        for key, route in self.routed():
+            if route is provider:
+                return key, route.number or "all"
+        return id(provider)
+
+    def routed(self) -> Iterator[tuple[Key, _core.Route]]:
+        """The routes to what is there of it outside of this process, with its member."""
+        for key, made in self.supervised.items():
+            if made.lifecycle.state is State.READY:
+                for route in made.running.routes.routes.values():
+                    yield key, route
+
     def over(self) -> str | None:
         """Why something that runs for it is no longer there, if so."""
         for made in self.supervised.values():
@@ -100,6 +116,7 @@ class Parts:
         code: The components that are to be exchanged, and the files that they are loaded from.
         apps: The components that are to serve.
         entries: Their members.
+        forgets: Whether what is known is not handed over.
     """
 
     def __init__(
@@ -116,6 +133,7 @@ class Parts:
         self.code = dict(code or {})
         self.apps: dict[str, App] = {}
         self.entries: dict[Key, Entry] = {}
+        self.forgets = False
 
     def of(self, provider: str) -> Part:
         """The part of a provider."""
@@ -131,3 +149,20 @@ class Parts:
             *self.entries.values(),
             *(one for part in self.fresh.values() for one in part.entries.values()),
         ]
+
+
+def uses(name: str, bound: Iterable[Bound], manifest: Manifest) -> set[str]:
+    """The providers that a member calls, and those that they call, by what is `bound`."""
+    links = [(one.asked.importer.name, one.asked.provider) for one in bound]
+    found: set[str] = set()
+    left = [name]
+    while left:
+        one = left.pop()
+        provider = manifest.providers.get(one)
+        names = (
+            {one, provider.target} if provider is not None and provider.placement == "component" else {one}
+        )
+        new = {used for importer, used in links if importer in names} - found
+        found |= new
+        left += new
+    return found

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,7 @@ async def connect(
     tls: Tls | None,
     login: Login | None = None,
     start_timeout: float = 10.0,
+    asked: Callable[[], object] | None = None,
 ) -> Session:
     """Begins a session with a provider.
 
@@ -147,6 +148,7 @@ async def connect(
         tls: How it is to be proven; None: not at all.
         login: Whom to be at the NATS server between.
         start_timeout: Seconds until it must have answered.
+        asked: Called on any thread when it asks to be exchanged; returns at once, or raises where that is not to be.
 
     Raises:
         LoadError: There is none, it refuses, or it cannot be spoken with.
@@ -165,6 +167,7 @@ async def connect(
             login=login,
             plain=not handshake,
             timeout=start_timeout,
+            asked=asked,
         )
     except LoopError as error:
         raise LoadError(f"provider {name} at {address}: {error}") from error

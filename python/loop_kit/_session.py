@@ -8,19 +8,23 @@ import functools
 import inspect
 import json
 import secrets
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loop_kit import _core
+from loop_kit import _asking, _core
 from loop_kit._invocation import at_work
 from loop_kit.errors import LinkError, LinkProblem, NotGranted, PeerError
 from loop_kit.routes import attribute_of, is_async, members, unfit
 
-__all__ = ["Events", "aclose_of", "all_closed", "targets"]
+__all__ = ["LIFECYCLE", "Events", "aclose_of", "all_closed", "targets"]
 
 Target = tuple[Any, bool]
+
+LIFECYCLE = "loop:core/lifecycle"
+"""How a provider hands on what it knows, in any version."""
 
 
 def targets(contract: _core.Contract, provider: Any) -> list[Target]:
@@ -127,10 +131,12 @@ class Events:
         made = self.make(*asked)
         found = targets(self.contract, made)
         self.made[number] = made, asked
+        _asking.note(made, asking(self))
         return found
 
     def unbind(self, number: int) -> None:
         made, _ = self.made.pop(number, (None, None))
+        _asking.forget(made)
         _close(made)
 
     def remade(self, make: Callable[[str, Any, Any], Any]) -> Callable[[], None]:
@@ -147,6 +153,8 @@ class Events:
             # calls that have begun end in the old objects, which are closed with the session
             self.retired += [old for old, _ in self.made.values()]
             self.make, self.made = make, made
+            for new, _ in made.values():
+                _asking.note(new, asking(self))
             for number, functions in found.items():
                 self.wire.serve(number, functions)
 
@@ -162,6 +170,18 @@ class Events:
             self.wire.reloaded(number, error)
         else:
             self.wire.reloaded(number)
+
+
+def asking(*all_: Events) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Asks whoever is connected to exchange what is served in these sessions."""
+    known = [weakref.ref(events) for events in all_]
+
+    async def ask() -> None:
+        for events in [each() for each in known]:
+            if events is not None and events.wire is not None:
+                await events.wire.reload(0)
+
+    return ask
 
 
 _closing: set[asyncio.Task[None]] = set()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +16,10 @@ from loop_kit import _core
 from loop_kit import manifest as manifests
 from loop_kit._diff import Change, changes, components_anew, providers_anew
 from loop_kit._gate import Retired
+from loop_kit._handover import Pair, Still, hand_over, idle, keeps_state, stilled
 from loop_kit._members import Entry, Key, digest_of
-from loop_kit._parts import Asked, Bound, Parts
-from loop_kit.errors import LoadError, LoopError
+from loop_kit._parts import Asked, Bound, Parts, uses
+from loop_kit.errors import LoadError, LoopError, PeerError
 from loop_kit.host import App
 from loop_kit.manifest import Component, Link, Manifest
 from loop_kit.manifest._match import ImportName
@@ -31,10 +34,30 @@ __all__ = ["DRAIN", "STORE", "Change", "Swaps"]
 DRAIN = 10.0
 """Seconds that a provider has to finish what it has begun, once another serves in its place."""
 
+ASKED = 1.0
+"""Seconds from one wish of a provider to be exchanged to the next."""
+
 STORE = "wasi:keyvalue/store@0.2.0-draft"
 """The import whose buckets a component may be told of."""
 
 _log = logging.getLogger("loop_kit.swap")
+
+
+@dataclass(eq=False, slots=True)
+class _Made:
+    """An import, and what is to serve it.
+
+    Attributes:
+        bound: The import.
+        asked: How it is to be linked.
+        provider: What is to serve it.
+        commit: Has that serve it.
+    """
+
+    bound: Bound
+    asked: Asked
+    provider: Any
+    commit: Callable[[], Retired]
 
 
 class Swaps:
@@ -50,6 +73,7 @@ class Swaps:
         self._loaded = asyncio.Event()
         self._closed = False
         self._retiring: set[asyncio.Task[None]] = set()
+        self._asked: dict[str, float] = {}
 
     def bound(self, app: App, bound: Iterable[Bound]) -> None:
         """Notes what a component that was loaded is linked to."""
@@ -90,8 +114,10 @@ class Swaps:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
-    async def provider(self, name: str, use: str, *, dry_run: bool, drain: float) -> list[Change]:
-        """As `Workspace.swap`."""
+    async def provider(
+        self, name: str, use: str, *, dry_run: bool = False, drain: float = DRAIN, forget: bool = False
+    ) -> list[Change]:
+        """As `Workspace.swap`; `forget`: nothing that is known is handed over."""
         async with self._turn():
             workspace = self._workspace
             before = workspace.manifest.providers[name]
@@ -102,8 +128,45 @@ class Swaps:
             told += [Change(f"{one.called}/{one.wanted}", before.use, use) for one in serving]
             if not dry_run:
                 parts = Parts(workspace._parts, manifest, {name})
+                parts.forgets = forget
                 await self._exchange(parts, {id(one): one.asked for one in bound}, drain)
             return told
+
+    def ask(self, name: str) -> None:
+        """A provider asks to be exchanged for another one of its kind; what becomes of it is logged. On any thread.
+
+        Raises:
+            PeerError: That is not to be: it is under way, or was a moment ago; or the workspace ends.
+        """
+        now, loop = time.monotonic(), self._workspace.host._loop
+        if self._closed or loop is None:
+            raise PeerError(f"{name} is not exchanged: the workspace ends")
+        if now - self._asked.get(name, -ASKED) < ASKED:
+            raise PeerError(f"{name} is not exchanged: it asked a moment ago")
+        self._asked[name] = now
+        loop.call_soon_threadsafe(self._wish, name)
+
+    def _wish(self, name: str) -> None:
+        if not self._closed:
+            self._retire(self._wished(name))
+
+    async def _wished(self, name: str) -> None:
+        try:
+            await self.provider(name, self._workspace.manifest.providers[name].use)
+        except (LoopError, KeyError) as error:
+            _log.error("%s asked to be exchanged, and goes on as before: %s", name, error)
+        else:
+            _log.info("%s was exchanged, as it asked", name)
+
+    def asking(self, name: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        """How an object that serves in this process asks; it does not hold this."""
+        known = weakref.ref(self)
+
+        async def ask() -> None:
+            if (swaps := known()) is not None:
+                swaps.ask(name)
+
+        return ask
 
     async def manifest(self, manifest: Manifest, *, dry_run: bool, drain: float) -> list[Change]:
         """As `Workspace.apply`."""
@@ -179,7 +242,8 @@ class Swaps:
         part = workspace._parts.get(name)
         if part is None:
             return False  # it is read when it is needed
-        if provider.placement == "sidecar" and provider.module is not None:
+        rereads = provider.placement == "sidecar" and provider.module is not None
+        if rereads and not any(keeps_state(route) for _, route in part.routed()):
             async with self._turn():
                 for member, made in part.supervised.items():
                     if made.lifecycle.state is State.READY:
@@ -198,7 +262,7 @@ class Swaps:
         anew: bool = False,
         drain: float = DRAIN,
     ) -> list[Change]:
-        """As `Workspace.replace`; `anew`: also where it is the same code, which so begins anew."""
+        """As `Workspace.replace`; `anew`: also where it is the same code, which knows nothing then."""
         async with self._turn():
             workspace = self._workspace
             if name not in workspace._apps:
@@ -212,6 +276,7 @@ class Swaps:
             if dry_run:
                 return [Change(name, str(now.digest), held or f"{path}, which is not there")]
             parts = Parts(workspace._parts, workspace.manifest, (), {name: path})
+            parts.forgets = anew
             await self._exchange(parts, {}, drain)
             return [Change(name, str(now.digest), str(parts.entries[key].digest))]
 
@@ -225,53 +290,102 @@ class Swaps:
             drain: Seconds for what has begun.
         """
         workspace, members = self._workspace, self._workspace._members
-        before = workspace.manifest
         for name in parts.fresh:
             self._refuse_watched(name)
         put_back = members.keep()
-        commits: list[tuple[Bound, Asked, Callable[[], Retired]]] = []
         served: list[tuple[_core.Server, App]] = []
-        try:
-            for name in parts.code:
-                await workspace._own(name, parts)
-            for _, one in self._alive():
-                importer = one.asked.importer
-                gone = importer.name in (parts.code if importer.kind == "component" else parts.fresh)
-                to = relinked.get(id(one))
-                now = next((name for name in parts.code if one.gate.provider is workspace._apps[name]), None)
-                new = importer in parts.entries or any(
-                    importer in part.entries for part in parts.fresh.values()
-                )
-                if ((gone or new) and not one.retired) or (to is None and now is None):
-                    continue
-                try:
-                    provider = parts.apps[now or ""] if to is None else await workspace._provide(to, parts)
-                    # linked on another thread: what is compiled or opened must not hold up the loop
-                    commit = await asyncio.to_thread(one.gate.prepare, provider)
-                except LoopError:
-                    if one.retired:
-                        continue  # it ends with what it has
-                    raise
-                commits.append((one, to or one.asked, commit))
-            for name in parts.code:
-                for server in self._servers.get(name, ()):
-                    # or it serves no HTTP, as its servers all find
-                    server.exchange(parts.apps[name]._program)
-                    served.append((server, workspace._apps[name]))
-            for name, part in parts.fresh.items():
-                if (why := part.over()) is not None:
-                    raise LoadError(f"{name} ended before it served: {why}")
-        except BaseException:
-            for server, app in served:
-                server.exchange(app._program)
-            put_back(entry.key for entry in parts.made())
-            await self._end(parts.made())
-            raise
-        # from here on nothing waits, and nothing fails
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                made = await self._linked(parts, relinked)
+                handed = self._handed(parts, made)
+                await stack.enter_async_context(stilled(self._stills(handed, parts)))
+                await hand_over(workspace.host, handed)
+                for name in parts.code:
+                    for server in self._servers.get(name, ()):
+                        # or it serves no HTTP, as its servers all find
+                        server.exchange(parts.apps[name]._program)
+                        served.append((server, workspace._apps[name]))
+                for name, part in parts.fresh.items():
+                    if (why := part.over()) is not None:
+                        raise LoadError(f"{name} ended before it served: {why}")
+            except BaseException:
+                for server, app in served:
+                    server.exchange(app._program)
+                put_back(entry.key for entry in parts.made())
+                await self._end(parts.made())
+                raise
+            # nothing waits in this, and nothing fails
+            self._commit(parts, made, drain)
+
+    async def _linked(self, parts: Parts, relinked: Mapping[int, Asked]) -> list[_Made]:
+        """Makes what `parts` says anew, linked to the imports that it is to serve."""
+        workspace, made = self._workspace, []
+        for name in parts.code:
+            await workspace._own(name, parts)
+        for _, one in self._alive():
+            importer = one.asked.importer
+            gone = importer.name in (parts.code if importer.kind == "component" else parts.fresh)
+            to = relinked.get(id(one))
+            now = next((name for name in parts.code if one.gate.provider is workspace._apps[name]), None)
+            new = importer in parts.entries or any(importer in part.entries for part in parts.fresh.values())
+            if ((gone or new) and not one.retired) or (to is None and now is None):
+                continue
+            try:
+                provider = parts.apps[now or ""] if to is None else await workspace._provide(to, parts)
+                # linked on another thread: what is compiled or opened must not hold up the loop
+                commit = await asyncio.to_thread(one.gate.prepare, provider)
+            except LoopError:
+                if one.retired:
+                    continue  # it ends with what it has
+                raise
+            made.append(_Made(one, to or one.asked, provider, commit))
+        return made
+
+    def _handed(self, parts: Parts, made: list[_Made]) -> list[Pair]:
+        """The providers that know something, with those that are to go on with it."""
+        workspace = self._workspace
+        pairs: list[Pair] = []
+        if parts.forgets:
+            return pairs
+        for each in made:
+            name, old = each.asked.provider, each.bound.gate.provider
+            before, after = workspace._parts.get(name), parts.fresh.get(name)
+            same = each.bound.asked.provider == name and not each.bound.retired
+            if not same or before is None or after is None or not keeps_state(old):
+                continue
+            if (why := before.over()) is not None:
+                _log.warning("%s is not there to tell what it knows: %s", name, why)
+                continue
+            pairs.append(Pair(name, old, each.provider, before.whose(old), after.whose(each.provider)))
+        for name in parts.code:
+            old, app = workspace._apps.get(name), parts.apps[name]
+            if old is not None and keeps_state(old):
+                pairs.append(Pair(name, old, app, id(old), id(app)))
+        return pairs
+
+    def _stills(self, handed: list[Pair], parts: Parts) -> list[Still]:
+        """What must not be called while it is exchanged, whoever calls before whom it calls."""
+        found = {pair.name: Still(pair.name) for pair in handed}
+        bound = [one for _, one in self._alive()]
+        for pair in handed:
+            still = found[pair.name]
+            still.slots += [s for one in bound if one.gate.provider is pair.old for s in one.gate.slots()]
+            if isinstance(pair.old, App):
+                still.app = pair.old
+        # all servers of a component are exchanged at once
+        for name in parts.code:
+            found.setdefault(name, Still(name)).servers += self._servers.get(name, ())
+        used = {name: uses(name, bound, self._workspace.manifest) for name in found}
+        return sorted(found.values(), key=lambda still: -len(used[still.name]))
+
+    def _commit(self, parts: Parts, made: list[_Made], drain: float) -> None:
+        """Has all that was made serve."""
+        workspace, members, before = self._workspace, self._workspace._members, self._workspace.manifest
         workspace.manifest = parts.manifest
         members.redeclare(parts.manifest)
-        retired = [commit() for _, _, commit in commits]
-        for one, asked, _ in commits:
+        retired = [each.commit() for each in made]
+        for each in made:
+            one, asked = each.bound, each.asked
             if one.asked is not asked:
                 one.asked = asked
                 for interface in one.interfaces:
@@ -424,7 +538,10 @@ class Swaps:
         """Lets what has begun end, and ends what is left."""
         try:
             ended = await asyncio.gather(*(one.drained(seconds) for one in retired))
-            ended.append(await _idle(lambda: all(program.calls == 0 for program in programs), seconds))
+            try:
+                await asyncio.wait_for(idle(*programs), seconds)
+            except TimeoutError:
+                ended.append(False)
             if not all(ended):
                 _log.warning("%s had not finished %g s after it was exchanged", name, seconds)
         finally:
@@ -438,13 +555,3 @@ class Swaps:
 
 def _matters(old: Link, new: Link) -> bool:
     return (old.provider, old.grant, old.budget) != (new.provider, new.grant, new.budget)
-
-
-async def _idle(is_idle: Callable[[], bool], seconds: float) -> bool:
-    """Waits until something is so, `seconds` at most; whether it is."""
-    end = asyncio.get_running_loop().time() + seconds
-    while not is_idle():
-        if asyncio.get_running_loop().time() >= end:
-            return False
-        await asyncio.sleep(0.01)
-    return True

@@ -43,6 +43,18 @@ class App:
         """Is another component from now on; calls and objects of this one end in it."""
         self.__dict__.update(other.__dict__)
 
+    def _hold(self, over: asyncio.Event) -> None:
+        """Has the calls to come wait for `over`; those by `exports` do not."""
+
+        async def call(path: str, *args: Any) -> Any:
+            await over.wait()
+            return await self.call(path, *args)
+
+        self.call = call
+
+    def _let_go(self) -> None:
+        self.call = self._program.start
+
     def serve(
         self,
         address: str,

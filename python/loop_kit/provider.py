@@ -24,16 +24,20 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loop_kit import _core
+from loop_kit import _asking, _core
+from loop_kit._asking import ask_exchange
 from loop_kit._login import of_environment
 from loop_kit._session import (
+    LIFECYCLE,
     Events,
     all_closed,
+    asking,
     give_hub,
     hub_and_engine,
     instance_id,
@@ -45,12 +49,23 @@ from loop_kit.errors import LoadError, NotGranted, PeerError
 from loop_kit.manifest.model import Login, Tls
 from loop_kit.placements.builtin import Builtin, Opened, contract_of
 
-__all__ = ["Declared", "Server", "announce", "declared", "provider", "serve", "serve_component", "server_of"]
+__all__ = [
+    "Declared",
+    "Server",
+    "announce",
+    "ask_exchange",
+    "declared",
+    "provider",
+    "serve",
+    "serve_component",
+    "server_of",
+]
 
 if TYPE_CHECKING:
     from loop_kit.host import App
 
 _T = TypeVar("_T", bound=type)
+_CORE = Path(__file__).parent / "capabilities" / "core" / "wit"
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
@@ -80,7 +95,8 @@ def provider(
     coroutine, is called when the link ends, or the workspace.
 
     Args:
-        interfaces: Such as `acme:kv/store@0.1.0`; without any, all of the WIT.
+        interfaces: Such as `acme:kv/store@0.1.0`; without any, all of the WIT. `loop:core/lifecycle@0.1.0` among them:
+            it hands on what it knows when it is exchanged (see docs/swap.md).
         wit: The file or folder that defines them, relative to the file of the class.
         imports: Interfaces that whoever connects must export, to be called back by `loop_kit.invocation().call`. Hosts
             export none, and cannot use such a provider; peers may.
@@ -250,8 +266,19 @@ class Server:
         for commit in commits:
             commit()
         if found is not None:
+            _asking.note(anyone, self.asking())
             for wire in self._sessions:
                 wire.serve(0, found)
+
+    def asking(self) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Asks all who are connected to exchange what is served here; it does not hold this."""
+        known = weakref.ref(self)
+
+        async def ask() -> None:
+            server = known()
+            await asking(*(server._sessions.values() if server is not None else ()))()
+
+        return ask
 
     async def idle(self) -> None:
         """Waits until no session is left."""
@@ -364,7 +391,8 @@ def server_of(
     said = None if interfaces and wit else declared(cls)
     where = Path(wit) if wit is not None else said.wit if said else Path.cwd()
     wanted = names(interfaces) or (list(said.interfaces) if said else [])
-    contract = _core.Contract(where, wanted)
+    keeps = any(name.partition("@")[0] == LIFECYCLE for name in wanted)
+    contract = _core.Contract(where, wanted, _CORE if keeps else None)
     back = names(imports) or (list(said.imports) if said else [])
     anyone = _open(served)
     found = None if anyone is None else targets(contract, anyone)
@@ -374,6 +402,7 @@ def server_of(
     )
     if found is not None:
         server.open_to_all(found)
+        _asking.note(anyone, server.asking())
     return server
 
 

@@ -99,9 +99,9 @@ def link_interface(
         # a provider whose answer comes later says so itself
         return False
     if isinstance(provider, Route):
-        for name in link.define_remote(interface.name, provider):
+        for name, message in link.define_remote(interface.name, provider):
             offered = tuple(provider.offered(interface.name))
-            problems.append(LinkProblem(interface.name, name, "is not offered by the provider", offered))
+            problems.append(LinkProblem(interface.name, name, message, offered))
         return True
     program = getattr(provider, "_program", None)
     if isinstance(program, Program):  # another loaded component: joined in the core, no Python on the path

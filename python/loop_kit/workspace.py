@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
-from loop_kit import _core, inspect
+from loop_kit import _asking, _core, inspect
 from loop_kit import manifest as manifests
 from loop_kit._gate import Gate
 from loop_kit._host import read
@@ -135,7 +135,8 @@ class Workspace:
     async def restart(self, name: str) -> None:
         """Ends a member in good order and starts it again; calls of it fail meanwhile.
 
-        What runs in the host's own process is exchanged for itself, its code read anew, and no call fails.
+        What runs in the host's own process is exchanged for itself, its code read anew, and no call fails. What it knew
+        is gone.
 
         Raises:
             KeyError: There is none of that name that was needed.
@@ -148,7 +149,7 @@ class Workspace:
         if entry.restart is not None:
             await entry.restart()
         elif (component := entry.of if entry.key.kind == "component" else self._served_by(entry.of)) is None:
-            await self.swap(entry.of)
+            await self._swaps.provider(entry.of, self.manifest.providers[entry.of].use, forget=True)
         elif component in self._apps:
             await self._swaps.component(component, anew=True)
         else:
@@ -407,6 +408,7 @@ class Workspace:
                             provider.target, config=config, grant=grant, folder=folder, anew=part.fresh
                         )
                         part.python[key] = made
+                        _asking.note(made, self._swaps.asking(provider.name))
                         if (aclose := aclose_of(made)) is not None:
                             entry.ends.append(aclose)
                     return part.python[key]
@@ -422,11 +424,12 @@ class Workspace:
     async def _start(self, provider: Provider, entry: Entry) -> Supervisor[Any]:
         """Starts a sidecar, or a session with what runs elsewhere."""
         made: Supervisor[Any]
+        asked = functools.partial(self._swaps.ask, provider.name)
         if provider.placement == "sidecar":
-            made = await sidecar.start(self.host._engine, provider, self.manifest.folder, entry.life)
+            made = await sidecar.start(self.host._engine, provider, self.manifest.folder, entry.life, asked)
             entry.pid = functools.partial(_pid, made)
         else:
-            made = await remote.start(self.host._engine, provider, entry.life)
+            made = await remote.start(self.host._engine, provider, entry.life, asked)
         entry.supervised, entry.restart = True, made.restart
         entry.ends.append(made.aclose)
         return made

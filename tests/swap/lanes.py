@@ -42,7 +42,7 @@ interface host {
     "pump": """\
 interface api {
   /// What is read, at once.
-  pump: func(items: stream<u32>, cap: u32) -> stream<u32>;
+  pump: async func(items: stream<u32>, cap: u32) -> stream<u32>;
 }
 """,
     "thing": """\

@@ -93,6 +93,12 @@ FAULTS = {
         USES["python"],
         "ask",
     ),
+    "has another type": (
+        "near.wit",
+        places.WIT.replace("func(n: u32) -> u32", "func(n: u32) -> string"),
+        USES["sidecar"],
+        "ask: is of another type at the provider; needed for func",
+    ),
     "no WebAssembly": ("near.wasm", "(module)", USES["component"], "no WebAssembly"),
     "is not there": ("near.wasm", None, USES["component"], "near.wasm"),
     "nobody there": ("near.py", "", "remote:unix:/nowhere/near", "/nowhere/near"),
@@ -117,6 +123,7 @@ async def test_a_fault_changes_nothing(folder: Path, fault: str) -> None:
         assert await app.call("ask", 1) == 1001
         assert started(space, "near").running.child.pid == pid
         assert phases(space, "near") == [("ready", 1, USES["sidecar"])]
+        (folder / "near.wit").write_text(places.WIT)
         places.write(folder, 3)
         await space.swap("near", use if "remote" not in use else USES["python"])
         assert await app.call("ask", 1) == 3001

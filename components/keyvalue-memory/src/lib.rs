@@ -1,7 +1,12 @@
 //! `wasi:keyvalue` in the component's own memory.
 
 wit_bindgen::generate!({
-    path: ["../../python/loop_kit/wit", "../../python/loop_kit/capabilities/keyvalue/wit", "wit"],
+    path: [
+        "../../python/loop_kit/wit",
+        "../../python/loop_kit/capabilities/core/wit",
+        "../../python/loop_kit/capabilities/keyvalue/wit",
+        "wit",
+    ],
     world: "loop:keyvalue-memory/memory",
     generate_all,
 });
@@ -9,10 +14,11 @@ wit_bindgen::generate!({
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use exports::loop_::core::lifecycle::Guest as Lifecycle;
 use exports::wasi::keyvalue::store::{Bucket, BucketBorrow, Error, Guest as Store, GuestBucket, KeyResponse};
 use exports::wasi::keyvalue::{atomics, batch};
 use loop_::provider::settings;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The grant; the same as of the native provider.
 #[derive(Deserialize)]
@@ -299,6 +305,61 @@ impl batch::Guest for Memory {
     fn delete_many(bucket: BucketBorrow<'_>, keys: Vec<String>) -> Result<(), Error> {
         let bucket = &bucket.get::<Named>().0;
         with(|state| state.delete(bucket, &keys))
+    }
+}
+
+/// What one that takes its place is told: the version of this format, then all buckets by name, as postcard writes them.
+const FORMAT: u8 = 1;
+
+#[derive(Serialize, Deserialize, Default)]
+struct Told {
+    buckets: BTreeMap<String, Bundle>,
+}
+
+/// The last place that was given, and what is there, in the order of its coming.
+type Bundle = (u64, Vec<Entry>);
+
+/// Place, key, value.
+type Entry = (u64, String, Vec<u8>);
+
+impl Lifecycle for Memory {
+    async fn snapshot() -> Result<Vec<u8>, String> {
+        let told = with(|state| Told {
+            buckets: (state.kept.iter())
+                .map(|(name, kept)| {
+                    let entry = |(place, key): (&u64, &String)| {
+                        let (_, value) = kept.values.get(key)?;
+                        Some((*place, key.clone(), value.clone()))
+                    };
+                    (
+                        name.clone(),
+                        (kept.last, kept.order.iter().filter_map(entry).collect()),
+                    )
+                })
+                .collect(),
+        });
+        let mut out = vec![FORMAT];
+        out.extend(postcard::to_allocvec(&told).map_err(|e| e.to_string())?);
+        Ok(out)
+    }
+
+    async fn restore(state: Vec<u8>) -> Result<(), String> {
+        let told = match state.split_first() {
+            Some((&FORMAT, told)) => postcard::from_bytes::<Told>(told).map_err(|e| e.to_string())?,
+            _ => return Err("it is not told by a `keyvalue/memory` of this format".into()),
+        };
+        with(|state| {
+            state.kept.clear();
+            for (name, (last, entries)) in told.buckets {
+                let kept = state.kept(&name);
+                for (place, key, value) in entries {
+                    kept.last = place.saturating_sub(1); // it keeps its place, which cursors know
+                    kept.put(&key, value);
+                }
+                kept.last = kept.last.max(last);
+            }
+        });
+        Ok(())
     }
 }
 

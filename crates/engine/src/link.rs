@@ -19,7 +19,7 @@ use crate::preview1;
 use crate::program::{Export, Program, StoreKind};
 use crate::scope::{self, Behalf, lock};
 use crate::shim::{Dyn, MAX_FLAT, Origin, with_count};
-use crate::slot::{Generation, Slot};
+use crate::slot::{Generation, Slot, Whose};
 use crate::types::{FuncTy, Kind, Resource, TyRef};
 use crate::wasi::WasiConfig;
 use crate::world_types::{self, WorldTypes};
@@ -349,17 +349,13 @@ impl<D: Domain> Callee<D> {
         }
     }
 
-    fn call(
-        &self,
-        args: Vec<D::Value>,
-        of: Option<Arc<Generation>>,
-    ) -> (Outcome<D>, Option<Arc<Generation>>) {
+    fn call(&self, args: Vec<D::Value>, of: Option<Arc<Generation>>) -> (Outcome<D>, Whose) {
         match self {
-            Callee::Fixed(import) => ((import.call)(args), None),
-            Callee::Slot { slot, keeps } => {
-                let (outcome, of) = slot.call(args, of);
-                (outcome, keeps.then_some(of))
-            }
+            Callee::Fixed(import) => ((import.call)(args), Whose::Nobody),
+            Callee::Slot { slot, keeps } => match slot.call(args, of) {
+                (outcome, of) if *keeps => (outcome, of),
+                (outcome, _) => (outcome, Whose::Nobody),
+            },
         }
     }
 }
@@ -502,12 +498,12 @@ fn behalf(store: &mut StoreContextMut<'_, State>) -> Behalf {
 fn answer<D: Domain, const R: usize>(
     f: &Arc<FuncTy>,
     result: Result<Option<D::Value>>,
-    of: Option<Arc<Generation>>,
+    of: Whose,
 ) -> Result<Dyn<D, R>> {
     match (result?, &f.result) {
         (Some(v), Some(_)) => Ok(Dyn {
             origin: Some(Origin::Result(f.clone())),
-            of,
+            of: of.get(),
             ..Dyn::new(vec![v])
         }),
         (_, None) => Ok(Dyn::new(vec![])),

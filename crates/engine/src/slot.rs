@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -17,8 +17,9 @@ use wasmtime::Result;
 
 use crate::domain::Domain;
 use crate::error::Fault;
+use crate::hold::{AtWork, Hold};
 use crate::import::{Import, Later, Outcome};
-use crate::scope::lock;
+use crate::scope::{behalf, lock, on_behalf};
 use crate::stream::{Chunk, Feed, Settle, Source};
 
 /// One of the providers that serve in turn, held by all that it has begun.
@@ -105,11 +106,38 @@ pub struct Slot<D: Domain> {
     now: ArcSwap<Served<D>>,
     older: Mutex<Vec<Older<D>>>,
     tally: Arc<Tally>,
+    hold: Arc<Hold>,
+}
+
+/// Whose answer a call gets.
+pub(crate) enum Whose {
+    /// It does not matter.
+    Nobody,
+    Known(Arc<Generation>),
+    /// Known once it is answered.
+    Later(Arc<OnceLock<Arc<Generation>>>),
+}
+
+impl Whose {
+    pub(crate) fn get(self) -> Option<Arc<Generation>> {
+        match self {
+            Whose::Nobody => None,
+            Whose::Known(generation) => Some(generation),
+            Whose::Later(known) => known.get().cloned(),
+        }
+    }
 }
 
 impl<D: Domain> Slot<D> {
-    /// Begins with `import`, for which `keeps` is held.
-    pub fn new(import: Import<D>, generation: Arc<Generation>, keeps: Keeps, tally: Arc<Tally>) -> Arc<Self> {
+    /// Begins with `import`, for which `keeps` is held. Calls of the provider that serves wait for as long as `hold` is
+    /// on.
+    pub fn new(
+        import: Import<D>,
+        generation: Arc<Generation>,
+        keeps: Keeps,
+        tally: Arc<Tally>,
+        hold: Arc<Hold>,
+    ) -> Arc<Self> {
         Arc::new(Slot {
             now: ArcSwap::from_pointee(Served {
                 import,
@@ -118,6 +146,7 @@ impl<D: Domain> Slot<D> {
             }),
             older: Mutex::default(),
             tally,
+            hold,
         })
     }
 
@@ -151,18 +180,71 @@ impl<D: Domain> Slot<D> {
     /// Makes the call by the provider that `of`, the generation of a resource among the arguments, says, else by the
     /// one that serves now. Also returns whose answer it is.
     pub(crate) fn call(
+        self: &Arc<Self>,
+        args: Vec<D::Value>,
+        of: Option<Arc<Generation>>,
+    ) -> (Outcome<D>, Whose) {
+        match self.begin(args, of, Instant::now()) {
+            Ok((outcome, generation)) => (outcome, Whose::Known(generation)),
+            Err((args, of)) => self.held(args, of),
+        }
+    }
+
+    /// Makes the call once calls go on.
+    fn held(self: &Arc<Self>, args: Vec<D::Value>, of: Option<Arc<Generation>>) -> (Outcome<D>, Whose) {
+        let (begun, behalf) = (Instant::now(), behalf());
+        let known = Arc::new(OnceLock::new());
+        let (slot, whose) = (self.clone(), known.clone());
+        let mut left = Some((args, of));
+        let later = async move {
+            while let Some((args, of)) = left.take() {
+                slot.hold.clone().over().await;
+                let begin = || slot.begin(args, of, begun);
+                let made = match &behalf {
+                    Some(behalf) => on_behalf(&mut || behalf.clone(), begin),
+                    None => begin(),
+                };
+                match made {
+                    Err(again) => left = Some(again),
+                    Ok((outcome, generation)) => {
+                        let _ = known.set(generation);
+                        return match outcome {
+                            Outcome::Ready(result) => result,
+                            Outcome::Later(later) => later.await,
+                        };
+                    }
+                }
+            }
+            unreachable!("it is made, or left")
+        };
+        (Outcome::Later(Box::pin(later)), Whose::Later(whose))
+    }
+
+    /// Makes the call, and says whose answer it is; gives the arguments back where it is to wait.
+    #[allow(clippy::type_complexity)]
+    fn begin(
         &self,
         args: Vec<D::Value>,
         of: Option<Arc<Generation>>,
-    ) -> (Outcome<D>, Arc<Generation>) {
-        let begun = Instant::now();
+        begun: Instant,
+    ) -> Result<(Outcome<D>, Arc<Generation>), (Vec<D::Value>, Option<Arc<Generation>>)> {
+        // counted before it is looked who serves: that does not change as long as a call is at work and others wait
+        let mut at_work = self.hold.begin();
         let now = self.now.load();
         let older = of
+            .as_ref()
             .filter(|of| !Arc::ptr_eq(of, &now.generation))
-            .and_then(|of| Some((self.older(&of)?, of)));
+            .and_then(|of| Some((self.older(of)?, of.clone())));
         let (outcome, generation) = match older {
-            Some((_, of)) if of.check().is_err() => (Outcome::Ready(Err(Fault::Exchanged.into())), of),
-            Some((import, of)) => ((import.call)(args), of),
+            Some((import, of)) => {
+                at_work = None;
+                let outcome = match of.check() {
+                    Ok(()) => (import.call)(args),
+                    Err(e) => Outcome::Ready(Err(e)),
+                };
+                (outcome, of)
+            }
+            None if at_work.is_none() => return Err((args, of)),
             None => ((now.import.call)(args), now.generation.clone()),
         };
         drop(now);
@@ -177,9 +259,10 @@ impl<D: Domain> Slot<D> {
                 expired: None,
                 tally: self.tally.clone(),
                 begun,
+                _at_work: at_work,
             })),
         };
-        (outcome, generation)
+        Ok((outcome, generation))
     }
 
     fn older(&self, of: &Arc<Generation>) -> Option<Import<D>> {
@@ -199,6 +282,7 @@ struct Watched<D: Domain> {
     expired: Option<Expired>,
     tally: Arc<Tally>,
     begun: Instant,
+    _at_work: Option<AtWork>,
 }
 
 impl<D: Domain> Future for Watched<D> {

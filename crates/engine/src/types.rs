@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
+use sha2::{Digest, Sha256};
 use wasmtime::component::__internal::InterfaceType;
 use wasmtime::component::__internal::wasmtime_environ::component::ComponentTypes;
 
@@ -320,20 +321,21 @@ impl FuncTy {
 
     /// The signature written as WIT, named types by their name.
     pub fn wit(&self) -> String {
-        self.written(&Ty::wit)
+        let params = self.params.iter().map(|(n, t)| format!("{n}: {}", t.wit()));
+        self.written(params.collect(), &Ty::wit)
     }
 
-    /// The signature written as WIT, with no names of types: what makes two functions the same.
+    /// The signature written with no names of parameters and types: what makes two functions the same.
     pub fn shape(&self) -> String {
-        self.written(&Ty::shape)
+        self.written(self.params.iter().map(|(_, t)| t.shape()).collect(), &Ty::shape)
     }
 
-    fn written(&self, ty: &dyn Fn(&Ty) -> String) -> String {
-        let params: Vec<_> = self
-            .params
-            .iter()
-            .map(|(n, t)| format!("{n}: {}", ty(t)))
-            .collect();
+    /// SHA-256 of [`FuncTy::shape`]: what peers compare.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.shape()).into()
+    }
+
+    fn written(&self, params: Vec<String>, ty: &dyn Fn(&Ty) -> String) -> String {
         let result = self
             .result
             .as_ref()

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use sha2::{Digest, Sha256};
 use wasmtime::{Result, bail, format_err};
 use wit_parser::{Function, Handle, InterfaceId, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
 
@@ -96,16 +95,6 @@ impl Wit {
                 )
             }
         }
-    }
-}
-
-impl Interface {
-    /// SHA-256 of the interface in canonical form: a line for each function by name, with no names of types.
-    pub fn digest(&self) -> [u8; 32] {
-        let mut funcs: Vec<_> = self.funcs.iter().collect();
-        funcs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let lines = funcs.iter().map(|f| format!("{}: {}\n", f.name, f.shape()));
-        Sha256::digest(lines.collect::<String>()).into()
     }
 }
 

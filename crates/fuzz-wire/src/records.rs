@@ -98,8 +98,10 @@ fn interface(u: &mut Unstructured<'_>) -> Result<Interface> {
     let count = u.int_in_range(0..=3)?;
     Ok(Interface {
         name: text(u, &names)? + &text(u, &versions)?,
-        digest: vec![u.int_in_range(0..=2)?; *u.choose(&[0, 32])?],
         functions: (0..count).map(|i| format!("f{i}")).collect(),
+        types: (0..u.int_in_range(0..=count + 1)?)
+            .map(|_| Ok(vec![u.int_in_range(0..=1)?; *u.choose(&[0, 32])?]))
+            .collect::<Result<_>>()?,
         resources: vec![],
     })
 }

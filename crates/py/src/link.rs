@@ -227,14 +227,14 @@ impl Link {
         Ok(problems)
     }
 
-    /// Serves import `interface` by a peer; returns the functions that it lacks.
-    fn define_remote(&mut self, py: Python<'_>, interface: &str, route: &Route) -> PyResult<Vec<String>> {
+    /// Serves import `interface` by a peer; returns what does not fit, as functions and reasons.
+    fn define_remote(&mut self, py: Python<'_>, interface: &str, route: &Route) -> PyResult<Vec<Problem>> {
         let Some(wanted) = self.wanted(interface)?.cloned() else {
             return Ok(vec![]);
         };
-        let (made, missing) = offer::remote(&wanted, route);
+        let (made, problems) = offer::remote(&wanted, route);
         self.serve::<Encoded>(py, &wanted, made)?;
-        Ok(missing)
+        Ok(problems)
     }
 
     /// Serves import `interface` by another loaded component; returns what does not fit, as functions, or None for the

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loop_engine::{FuncTy, Import, Interface, Kind, Neutral, Notify, Outcome};
 use loop_remote::Encoded;
-use loop_wire::serves;
+use loop_wire::{Code, serves};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -47,17 +47,26 @@ pub fn native(wanted: &Interface, provider: &Native) -> (Made, Vec<Problem>) {
     (made, missing)
 }
 
-/// What a peer has of an interface, and the functions that it lacks.
-pub fn remote(wanted: &Interface, route: &Route) -> (Made, Vec<String>) {
+/// What a peer has of an interface, and what does not fit.
+pub fn remote(wanted: &Interface, route: &Route) -> (Made, Vec<Problem>) {
     let peer = route.0.link();
-    let (mut made, mut missing) = (vec![], vec![]);
+    let (mut made, mut problems) = (vec![], vec![]);
     for f in &wanted.funcs {
         match peer.function(f) {
             Ok(_) => made.push((f.clone(), Offered::Encoded(route.0.import(f)))),
-            Err(_) => missing.push(f.name.to_string()),
+            Err(why) => {
+                let why = match why.code {
+                    Code::NoSuchFunction | Code::NoSuchInterface => "is not offered by the provider".into(),
+                    Code::VersionMismatch if why.field("function").is_some() => {
+                        format!("is of another type at the provider; needed for {}", f.wit())
+                    }
+                    _ => why.message,
+                };
+                problems.push((Some(f.name.to_string()), why));
+            }
         }
     }
-    (made, missing)
+    (made, problems)
 }
 
 /// What another component has of an interface, and what does not fit.

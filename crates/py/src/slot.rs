@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, Weak};
 
 use loop_engine::{
-    Domain, FuncTy, Import, Neutral, Outcome, Resource, Tally, bad_result, convert_all, converted_all,
+    Domain, FuncTy, Hold, Import, Neutral, Outcome, Resource, Tally, bad_result, convert_all, converted_all,
     outside,
 };
 use loop_remote::Encoded;
@@ -66,8 +66,7 @@ impl Generation {
             }
             Ok(Python::attach(|py| py.None()))
         };
-        hub::within(&self.hub, || streams::settled(py, None, Box::pin(ended)))
-            .map_err(|e| PyRuntimeError::new_err(format!("{e:#}")))
+        awaited(py, Some(&self.hub), ended)
     }
 
     /// Ends what is left of it: calls fail by ProviderGone.
@@ -76,6 +75,17 @@ impl Generation {
             py.detach(|| generation.expire());
         }
     }
+}
+
+/// What Python awaits.
+fn awaited(
+    py: Python<'_>,
+    hub: Option<&Arc<HubInner>>,
+    work: impl Future<Output = wasmtime::Result<Py<PyAny>>> + Send + 'static,
+) -> PyResult<Py<PyAny>> {
+    let hub = hub.ok_or_else(|| PyRuntimeError::new_err("there is no event loop to wait on"))?;
+    hub::within(hub, || streams::settled(py, None, Box::pin(work)))
+        .map_err(|e| PyRuntimeError::new_err(format!("{e:#}")))
 }
 
 /// A function's slot, in the representation of values that its first provider has.
@@ -121,6 +131,7 @@ pub struct Slot {
     /// Where those of resources are kept, as tuples of what objects may be of.
     classes: Mutex<HashMap<String, Place>>,
     tally: Arc<Tally>,
+    hold: Arc<Hold>,
     hub: Option<Arc<HubInner>>,
     audit: Option<Weak<Anchor>>,
     /// The component's.
@@ -142,6 +153,7 @@ impl Slot {
             members: Mutex::default(),
             classes: Mutex::default(),
             tally: Arc::default(),
+            hold: Arc::default(),
             hub,
             audit: audit.map(|audit| Arc::downgrade(&audit.0)),
             kept: Arc::downgrade(kept),
@@ -171,7 +183,7 @@ impl Slot {
         generation: Arc<loop_engine::Generation>,
         keeps: Arc<Kept>,
     ) -> AnySlot {
-        let (tally, audit) = (self.tally.clone(), self.audit());
+        let (tally, hold, audit) = (self.tally.clone(), self.hold.clone(), self.audit());
         let audit = audit.as_ref();
         let slot = match offered {
             Offered::Python(i) => AnySlot::Python(loop_engine::Slot::new(
@@ -179,18 +191,21 @@ impl Slot {
                 generation,
                 keeps,
                 tally,
+                hold,
             )),
             Offered::Neutral(i) => AnySlot::Neutral(loop_engine::Slot::new(
                 told(audit, f, i),
                 generation,
                 keeps,
                 tally,
+                hold,
             )),
             Offered::Encoded(i) => AnySlot::Encoded(loop_engine::Slot::new(
                 told(audit, f, i),
                 generation,
                 keeps,
                 tally,
+                hold,
             )),
         };
         lock(&self.members).push((f.clone(), Known::of(&slot)));
@@ -248,6 +263,23 @@ impl Slot {
             made: vec![],
             classes: vec![],
         })
+    }
+
+    /// Has the calls to come wait. Returns what is awaited until those that have begun have ended; their resources and
+    /// streams may go on.
+    fn hold(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.hold.set(true);
+        let hold = self.hold.clone();
+        let quiet = async move {
+            hold.quiet().await;
+            Ok(Python::attach(|py| py.None()))
+        };
+        awaited(py, self.hub.as_ref(), quiet)
+    }
+
+    /// Has them go on.
+    fn let_go(&self) {
+        self.hold.set(false);
     }
 
     /// Lets go of providers of which nothing is left.
@@ -323,10 +355,10 @@ impl Exchange {
         problems
     }
 
-    fn define_remote(&mut self, _interface: &str, route: &Route) -> Vec<String> {
-        let (made, missing) = offer::remote(&self.slot.get().wanted, route);
+    fn define_remote(&mut self, _interface: &str, route: &Route) -> Vec<Problem> {
+        let (made, problems) = offer::remote(&self.slot.get().wanted, route);
         self.made.extend(made);
-        missing
+        problems
     }
 
     fn define_program(&mut self, _interface: &str, provider: Py<Program>) -> Vec<Problem> {

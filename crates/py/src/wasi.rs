@@ -181,6 +181,11 @@ impl Server {
         done.map_err(|e| errors::of_load(py, &e))
     }
 
+    /// Has the requests to come wait, or go on.
+    fn hold(&self, on: bool) {
+        self.inner.hold(on);
+    }
+
     /// Stops accepting, lets requests in flight end for `grace` seconds, then drops them. Blocks until all is done.
     fn shutdown(&self, py: Python<'_>, grace: f64) {
         let done = self.inner.shutdown(Duration::from_secs_f64(grace.max(0.0)));

@@ -78,7 +78,7 @@ impl Link {
 
     /// The peer's number of a function.
     ///
-    /// Errors where it offers no such interface, or lacks the function.
+    /// Errors where it offers no such interface, lacks the function, or has one of another type.
     pub fn function(&self, f: &Arc<FuncTy>) -> Result<u32, Failure> {
         if let Some(plain) = &self.plain {
             return Ok(plain.number(f));
@@ -86,22 +86,31 @@ impl Link {
         let (interface, name) = (&*f.interface, &*f.name);
         let wanted = Interface {
             name: interface.into(),
-            digest: vec![],
             functions: vec![],
+            types: vec![],
             resources: vec![],
         };
         let Some(theirs) = self.session.theirs() else {
             return Err(Failure::gone("there is no session yet", true));
         };
         let (first, offered) = theirs.offers(&wanted)?;
-        match offered.functions.iter().position(|known| known == name) {
+        let refused = |code, why: String| {
+            let failure = Failure::new(code, why).with("interface", interface);
+            Err(failure.with("function", name))
+        };
+        match offered.position(name) {
+            Some(at) if offered.differs(at, Some(&f.digest().to_vec())) => refused(
+                Code::VersionMismatch,
+                format!(
+                    "{interface}#{name} is of another type at the peer than {}",
+                    f.wit()
+                ),
+            ),
             Some(at) => Ok(first + at as u32),
-            None => Err(Failure::new(
+            None => refused(
                 Code::NoSuchFunction,
                 format!("the peer has no {interface}#{name}"),
-            )
-            .with("interface", interface)
-            .with("function", name)),
+            ),
         }
     }
 
@@ -124,6 +133,11 @@ impl Link {
         let found =
             all.position(|(i, r)| **r == *resource.name && loop_wire::serves(&i.name, &resource.interface));
         found.map(|n| n as u32)
+    }
+
+    /// As it was bound at the peer.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     pub(crate) fn is_alive(&self) -> bool {

@@ -42,7 +42,7 @@ impl Handler for Echo {
 fn hello(exports: bool) -> Hello {
     let interface = Interface {
         name: "bench:wire/copy".into(),
-        digest: vec![],
+        types: vec![],
         functions: ["echo", "take", "give"].map(Into::into).to_vec(),
         resources: vec![],
     };

@@ -31,7 +31,7 @@ const SMALL: usize = 8 + 3 + 4 + 25 + 2;
 fn hello(exports: bool) -> Hello {
     let interface = Interface {
         name: "bench:wire/echo".into(),
-        digest: vec![],
+        types: vec![],
         functions: vec!["add".into(), "echo".into()],
         resources: vec![],
     };

@@ -64,9 +64,9 @@ record! {
     pub struct Interface {
         /// `acme:kv/store@0.1.0`.
         pub name: String,
-        /// SHA-256 of its canonical text; empty: not known.
-        pub digest: Vec<u8>,
         pub functions: Vec<String>,
+        /// SHA-256 of the type of each function in canonical form, in the same order; empty: not known.
+        pub types: Vec<Vec<u8>>,
         pub resources: Vec<String>,
     }
 }
@@ -99,6 +99,20 @@ record! {
         pub grant: String,
         /// JSON.
         pub config: String,
+    }
+}
+
+impl Interface {
+    /// Where a function stands.
+    pub fn position(&self, function: &str) -> Option<usize> {
+        self.functions.iter().position(|known| known == function)
+    }
+
+    /// Whether the function that stands at `at` is known to be of another type than `wanted` is the digest of.
+    pub fn differs(&self, at: usize, wanted: Option<&Vec<u8>>) -> bool {
+        let known = self.types.get(at).filter(|known| !known.is_empty());
+        let wanted = wanted.filter(|wanted| !wanted.is_empty());
+        known.zip(wanted).is_some_and(|(known, wanted)| known != wanted)
     }
 }
 
@@ -151,38 +165,43 @@ impl Hello {
     }
 
     /// The number of the first function of the exported interface that serves `wanted`, and that interface: the one of
-    /// that very name, else the first whose version serves it. Under the same name both must have the same WIT; under
-    /// another version all functions that are wanted must be there.
+    /// that very name, else the first whose version serves it. All functions that are wanted must be there, and be of
+    /// the type that is wanted.
     pub fn offers(&self, wanted: &Interface) -> Result<(u32, &Interface), Failure> {
         let fits = || self.exports.iter().filter(|o| serves(&o.name, &wanted.name));
         let offered = fits().find(|o| o.name == wanted.name).or_else(|| fits().next());
         let Some(offered) = offered else {
             return Err(self.lacks(wanted));
         };
-        let known = !offered.digest.is_empty() && !wanted.digest.is_empty();
-        if offered.name == wanted.name && known && offered.digest != wanted.digest {
-            let said = |i: &Interface| i.digest.iter().map(|b| format!("{b:02x}")).collect::<String>();
-            let message = format!(
-                "{} is not the same contract on both sides: their WIT differs",
-                wanted.name
-            );
-            return Err(mismatch(message, wanted, said(wanted), said(offered)));
+        let (mut missing, mut others) = (vec![], vec![]);
+        for (at, name) in wanted.functions.iter().enumerate() {
+            match offered.position(name) {
+                None => missing.push(name.as_str()),
+                Some(there) if offered.differs(there, wanted.types.get(at)) => {
+                    others.push((name.as_str(), at, there));
+                }
+                Some(_) => {}
+            }
         }
-        let missing = |name: &&String| !offered.functions.contains(name);
-        let missing: Vec<_> = wanted
-            .functions
-            .iter()
-            .filter(missing)
-            .map(String::as_str)
-            .collect();
+        let which = |why: String| {
+            format!(
+                "{} is wanted, {} is offered, which {why}",
+                wanted.name, offered.name
+            )
+        };
         if !missing.is_empty() {
-            let message = format!(
-                "{} is wanted, {} is offered, which lacks {}",
-                wanted.name,
-                offered.name,
-                missing.join(", ")
-            );
+            let message = which(format!("lacks {}", missing.join(", ")));
             return Err(mismatch(message, wanted, &wanted.name, &offered.name));
+        }
+        if let [(_, ours, theirs), ..] = others[..] {
+            let names: Vec<_> = others.iter().map(|(name, ..)| *name).collect();
+            let message = which(format!(
+                "has other types of {}: the WIT differs",
+                names.join(", ")
+            ));
+            let said = |digest: &[u8]| digest.iter().map(|b| format!("{b:02x}")).collect::<String>();
+            let (ours, theirs) = (said(&wanted.types[ours]), said(&offered.types[theirs]));
+            return Err(mismatch(message, wanted, ours, theirs));
         }
         let before = self.exports.iter().take_while(|o| !std::ptr::eq(*o, offered));
         Ok((before.map(|o| o.functions.len() as u32).sum(), offered))
@@ -292,11 +311,12 @@ mod tests {
         }
     }
 
-    fn interface(name: &str, digest: u8, functions: &[&str]) -> Interface {
+    /// `types`: what stands for the digests; 0: not known.
+    fn interface(name: &str, types: &[u8], functions: &[&str]) -> Interface {
         Interface {
             name: name.into(),
-            digest: vec![digest; 32],
             functions: functions.iter().map(|f| (*f).into()).collect(),
+            types: types.iter().map(|t| vec![*t; usize::from(*t > 0) * 32]).collect(),
             resources: vec![],
         }
     }
@@ -305,25 +325,27 @@ mod tests {
     fn a_later_version_may_have_more_and_not_less() {
         let hello = Hello {
             exports: vec![
-                interface("a:b/other@1.0.0", 1, &["x", "y"]),
-                interface("a:b/c@0.1.2", 2, &["new", "get"]),
-                interface("a:b/c@0.1.1", 3, &["get"]),
+                interface("a:b/other@1.0.0", &[1, 1], &["x", "y"]),
+                interface("a:b/c@0.1.2", &[2, 3], &["new", "get"]),
+                interface("a:b/c@0.1.1", &[4], &["get"]),
             ],
             ..Hello::default()
         };
         let found = |wanted: &Interface| hello.offers(wanted).map(|(n, i)| (n, i.name.clone()));
         let of = |n: u32, name: &str| Ok((n, name.to_owned()));
-        // another version has another digest, which says nothing
-        let older = interface("a:b/c@0.1.0", 9, &["get"]);
-        assert_eq!(found(&older), of(2, "a:b/c@0.1.2"));
+        for known in [&[3][..], &[0], &[]] {
+            let older = interface("a:b/c@0.1.0", known, &["get"]);
+            assert_eq!(found(&older), of(2, "a:b/c@0.1.2"));
+        }
         assert_eq!(
-            found(&interface("a:b/c@0.1.1", 3, &["get"])),
+            found(&interface("a:b/c@0.1.1", &[4], &["get"])),
             of(4, "a:b/c@0.1.1")
         );
         for (wanted, why) in [
-            (interface("a:b/c@0.1.1", 9, &["get"]), "their WIT differs"),
-            (interface("a:b/c@0.1.0", 9, &["put", "get"]), "lacks put"),
-            (interface("a:b/c@0.2.0", 9, &["get"]), "a:b/c@0.1.2 is offered"),
+            (interface("a:b/c@0.1.1", &[3], &["get"]), "has other types of get"),
+            (interface("a:b/c@0.1.0", &[4], &["get"]), "has other types of get"),
+            (interface("a:b/c@0.1.0", &[9, 3], &["put", "get"]), "lacks put"),
+            (interface("a:b/c@0.2.0", &[3], &["get"]), "a:b/c@0.1.2 is offered"),
         ] {
             let failure = hello.offers(&wanted).expect_err(why);
             assert_eq!(failure.code, Code::VersionMismatch);
@@ -331,7 +353,7 @@ mod tests {
             assert_eq!(failure.field("interface"), Some(&*wanted.name));
         }
         let failure = hello
-            .offers(&interface("a:b/d@0.1.0", 1, &[]))
+            .offers(&interface("a:b/d@0.1.0", &[], &[]))
             .expect_err("it is not there");
         assert_eq!(failure.code, Code::NoSuchInterface);
     }

@@ -19,7 +19,9 @@ CALL, RESULT, FAIL = 0x10, 0x11, 0x12
 GOAWAY, LINK, LINKED, DROP = 0x22, 0x25, 0x26, 0x28
 _MOST = 1 << 24
 
-_INTERFACE = "record { name: string, digest: list<u8>, functions: list<string>, resources: list<string> }"
+_INTERFACE = (
+    "record { name: string, functions: list<string>, types: list<list<u8>>, resources: list<string> }"
+)
 _LIMITS = "record { message: u64, calls: u32, channels: u32, window: u32, connection: u32, idle: u32 }"
 _SAID = (
     "record { protocol: u32, software: string, identity: string, token: list<u8>, instance: string, "

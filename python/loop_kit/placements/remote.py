@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from loop_kit import _core, _remote
 from loop_kit import manifest as manifests
@@ -42,7 +43,10 @@ class Connection:
 
 
 async def start(
-    engine: _core.Engine, provider: Provider, lifecycle: Lifecycle | None = None
+    engine: _core.Engine,
+    provider: Provider,
+    lifecycle: Lifecycle | None = None,
+    asked: Callable[[], object] | None = None,
 ) -> Supervisor[Connection]:
     """Begins a session with a remote provider, and another one whenever that ends, until the supervisor is closed.
 
@@ -50,6 +54,7 @@ async def start(
         engine: The host's.
         provider: What the manifest says of it.
         lifecycle: The rules of beginning another one.
+        asked: As in `_remote.connect`.
 
     Raises:
         LoadError: It cannot be connected to, or is not what it should be.
@@ -67,6 +72,7 @@ async def start(
             token=token,
             tls=provider.tls,
             login=manifests.reveal(provider.login),
+            asked=asked,
         )
         try:
             await routes.move(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from loop_kit import _core, _remote
@@ -57,7 +58,11 @@ class Sidecar:
 
 
 async def start(
-    engine: _core.Engine, provider: Provider, folder: Path, lifecycle: Lifecycle | None = None
+    engine: _core.Engine,
+    provider: Provider,
+    folder: Path,
+    lifecycle: Lifecycle | None = None,
+    asked: Callable[[], object] | None = None,
 ) -> Supervisor[Sidecar]:
     """Starts a sidecar and keeps it running until the supervisor is closed.
 
@@ -66,6 +71,7 @@ async def start(
         provider: What the manifest says of it.
         folder: The workspace's, in which it runs.
         lifecycle: The rules of starting it again.
+        asked: As in `_remote.connect`.
 
     Raises:
         LoadError: It cannot be started, or not be connected to.
@@ -77,7 +83,7 @@ async def start(
     async def again() -> Sidecar:
         child = await Child.start(run)
         try:
-            session = await _connect(engine, child, provider)
+            session = await _connect(engine, child, provider, asked)
             await routes.move(session)
             return Sidecar(child, session, routes)
         except BaseException:
@@ -109,7 +115,9 @@ def command(provider: Provider, folder: Path) -> Command:
     )
 
 
-async def _connect(engine: _core.Engine, child: Child, provider: Provider) -> _remote.Session:
+async def _connect(
+    engine: _core.Engine, child: Child, provider: Provider, asked: Callable[[], object] | None
+) -> _remote.Session:
     """The session with a sidecar that is ready; it has `aclose()`."""
     where = child.take_pipes() if child.address == "stdio:" else child.address
     return await _remote.connect(
@@ -121,4 +129,5 @@ async def _connect(engine: _core.Engine, child: Child, provider: Provider) -> _r
         tls=None,
         login=manifests.reveal(provider.login),
         start_timeout=provider.start_timeout,
+        asked=asked,
     )

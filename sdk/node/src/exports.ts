@@ -114,8 +114,8 @@ export function invoke(object: object, target: Target, args: unknown[]): unknown
 export function offersOf(interfaces: readonly Interface[]): InterfaceOffer[] {
   return interfaces.map((face) => ({
     name: face.name,
-    digest: digest(face),
     functions: face.functions.map((func) => func.name),
+    types: face.functions.map(digest),
     resources: face.resources.map((resource) => resource.name),
   }));
 }
@@ -135,13 +135,20 @@ export function findOffer(offers: readonly InterfaceOffer[], wanted: InterfaceOf
       fields: { interface: wanted.name, offered },
     });
   }
-  const known = offer.digest.length > 0 && wanted.digest.length > 0;
-  if (offer.name === wanted.name && known && Buffer.compare(offer.digest, wanted.digest) !== 0) {
-    throw mismatch(wanted.name, offer.name, 'the two sides have different WIT under that name');
-  }
   const lacking = wanted.functions.filter((name) => !offer.functions.includes(name));
   if (lacking.length > 0) throw mismatch(wanted.name, offer.name, `it lacks ${lacking.join(', ')}`);
+  const others = wanted.functions.filter((name, at) =>
+    differ(wanted.types[at], offer.types[offer.functions.indexOf(name)]),
+  );
+  if (others.length > 0) {
+    throw mismatch(wanted.name, offer.name, `it has other types of ${others.join(', ')}, as the WIT differs`);
+  }
   return offer;
+}
+
+/** Whether two types of a function are known and not the same. */
+function differ(one: Uint8Array | undefined, other: Uint8Array | undefined): boolean {
+  return Boolean(one?.length && other?.length) && Buffer.compare(one as Uint8Array, other as Uint8Array) !== 0;
 }
 
 function mismatch(wanted: string, offered: string, why: string): Failure {

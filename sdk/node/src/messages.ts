@@ -6,9 +6,9 @@ import { parseType } from './wit.js';
 /** An interface as a HELLO or WELCOME names it. */
 export interface InterfaceOffer {
   name: string;
-  /** SHA-256 of its canonical form; empty: not known. */
-  digest: Uint8Array;
   functions: string[];
+  /** SHA-256 of the type of each function in canonical form, in the same order; empty: not known. */
+  types: Uint8Array[];
   resources: string[];
 }
 
@@ -52,7 +52,7 @@ export interface LinkRequest {
   config: string;
 }
 
-const OFFER = 'record { name: string, digest: list<u8>, functions: list<string>, resources: list<string> }';
+const OFFER = 'record { name: string, functions: list<string>, types: list<list<u8>>, resources: list<string> }';
 const LIMITS = 'record { message: u64, calls: u32, channels: u32, window: u32, connection: u32, idle: u32 }';
 const FAILURE = `record { code: enum { ${CODES.join(', ')} }, retryable: bool, message: string,
   fields: list<tuple<string, string>> }`;

@@ -146,17 +146,17 @@ export function printType(type: Type): string {
 
 /** A function's type in WIT's notation: `async func(a: u32) -> string`. */
 export function printFunc(func: Func): string {
-  const params = func.params.map((param) => `${param.name}: ${printType(param.type)}`).join(', ');
+  return signature(func, func.params.map((param) => `${param.name}: ${printType(param.type)}`).join(', '));
+}
+
+function signature(func: Func, params: string): string {
   return `${func.async ? 'async ' : ''}func(${params})${func.result ? ` -> ${printType(func.result)}` : ''}`;
 }
 
-/** SHA-256 over the interface in the canonical form of `docs/wire.md`. */
-export function digest(face: Interface): Uint8Array {
-  const lines = face.functions.map((func) => `${func.name}: ${printFunc(func)}\n`);
-  const sorted = face.functions
-    .map((func, index) => ({ name: func.name, line: lines[index] as string }))
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
-  return new Uint8Array(createHash('sha256').update(sorted.map((one) => one.line).join('')).digest());
+/** SHA-256 of a function's type in the canonical form of `docs/wire.md`. */
+export function digest(func: Func): Uint8Array {
+  const params = func.params.map((param) => printType(param.type)).join(', ');
+  return new Uint8Array(createHash('sha256').update(signature(func, params)).digest());
 }
 
 interface Parsed {

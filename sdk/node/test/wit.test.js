@@ -73,16 +73,20 @@ test('every WIT of this repository, and its digests', () => {
   for (const folder of ['wasi-0.2', 'wasi-0.3']) {
     const wit = loadWit(fileURLToPath(new URL(`../../../wit/deps/${folder}`, import.meta.url)));
     assert.ok(wit.names.length > 20);
-    const digests = wit.names.map((name) => Buffer.from(digest(wit.interface(name))).toString('hex'));
-    assert.ok(digests.every((hex) => hex.length === 64));
+    const functions = wit.names.flatMap((name) => wit.interface(name).functions);
+    assert.ok(functions.length > 100);
+    assert.ok(functions.every((func) => digest(func).length === 32));
   }
 });
 
-test('the digest is of sorted lines with their types written out', () => {
-  const face = one('type t = u8; b: func(x: t); a: async func() -> string;');
-  const turned = one('a: async func() -> string; b: func(x: u8);');
-  assert.deepEqual(digest(face), digest(turned));
-  assert.equal(Buffer.from(digest(face)).toString('hex'), 'b13f15f7287ccf2c31001d77b301f3125bff9b73109cd691bce1cecce28d7367');
+test('the digest is of a function with its types written out', () => {
+  const digests = (body) => one(body).functions.map((func) => Buffer.from(digest(func)).toString('hex'));
+  const known = [
+    'a56ab2a50937b548ca732b43fa4884da36f6e36b1ef0bfd27beabfa333b46a70',
+    'c8a29ff9af2fe74ea4e50697c3453bcea431a8357b1cf9fd915071666087192a',
+  ];
+  assert.deepEqual(digests('type t = u8; a: async func() -> string; b: func(x: t);'), known);
+  assert.deepEqual(digests('a: async func() -> string; b: func(y: u8);'), known);
 });
 
 test('versions', () => {

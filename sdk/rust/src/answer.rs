@@ -26,18 +26,16 @@ impl Interface {
     #[doc(hidden)]
     pub fn new(
         name: &str,
-        digest: &[u8],
-        functions: &[&str],
+        functions: &[(&str, [u8; 32])],
         resources: &[&str],
         make: impl Fn(&Link) -> Result<Arc<dyn Service>, Failure> + Send + Sync + 'static,
     ) -> Self {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
         Interface {
             wire: loop_wire::Interface {
                 name: name.into(),
-                digest: digest.into(),
-                functions: owned(functions),
-                resources: owned(resources),
+                functions: functions.iter().map(|(name, _)| (*name).into()).collect(),
+                types: functions.iter().map(|(_, digest)| digest.to_vec()).collect(),
+                resources: resources.iter().map(|name| (*name).into()).collect(),
             },
             make: Box::new(make),
         }

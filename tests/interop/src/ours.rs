@@ -37,8 +37,8 @@ pub const OPEN: u32 = 10;
 pub fn interface() -> Interface {
     Interface {
         name: "test:interop/kinds@0.1.0".into(),
-        digest: vec![],
         functions: FUNCTIONS.map(Into::into).to_vec(),
+        types: vec![],
         resources: vec!["counter".into()],
     }
 }

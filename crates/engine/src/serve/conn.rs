@@ -25,12 +25,16 @@ use super::body::{Inbound, Outbound};
 use super::exchange::{App, Exchange, Refusal};
 use super::page::{page, status_of};
 use super::server::Tally;
+use crate::hold::Hold;
 use crate::timed::Timed;
 
 /// What hyper calls for each request of a connection.
+#[derive(Clone)]
 pub(super) struct Responder {
     /// What serves the requests to come.
     pub app: Arc<ArcSwap<App>>,
+    /// Whether they are to wait.
+    pub hold: Arc<Hold>,
     pub tally: Arc<Tally>,
     /// Connections of this thread.
     pub load: Arc<AtomicUsize>,
@@ -68,14 +72,25 @@ impl Service<Request<Incoming>> for Responder {
     type Future = Responding;
 
     fn call(&self, request: Request<Incoming>) -> Responding {
+        if self.hold.is_on() {
+            let this = self.clone();
+            return Responding::Held(Box::pin(async move {
+                this.hold.clone().over().await;
+                this.begin(request)
+            }));
+        }
+        self.begin(request)
+    }
+}
+
+impl Responder {
+    fn begin(&self, request: Request<Incoming>) -> Responding {
         match self.start(request) {
             Ok(guest) => Responding::Guest(Some(guest)),
             Err(status) => Responding::Now(status),
         }
     }
-}
 
-impl Responder {
     fn start(&self, request: Request<Incoming>) -> Result<Guest, StatusCode> {
         let authority = authority(&request).map_err(|_| StatusCode::BAD_REQUEST)?;
         let app = self.app.load_full();
@@ -155,6 +170,8 @@ impl Guest {
 
 /// The wait for a response.
 pub(super) enum Responding {
+    /// It waits until requests go on.
+    Held(Pin<Box<dyn Future<Output = Responding> + Send>>),
     Now(StatusCode),
     Guest(Option<Guest>),
 }
@@ -163,7 +180,14 @@ impl Future for Responding {
     type Output = Result<Response<Outbound>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Responding::Held(held) = &mut *self {
+            let Poll::Ready(begun) = held.as_mut().poll(cx) else {
+                return Poll::Pending;
+            };
+            *self = begun;
+        }
         let slot = match &mut *self {
+            Responding::Held(_) => return Poll::Pending,
             Responding::Now(status) => return Poll::Ready(Ok(page(*status))),
             Responding::Guest(slot) => slot,
         };

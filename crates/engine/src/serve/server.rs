@@ -17,12 +17,14 @@ use wasmtime::error::Context as _;
 use super::conn::{Connection, Responder, connection};
 use super::exchange::App;
 use super::{ServeOptions, batch};
+use crate::hold::Hold;
 use crate::program::Program;
 
 /// A server at work. Dropping it stops it at once.
 pub struct Server {
     address: SocketAddr,
     app: Arc<ArcSwap<App>>,
+    hold: Arc<Hold>,
     control: Arc<Control>,
     /// Closed when the last thread has ended.
     ended: watch::Receiver<()>,
@@ -84,6 +86,7 @@ pub fn serve(program: Arc<Program>, options: ServeOptions) -> Result<Server> {
         .max(1);
     let open = Arc::new(Semaphore::new(options.connections.min(Semaphore::MAX_PERMITS)));
     let app = Arc::new(ArcSwap::from_pointee(App::new(program, options)?));
+    let hold = Arc::<Hold>::default();
     let control = Arc::new(Control {
         draining: AtomicBool::new(false),
         drain: Notify::new(),
@@ -99,6 +102,7 @@ pub fn serve(program: Arc<Program>, options: ServeOptions) -> Result<Server> {
     let server = Server {
         address: listener.local_addr()?,
         app: app.clone(),
+        hold: hold.clone(),
         control: control.clone(),
         ended,
     };
@@ -116,6 +120,7 @@ pub fn serve(program: Arc<Program>, options: ServeOptions) -> Result<Server> {
             runtime,
             Worker {
                 app: app.clone(),
+                hold: hold.clone(),
                 control: control.clone(),
                 receiver,
                 load,
@@ -203,6 +208,7 @@ async fn accept(
 
 struct Worker {
     app: Arc<ArcSwap<App>>,
+    hold: Arc<Hold>,
     control: Arc<Control>,
     receiver: mpsc::UnboundedReceiver<Accepted>,
     load: Arc<AtomicUsize>,
@@ -220,6 +226,7 @@ impl Worker {
                 let tally = self.control.tally.clone();
                 let responder = Responder {
                     app: self.app.clone(),
+                    hold: self.hold.clone(),
                     tally,
                     load: self.load.clone(),
                 };
@@ -305,6 +312,11 @@ impl Server {
         let options = self.app.load().options.clone();
         self.app.store(Arc::new(App::new(program, options)?));
         Ok(())
+    }
+
+    /// Has the requests to come wait, or go on.
+    pub fn hold(&self, on: bool) {
+        self.hold.set(on);
     }
 
     /// Stops accepting, lets what is at work finish for as long as `grace`, and ends. It works at once; the future

@@ -123,7 +123,7 @@ async fn call(
     let exports = vec![Interface {
         name: instance,
         functions: vec![function],
-        digest: vec![],
+        types: vec![],
         resources: vec![],
     }];
     let limits = WireLimits {

@@ -346,7 +346,7 @@ impl Wire {
                 continue;
             };
             for name in &interface.functions {
-                let at = offered.functions.iter().position(|f| f == name);
+                let at = offered.position(name);
                 numbers.push(at.map_or(u32::MAX, |at| first + at as u32));
             }
         }

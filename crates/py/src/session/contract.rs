@@ -54,8 +54,8 @@ impl Contract {
     pub fn offered(&self) -> Vec<loop_wire::Interface> {
         let offered = self.interfaces.iter().map(|i| loop_wire::Interface {
             name: i.name.to_string(),
-            digest: i.digest().to_vec(),
             functions: i.funcs.iter().map(|f| f.name.to_string()).collect(),
+            types: i.funcs.iter().map(|f| f.digest().to_vec()).collect(),
             resources: i.resources.iter().map(|r| r.name.to_string()).collect(),
         });
         offered.collect()
@@ -91,16 +91,23 @@ fn foreign(interfaces: &[loop_engine::Interface]) -> Option<(Arc<FuncTy>, Arc<Re
 #[pymethods]
 impl Contract {
     /// Reads WIT from a file or folder and takes the interfaces called `names`, or all of its own packages' without.
+    /// What it lacks may be in `more`.
     ///
     /// Raises LoadError where the WIT is not sound or lacks one of them.
     #[new]
-    fn new(py: Python<'_>, path: PathBuf, names: Vec<String>) -> PyResult<Self> {
+    #[pyo3(signature = (path, names, more = None))]
+    fn new(py: Python<'_>, path: PathBuf, names: Vec<String>, more: Option<PathBuf>) -> PyResult<Self> {
         let made = Wit::read(&path).and_then(|wit| {
+            let more = more.map(|path| Wit::read(&path)).transpose()?;
             let names = if names.is_empty() { wit.interfaces() } else { names };
-            names
-                .iter()
-                .map(|name| wit.interface(name))
-                .collect::<Result<Vec<_>, _>>()
+            let found = names.iter().map(|name| {
+                let found = wit.interface(name);
+                match &more {
+                    Some(more) => found.or_else(|e| more.interface(name).map_err(|_| e)),
+                    None => found,
+                }
+            });
+            found.collect::<Result<Vec<_>, _>>()
         });
         Ok(Self::made(made.map_err(|e| errors::of_load(py, &e))?))
     }

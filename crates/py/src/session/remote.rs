@@ -2,13 +2,13 @@
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loop_remote::{Functions, Link};
 use loop_wire::plain::{Connector, streams_of};
-use loop_wire::session::{Nothing, Session, connect_native};
+use loop_wire::session::{Called, Handler, Nothing, Reply, Session, connect_native};
 use loop_wire::transport::{self, Connection, Options};
-use loop_wire::{Address, Failure, Hello};
+use loop_wire::{Address, Code, Failure, Hello};
 use pyo3::prelude::*;
 use tokio::runtime::Handle as Runtime;
 
@@ -26,6 +26,35 @@ pub struct Remote {
     /// Where it speaks plain wRPC.
     functions: Option<Arc<Functions>>,
     runtime: Runtime,
+}
+
+/// Serves nothing but the wish of a provider to be exchanged.
+struct Exchanges {
+    asked: Option<Py<PyAny>>,
+    last: Mutex<Option<Instant>>,
+}
+
+/// From one wish to the next.
+const WISHES: Duration = Duration::from_secs(1);
+
+impl Handler for Exchanges {
+    fn call(&self, session: &Session, called: Called) -> Reply {
+        Nothing.call(session, called)
+    }
+
+    fn reload(&self) -> Result<(), Failure> {
+        let Some(asked) = &self.asked else {
+            return Err(Failure::new(Code::Provider, "this host does not exchange it"));
+        };
+        let now = Instant::now();
+        if (lock(&self.last).replace(now)).is_some_and(|last| now.duration_since(last) < WISHES) {
+            return Err(Failure::new(Code::Overloaded, "it asked a moment ago"));
+        }
+        Python::attach(|py| match asked.call0(py) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(Failure::new(Code::Provider, e.to_string())),
+        })
+    }
 }
 
 /// What a provider says of a call: nanoseconds spent waiting, decoding, in the provider, encoding.
@@ -66,12 +95,13 @@ impl Remote {
 impl Remote {
     /// Connects to an address, or to descriptors to read and to write, which are owned from here on; blocks until the
     /// handshake is over, for `timeout` seconds at most. With `plain` the peer speaks wRPC: there is no handshake, and
-    /// each call makes a connection of its own.
+    /// each call makes a connection of its own. `asked` is called, on any thread, when the provider asks to be exchanged:
+    /// it is to return at once, and raises where that is not to be.
     ///
     /// Raises what the peer refused it with, ProviderGone where nobody is there, and Unauthenticated where it is not who
     /// it should be.
     #[staticmethod]
-    #[pyo3(signature = (engine, where_, *, descriptors = None, identity = "", token = None, tls = None, login = None, plain = false, timeout = 10.0))]
+    #[pyo3(signature = (engine, where_, *, descriptors = None, identity = "", token = None, tls = None, login = None, plain = false, timeout = 10.0, asked = None))]
     #[allow(clippy::too_many_arguments)]
     fn connect(
         py: Python<'_>,
@@ -84,6 +114,7 @@ impl Remote {
         login: Option<LoginWords>,
         plain: bool,
         timeout: f64,
+        asked: Option<Py<PyAny>>,
     ) -> PyResult<Remote> {
         let runtime = engine.0.runtime().map_err(|e| errors::of_load(py, &e))?;
         // SAFETY: the caller gives the descriptors away.
@@ -100,6 +131,10 @@ impl Remote {
             ..net::options(tls, token, login, false)
         };
         let functions = plain.then(Arc::<Functions>::default);
+        let exchanges = Arc::new(Exchanges {
+            asked,
+            last: Mutex::default(),
+        });
         let work = async {
             let connection = match descriptors {
                 Some((read, write)) => transport::from_fds(read, write)?,
@@ -111,12 +146,12 @@ impl Remote {
                     Session::plain(connector, vec![], ours.limits, functions.clone())
                 }
                 (Connection::Bytes(io, _), None) => {
-                    let (session, driver) = Session::connect(io, ours, Arc::new(Nothing));
+                    let (session, driver) = Session::connect(io, ours, exchanges);
                     tokio::spawn(driver);
                     session
                 }
                 (Connection::Native(native, _), None) => {
-                    let (session, driver) = connect_native(native.into(), ours, Arc::new(Nothing)).await?;
+                    let (session, driver) = connect_native(native.into(), ours, exchanges).await?;
                     tokio::spawn(driver);
                     session
                 }
@@ -209,6 +244,12 @@ impl Remote {
 
 #[pymethods]
 impl Route {
+    /// That of its link at the provider; 0: it has no grant, and shares what serves all.
+    #[getter]
+    fn number(&self) -> u32 {
+        self.0.link().number()
+    }
+
     /// What the provider has instead of something of an interface: its functions there, or else its interfaces.
     fn offered(&self, interface: &str) -> Vec<String> {
         self.0.link().offered(interface)

@@ -260,7 +260,7 @@ async fn contracts_that_differ_are_refused_with_both_sides_words() {
     let listener = transport::listen(&address, &Options::default()).await.unwrap();
     let server = serve(listener, service);
     let mut wrong = hello(false, Limits::default());
-    wrong.imports[0].digest = vec![8; 32];
+    wrong.imports[0].types[0] = vec![8; 32];
     let mut other = hello(false, Limits::default());
     other.imports[0].name = "test:wire/provider@0.2.0".into();
     let mut missing = hello(false, Limits::default());

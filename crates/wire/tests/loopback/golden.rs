@@ -25,8 +25,8 @@ const FORMAT: &str = include_str!("golden.txt");
 fn interface() -> Interface {
     Interface {
         name: "acme:kv/store@0.1.0".into(),
-        digest: (0..32).collect(),
         functions: ["get", "[method]bucket.watch"].map(Into::into).to_vec(),
+        types: vec![(0..32).collect(), (32..64).collect()],
         resources: vec!["bucket".into()],
     }
 }

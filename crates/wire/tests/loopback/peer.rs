@@ -54,7 +54,7 @@ impl Provider {
 pub fn interface() -> Interface {
     Interface {
         name: "test:wire/provider@0.1.0".into(),
-        digest: vec![7; 32],
+        types: vec![vec![7; 32]; FUNCTIONS.len()],
         functions: FUNCTIONS.map(Into::into).to_vec(),
         resources: vec!["thing".into()],
     }

@@ -75,7 +75,7 @@ fn joined(frames: &Frames) -> Frames {
 fn exports(trace: &Value) -> Vec<Interface> {
     vec![Interface {
         name: trace["instance"].as_str().unwrap().into(),
-        digest: vec![],
+        types: vec![],
         functions: vec![trace["function"].as_str().unwrap().into()],
         resources: vec![],
     }]

@@ -1,25 +1,16 @@
-//! Interfaces in the canonical form that their digest is of; `docs/wire.md` defines it.
+//! Types of functions in the canonical form that their digest is of; `docs/wire.md` defines it.
 
 use sha2::{Digest, Sha256};
-use wit_parser::{Function, Handle, InterfaceId, Resolve, Type, TypeDefKind};
+use wit_parser::{Function, Handle, Resolve, Type, TypeDefKind};
 
-/// SHA-256 of an interface: a line for each function by name, with every type written out.
-pub fn digest(resolve: &Resolve, interface: InterfaceId) -> [u8; 32] {
-    let mut functions: Vec<&Function> = resolve.interfaces[interface].functions.values().collect();
-    functions.sort_by(|a, b| a.name.cmp(&b.name));
-    let lines = functions
-        .iter()
-        .map(|f| format!("{}: {}\n", f.name, function(resolve, f)));
-    Sha256::digest(lines.collect::<String>()).into()
+/// SHA-256 of a function's type, with every type in it written out.
+pub fn digest(resolve: &Resolve, f: &Function) -> [u8; 32] {
+    Sha256::digest(function(resolve, f)).into()
 }
 
-/// `async func(a: u32) -> string`.
+/// `async func(u32) -> string`: the names of parameters are no part of it.
 pub fn function(resolve: &Resolve, f: &Function) -> String {
-    let params: Vec<_> = f
-        .params
-        .iter()
-        .map(|p| format!("{}: {}", p.name, ty(resolve, &p.ty)))
-        .collect();
+    let params: Vec<_> = f.params.iter().map(|p| ty(resolve, &p.ty)).collect();
     let result = f
         .result
         .as_ref()

@@ -296,14 +296,17 @@ impl<'r> Writer<'r> {
         self.line(
             "make: impl Fn(&p::Link) -> Result<P, p::Failure> + Send + Sync + 'static) -> p::Interface {",
         );
-        let digest = shape::digest(self.types.resolve, id);
-        let names: Vec<_> = functions.iter().map(|f| format!("{:?}", f.name)).collect();
+        let resolve = self.types.resolve;
+        let names = functions
+            .iter()
+            .map(|f| format!("({:?}, {:?})", f.name, shape::digest(resolve, f)));
+        let names: Vec<_> = names.collect();
         let types = self.types.resolve.interfaces[id].types.iter();
         let resources =
             types.filter(|(_, t)| matches!(self.types.resolve.types[**t].kind, TypeDefKind::Resource));
         let resources: Vec<_> = resources.map(|(name, _)| format!("{name:?}")).collect();
         self.line(&format!(
-            "p::Interface::new({name:?}, &{digest:?}, &[{}], &[{}], move |link| {{",
+            "p::Interface::new({name:?}, &[{}], &[{}], move |link| {{",
             names.join(", "),
             resources.join(", ")
         ));

@@ -8,7 +8,7 @@ use loop_wire::{Failure, Hello, Interface};
 use serde_json::{Value, json};
 
 const INTERFACE: &str =
-    "record { name: string, digest: list<u8>, functions: list<string>, resources: list<string> }";
+    "record { name: string, functions: list<string>, types: list<list<u8>>, resources: list<string> }";
 const LIMITS: &str =
     "record { message: u64, calls: u32, channels: u32, window: u32, connection: u32, idle: u32 }";
 pub const FAILURE: &str = "record { code: enum { provider, not-granted, no-such-interface, no-such-function, version-mismatch, \
@@ -41,7 +41,7 @@ pub fn failure_value(f: &Failure) -> Value {
 
 pub fn hello_value(h: &Hello) -> Value {
     let interfaces = |all: &[Interface]| {
-        let one = |i: &Interface| json!({"name": i.name, "digest": i.digest, "functions": i.functions, "resources": i.resources});
+        let one = |i: &Interface| json!({"name": i.name, "functions": i.functions, "types": i.types, "resources": i.resources});
         all.iter().map(one).collect::<Vec<_>>()
     };
     let l = &h.limits;
