@@ -236,7 +236,6 @@ async def test_what_is_there_comes_first_and_then_what_happens() -> None:
             "provider",
             "decode",
         }
-        assert [command["name"] for command in hello["commands"]] == ["seed", "drain-queue"]
         line = (await told(socket))["events"][0]
         assert {**line, "time": 0} == {
             "is": "line", "time": 0, "level": "info", "source": "mailer", "target": "smtp", "message": "before",
@@ -255,6 +254,8 @@ async def test_a_failure_is_told_in_words() -> None:
         refused = await answer(socket, do="swap", provider="catalog", use="x", **{"dry-run": True})
         assert "'x' is no provider" in refused["error"]
         assert "there is no command 'no'" in (await answer(socket, do="run", name="no", args=[]))["error"]
+        told = (await answer(socket, do="commands"))["ok"]
+        assert [command["name"] for command in told] == ["seed", "drain-queue"]
         assert await answer(socket, do="run", name="seed", args=["3"]) == {
             "id": 7,
             "ok": {"code": 0, "output": "seed: 3, done\n"},

@@ -20,6 +20,7 @@ from loop_kit.capabilities._hints import Hints
 from loop_kit.dev import _control, _devserver, _record
 from loop_kit.dev._control import Door, dial
 from loop_kit.dev._devserver import Devserver
+from loop_kit.dev._registry import BUILT_IN, SHIPPED
 from loop_kit.dev._sources import logged
 from loop_kit.errors import LoopError, ProviderGone
 from loop_kit.manifest import load
@@ -203,7 +204,10 @@ async def test_what_cannot_be_done_is_refused_in_words(folder: Path) -> None:
         }.items():
             assert words in (await refused("workspace#swap", *arguments))[1]
         assert await site.ask("workspace#swap", "b", None, False, None) == []  # the same code
-        assert await site.ask("command#commands") == []
+        commands = await site.ask("command#commands")
+        assert [one.name for one in commands] == [*BUILT_IN, *SHIPPED]
+        with pytest.raises(Err, match="there is no command 'sed'"):
+            await site.ask("command#run", "sed", [])
         await site.ask("workspace#stop")
         assert site.stopped.is_set()
 

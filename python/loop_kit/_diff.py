@@ -69,6 +69,10 @@ def changes(old: Manifest, new: Manifest) -> list[Change]:
     found += _linked(old, new, "links", old.links, new.links)
     if old.limits != new.limits:
         found.append(Change("limits", _text(old.limits), _text(new.limits)))
+    for name in sorted({*old.commands, *new.commands}):
+        change = Change(f"commands.{name}", old.commands.get(name, ""), new.commands.get(name, ""))
+        if change.before != change.after:
+            found.append(change)
     return found
 
 

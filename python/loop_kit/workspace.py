@@ -7,7 +7,7 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from pathlib import Path
@@ -78,7 +78,12 @@ class Workspace:
         stdio: Whether components have this process's standard streams where the manifest grants them.
         audit: Whether each call of an import is logged, by the logger `loop_kit.audit`.
         make: Builds a component before it is loaded, and says which file to load. None: as `build` says.
+
+    Attributes:
+        shown: Makes what `builtin:devserver` provides, of a grant and for an importer; None: nothing looks after it.
     """
+
+    shown: Callable[[Mapping[str, Any], str], Any] | None = None
 
     def __init__(
         self,
@@ -397,6 +402,8 @@ class Workspace:
         with self._members.starting(entry):
             entry.file = _file_of(provider, self.manifest.folder)
             match provider.placement:
+                case "builtin" if provider.target == "devserver":
+                    return self._itself(provider, grant, asked.called, entry, part)
                 case "builtin":
                     return Builtin(provider.target, config, grant, asked.called)
                 case "python":
@@ -420,6 +427,23 @@ class Workspace:
                     routes = part.supervised[member].running.routes
                     name = f"{asked.called}/{asked.wanted}"
                     return await routes.bind(name, grant=grant, config=config, budget=link.budget)
+
+    def _itself(
+        self, provider: Provider, grant: Mapping[str, Any], importer: str, entry: Entry, part: Part
+    ) -> Any:
+        """This workspace, as one of its members sees it."""
+        if provider.config:
+            raise LoadError(f"providers.{provider.name}: {provider.use} takes no config")
+        if self.shown is None:
+            raise LoadError(
+                f"providers.{provider.name}: {provider.use} is there where a workspace is looked after: "
+                "by `loop dev`, `loop up` or `loop x`"
+            )
+        key = repr((importer, grant))
+        if key not in part.python:
+            part.python[key] = self.shown(grant, importer)
+            entry.ends.append(part.python[key].aclose)
+        return part.python[key]
 
     async def _start(self, provider: Provider, entry: Entry) -> Supervisor[Any]:
         """Starts a sidecar, or a session with what runs elsewhere."""

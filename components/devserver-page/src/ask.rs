@@ -47,14 +47,10 @@ pub fn state() -> Value {
     })
 }
 
-pub fn commands() -> Value {
-    command::commands().iter().map(json::command).collect()
-}
-
 pub async fn answer(what: What) -> Result<Value, String> {
     match what {
         What::State => Ok(state()),
-        What::Commands => Ok(commands()),
+        What::Commands => Ok(command::commands().await.iter().map(json::command).collect()),
         What::Restart { member } => workspace::restart(member)
             .await
             .map(|()| Value::Null)

@@ -54,7 +54,6 @@ pub async fn talk(connection: Rc<Connection>, version: &str, proof: &str) {
     let mut hello = ask::state();
     hello["hello"] = json!(version);
     hello["proof"] = json!(proof);
-    hello["commands"] = ask::commands();
     if send(&connection, &hello).await.is_err() {
         return;
     }

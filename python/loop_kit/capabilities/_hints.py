@@ -15,9 +15,11 @@ class Hints:
 
     Args:
         target: The package that refuses.
+        component: Whom, or "" where that is not known.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, component: str = "") -> None:
+        self._component = component
         self._logger = logging.getLogger(f"loop_kit.guest.{target}")
         self._said: set[str] = set()
 
@@ -25,7 +27,7 @@ class Hints:
         """Logs the words, unless they were."""
         if len(self._said) < _MOST and words not in self._said:
             self._said.add(words)
-            self._logger.warning("%s", words, extra={"refusal": True})
+            self._logger.warning("%s", words, extra={"refusal": True, "component": self._component})
 
 
 def named(name: str) -> str:

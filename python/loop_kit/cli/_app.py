@@ -25,6 +25,7 @@ COMMANDS = {
     "restart": "End a member in good order and start it again.",
     "swap": "Exchange a provider or component while calls go on.",
     "down": "End a workspace that runs.",
+    "x": "Run a command that the workspace offers.",
     "serve": "Serve HTTP, or a capability, by a component.",
     "call": "Call one function of a component or provider.",
     "inspect": "Show what a component imports and exports.",

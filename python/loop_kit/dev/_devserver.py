@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import difflib
+import functools
 import logging
 import os
 import time
@@ -18,8 +19,10 @@ from loop_kit._diff import Change
 from loop_kit._members import Key, Linked, Member
 from loop_kit._swaps import DRAIN
 from loop_kit._types import Err
+from loop_kit.dev._commands import Commands
 from loop_kit.dev._journal import Journal, Subscriber, Topic
 from loop_kit.dev._sources import SpanSource, member_of, refusal_of
+from loop_kit.dev._view import View
 from loop_kit.errors import LoopError
 from loop_kit.manifest._match import ImportName
 from loop_kit.manifest.sentences import of_link
@@ -76,6 +79,8 @@ class Devserver:
         self._traffic = _Traffic()
         self._known_phases: dict[tuple[str, str], tuple[str, int]] = {}
         self._subscribers: list[Subscriber] = []
+        self._commands = Commands(workspace, self)
+        workspace.shown = functools.partial(View, self)
         self._unlisten = workspace.listen(self._changed)
 
     def close(self) -> None:
@@ -227,13 +232,13 @@ class Devserver:
 
     # loop:devserver/command
 
-    def commands(self) -> list[dict[str, str]]:
+    async def commands(self) -> list[dict[str, str]]:
         """The commands that the workspace offers."""
-        return []
+        return await self._commands.all()
 
     async def run(self, name: str, args: list[str]) -> tuple[int, str]:
         """Runs a command."""
-        raise Err(f"there is no command {name!r}")
+        return await self._commands.run(name, args)
 
 
 def _seconds(drain: int | None) -> float:

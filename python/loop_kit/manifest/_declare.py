@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loop_kit.dev._registry import NAME as COMMAND_NAME
 from loop_kit.manifest import model
 from loop_kit.manifest._grants import GRANTS
 from loop_kit.manifest._match import IMPORT_PATTERN
@@ -207,6 +208,14 @@ MANIFEST = Table(
         "providers": Field(_named(PROVIDER), "The providers, by name."),
         "links": Field(LINKS, "Links of every component whose own `imports` do not match."),
         "limits": Field(LIMITS, "Limits of every component that does not set its own."),
+        "commands": Field(
+            MapOf(
+                TEXT,
+                key_pattern=f"^{COMMAND_NAME}$",
+                key_expects="a name of lowercase letters, digits and -",
+            ),
+            "Commands for `loop x` and the page, by name: each the name of the component that makes it.",
+        ),
     },
     verify=_check,
 )

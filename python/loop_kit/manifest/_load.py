@@ -134,6 +134,7 @@ def _read(source: Source, raw: Mapping[str, Any] | None = None) -> Manifest:
         providers=document.get("providers", {}),
         links=document.get("links", {}),
         limits=limits,
+        commands=document.get("commands", {}),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loop_kit.dev._registry import BUILT_IN
 from loop_kit.manifest._scan import Keys
 from loop_kit.manifest._shape import Cursor, did_you_mean
 from loop_kit.manifest._toml import string
@@ -33,6 +34,18 @@ def check_references(raw: Raw, at: Cursor) -> None:
             hint = did_you_mean(target, components) or "a path needs a / or ends in .wasm"
             _report(at, ("providers", name), "use", f"there is no component {string(target)}", hint)
     _check_circles(components, providers, at)
+    _check_commands(raw, components, at)
+
+
+def _check_commands(raw: Raw, components: Mapping[str, Raw], at: Cursor) -> None:
+    commands = raw.get("commands")
+    for name, component in commands.items() if isinstance(commands, dict) else ():
+        if name in BUILT_IN:
+            message = f"{string(name)} is a command of loop-kit's own, which {string(str(component))} cannot replace"
+            _report(at, ("commands",), name, message, "give it another name")
+        elif isinstance(component, str) and component not in components:
+            hint = did_you_mean(component, components) or "a command is made by one of [components]"
+            _report(at, ("commands",), name, f"there is no component {string(component)}", hint)
 
 
 def _check_circles(components: Mapping[str, Raw], providers: Mapping[str, Raw], at: Cursor) -> None:

@@ -13,7 +13,8 @@ from loop_kit.manifest._toml import string
 
 __all__ = ["BUILTINS", "USE", "anchored", "has_login", "is_file", "is_shipped"]
 
-BUILTINS = ("core", "fsx", "keyvalue", "netx", "process")
+BUILTINS = ("core", "devserver", "fsx", "keyvalue", "netx", "process")
+_ASIDE = tuple(name for name in BUILTINS if name != "devserver")  # which is the host itself
 
 _FORMS = '"builtin:NAME", "python:module:Class", "component:NAME", "sidecar:PROGRAM" or "remote:ADDRESS"'
 _PLACEMENTS = ("builtin", "python", "component", "sidecar", "remote")
@@ -22,7 +23,7 @@ _PYTHON = rf"{_DOTTED}:{_DOTTED}"
 _KINDS = ("builtin", "python", "node")
 # A colon would be a kind that is not known; what has one in its name is given as `command`.
 _PROGRAM = r"[^\u0000:]+"
-_SIDECAR = rf"builtin:({'|'.join(BUILTINS)})|python:{_PYTHON}|node:[^\u0000]+|{_PROGRAM}"
+_SIDECAR = rf"builtin:({'|'.join(_ASIDE)})|python:{_PYTHON}|node:[^\u0000]+|{_PROGRAM}"
 
 
 class _Use(Shape):
@@ -133,8 +134,8 @@ def _sidecar(target: str, at: Cursor) -> Path | None:
             return absolute(rest, at) if kind == "node" else None
         return absolute(target, at) if "/" in target else None
     if kind == "builtin" and colon:
-        hint = did_you_mean(rest, BUILTINS) or f"there are {', '.join(BUILTINS)}"
-        at.problem(f"there is no builtin {string(rest)}", hint)
+        hint = did_you_mean(rest, _ASIDE) or f"there are {', '.join(_ASIDE)}"
+        at.problem(f"there is no builtin {string(rest)} for a sidecar", hint)
     elif kind == "python" and colon:
         at.problem(f'expected "sidecar:python:module:Class", got {string(f"sidecar:{target}")}')
     else:

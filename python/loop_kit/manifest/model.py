@@ -340,6 +340,7 @@ class Manifest:
         providers: Providers by name.
         links: Links that every component has unless its own `imports` match.
         limits: Limits that every component has unless it sets its own.
+        commands: The components that make commands, by the commands' names.
     """
 
     source: Source = field(repr=False, compare=False)
@@ -348,6 +349,7 @@ class Manifest:
     providers: Mapping[str, Provider] = field(default_factory=dict)
     links: Mapping[str, Link] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    commands: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

@@ -186,7 +186,8 @@ function page(given: string): void {
   }
 
   function run(name: string, args: string[]): void {
-    wire.ask<{ code: number; output: string }>({ do: "run", name, args }).then(
+    const done = app.toast(`${name} runs…`);
+    wire.ask<{ code: number; output: string }>({ do: "run", name, args }).finally(done).then(
       (it) => output([name, ...args].join(" "), it.code, it.output),
       (error: Error) => app.toast(`${name} did not run: ${error.message}`, "bad"));
   }

@@ -145,7 +145,6 @@ export interface Hello extends State {
   hello: string;
   /** That the server knows the token. */
   proof: string;
-  commands: Command[];
 }
 
 export type Told =

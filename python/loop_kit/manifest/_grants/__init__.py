@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loop_kit.manifest._grants import blobstore, core, fsx, keyvalue, netx, process
+from loop_kit.manifest._grants import blobstore, core, devserver, fsx, keyvalue, netx, process
 from loop_kit.manifest._shape import Table
 
 __all__ = ["GRANTS", "SENTENCES"]
 
 GRANTS: dict[str, Table] = {
     "loop:core": core.GRANT,
+    "loop:devserver": devserver.GRANT,
     "loop:fsx": fsx.GRANT,
     "loop:netx": netx.GRANT,
     "loop:process": process.GRANT,
@@ -26,6 +27,7 @@ GRANTS: dict[str, Table] = {
 
 SENTENCES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "loop:core": core.sentences,
+    "loop:devserver": devserver.sentences,
     "loop:fsx": fsx.sentences,
     "loop:netx": netx.sentences,
     "loop:process": process.sentences,
