@@ -7,12 +7,14 @@ export const command = {
     about("echo", "Say what it is given.\nNothing else.", "[WORD]..."),
     about("fail"),
     about("refuse", "\x1b[2J never", "\x07"),
-    ...["hang", "trap", "deep", "flood", "escape", "undeclared"].map((name) => about(name)),
+    ...["hang", "trap", "deep", "flood", "escape", "undeclared", "tree"].map((name) => about(name)),
   ],
   run: async (name, args) => {
     switch (name) {
       case "echo":
         return [0, `GREETING ${args.length}: ${args.join("|")}`];
+      case "tree":
+        return [0, "GREETING a tree of its own\n"];
       case "fail":
         return [259, "it did not work\n"];
       case "hang":

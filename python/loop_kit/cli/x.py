@@ -80,7 +80,12 @@ def x(manifest_path: Path | None, as_json: bool, name: str | None, args: tuple[s
     if name in BUILT_IN:
         _ours(name, [*(["--json"] if as_json else []), *args], manifest_path)
         return
-    known = offered(_declared(file))
+    try:
+        known = offered(_declared(file))
+    except (OSError, ValueError):
+        from loop_kit.manifest import load
+
+        known = offered(load(file).commands)  # which says what is wrong with it
     if name not in known:
         near = nearest(name, known)
         hint = f" (did you mean {near!r}?)" if near else f"; there are {', '.join(known)}"
@@ -104,19 +109,14 @@ def _ours(name: str, args: list[str], manifest: Path | None) -> None:
 
 
 def _declared(file: Path) -> Mapping[str, str]:
-    """`[commands]` of a manifest that need not be sound.
+    """`[commands]` of a manifest that need not be sound otherwise.
 
     Raises:
-        ManifestError: It is no TOML, or cannot be read; with every other problem.
+        OSError, ValueError: It cannot be read, or is no TOML.
     """
     import tomllib
 
-    try:
-        declared = tomllib.loads(file.read_text("utf-8")).get("commands", {})
-    except (OSError, ValueError):
-        from loop_kit.manifest import load
-
-        return load(file).commands
+    declared = tomllib.loads(file.read_text("utf-8")).get("commands", {})
     if not isinstance(declared, dict):
         return {}
     return {name: component for name, component in declared.items() if isinstance(component, str)}
