@@ -175,11 +175,11 @@ def _running(manifest: Path | None) -> Record | None:
 
 
 async def _waiting(name: str, work: Awaitable[T]) -> T:
-    """What comes of some work; what is waited for is said after a while."""
+    """What comes of some work; what is waited for is said after a while, to whoever sits there."""
     asked = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait([asked], timeout=_QUIET)
-        if not done:
+        if not done and sys.stderr.isatty():
             click.echo(f"waiting for {name} …", err=True)
         return await asked
     finally:
