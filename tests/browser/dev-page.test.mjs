@@ -286,6 +286,7 @@ test("the palette runs a command of the workspace, by keys alone", { timeout: PA
   await page.keyboard.press("Control+k");
   const palette = page.getByRole("dialog", { name: "Command palette" });
   await palette.getByRole("combobox").fill("sed");
+  await palette.getByRole("option", { name: /^seed/ }).waitFor();
   assert.match(await palette.getByRole("option").first().innerText(), /^seed/);
   await page.keyboard.press("Enter");
   await palette.getByText("Arguments of seed: [COUNT]. Enter runs it.").waitFor();

@@ -1,9 +1,13 @@
-"""Workspaces with commands of their own."""
+"""Workspaces with commands of their own.
+
+python -m tests.commands.workspaces FOLDER    makes one there
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.checkout import ROOT
@@ -38,3 +42,13 @@ def guest(folder: Path, greeting: str = "said") -> Path:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return made / "tools.wasm"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    shutil.copy(guest(folder / "source"), folder / "tools.wasm")
+    (folder / "loop.toml").write_text(MANIFEST)
+
+
+if __name__ == "__main__":
+    main()

@@ -85,6 +85,7 @@ function page(given: string): void {
       const before = instance;
       instance = hello.about.instance;
       store.hello(hello);
+      ask();
       if (before) app.toast(before === instance ? "Connected again" : `The host was started again, as process ${hello.about.pid}`, "good");
     },
     events: (events) => store.events(events),
@@ -178,7 +179,11 @@ function page(given: string): void {
 
   function command(): void {
     commands.open();
-    // A component that was exchanged may offer others.
+    ask(); // a component that was exchanged may offer others
+  }
+
+  /** Asks for the commands: components may have to be loaded for that, so nothing waits for it. */
+  function ask(): void {
     wire.ask<Command[]>({ do: "commands" }).then((some) => {
       store.commands = some;
       commands.update();

@@ -106,7 +106,7 @@ export class Store {
     this.samples = [];
     this.epoch++;
     this.errors = this.lost = 0;
-    this.commands = []; // asked for with the palette: components may have to be loaded for that
+    this.commands = [];
     for (const part of ["about", "lines", "traces", "refusals", "builds"] as const) this.#touch(part);
     this.state(hello);
   }
