@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loop_kit import shipped
 from loop_kit.dev._registry import BUILT_IN, SHIPPED
 from tests.cli import loop
 from tests.commands.workspaces import MANIFEST, NAMES, guest
@@ -18,6 +19,7 @@ from tests.running import MANIFEST as SHOP
 from tests.running import Shop
 from tests.test_cli_basics import complete
 
+TABLES = MANIFEST[MANIFEST.index("[components") :]
 ALL = [*BUILT_IN, *SHIPPED, *sorted(NAMES)]
 
 
@@ -113,7 +115,7 @@ def test_a_component_of_the_workspace_takes_the_place_of_a_shipped_command(folde
 
 @pytest.fixture
 def shop(tmp_path: Path, tools: Path) -> Iterator[Shop]:
-    made = Shop(tmp_path / "shop", tmp_path / "home", SHOP + MANIFEST.partition("\n")[2].partition("\n")[2])
+    made = Shop(tmp_path / "shop", tmp_path / "home", SHOP + TABLES)
     (made.folder / "tools.wasm").write_bytes(tools.read_bytes())
     with made.up():
         yield made
@@ -176,3 +178,42 @@ async def test_an_edit_is_live_at_the_next_run(tmp_path: Path, tools: Path) -> N
         (folder / "loop.toml").write_text((folder / "loop.toml").read_text() + 'undeclared = "tools"\n')
         await made.live("loop.toml")
         assert "undeclared" in [one["name"] for one in await devserver.commands()]
+
+
+def test_a_component_of_the_user_looks_at_its_workspace_by_link(folder: Path) -> None:
+    """The shipped component, as one of the workspace: nothing of it is known but what the manifest says."""
+    (folder / "mine.wasm").write_bytes(shipped("devserver/tree").path.read_bytes())
+    own = '[components.mine]\npath = "mine.wasm"\n'
+    linked = own + 'imports."loop:devserver" = { provider = "host" }\n'
+    host = '[providers.host]\nuse = "builtin:devserver"\n'
+    for declared, code, words in (
+        (own, 1, "error: mine cannot be loaded: the component's imports are not satisfied"),
+        (
+            linked + host,
+            0,
+            "├─ mine  component, ready\n│  └─ host  builtin, ready  for loop:devserver/workspace",
+        ),
+        (linked + host + "config = { x = 1 }\n", 1, "providers.host: builtin:devserver takes no config"),
+    ):
+        (folder / "loop.toml").write_text(f'{declared}{TABLES}tree = "mine"\n')
+        done = loop("x", "tree", cwd=folder)
+        assert (done.returncode, words in done.stdout + done.stderr) == (code, True), done
+    (folder / "loop.toml").write_text(linked + 'run = "run"\n' + host)
+    done = loop("run", str(folder), cwd=folder)
+    assert done.returncode == 4
+    assert "is there where a workspace is looked after: by `loop dev`, `loop up` or `loop x`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ('use = "sidecar:builtin:devserver"', 'there is no builtin "devserver" for a sidecar'),
+        ('use = "builtin:devserve"', 'did you mean "devserver"?'),
+        ('use = "builtin:devserver"\n[links]\n"loop:devserver" = { provider = "host", grant = { allow = ["swop"] } }',
+         'did you mean "swap"?'),
+    ],
+)  # fmt: skip
+def test_what_a_manifest_may_not_say_of_the_workspace(folder: Path, keys: str, words: str) -> None:
+    (folder / "loop.toml").write_text(f"[providers.host]\n{keys}\n")
+    done = loop("x", cwd=folder)
+    assert (done.returncode, words in done.stderr) == (3, True), done.stderr
