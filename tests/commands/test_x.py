@@ -78,6 +78,7 @@ def test_a_typo_is_answered_by_near_names(folder: Path, args: tuple[str, ...], w
 
 
 def test_commands_of_loop_are_commands_of_the_workspace(folder: Path) -> None:
+    assert "\n  makes `loop x echo`, `loop x fail`, " in loop("explain", cwd=folder).stdout
     assert loop("x", "explain", cwd=folder).stdout == loop("explain", cwd=folder).stdout
     assert loop("x", "--json", "explain", cwd=folder).stdout == loop("explain", "--json", cwd=folder).stdout
     elsewhere = loop("x", "-m", str(folder), "ps", cwd=folder.parent)

@@ -147,6 +147,8 @@ def _as_text(component: ExplainedComponent) -> str:
     from loop_kit.manifest._shape import either
 
     lines = [f"{strong(component.name)}  {dim(click.format_filename(component.path))}"]
+    if component.commands:
+        lines.append(f"  makes `loop x {'`, `loop x '.join(component.commands)}`")
     if component.unread is not None:
         lines += [warn(f"  cannot be read: {component.unread}"), "  what loop.toml links, then:"]
     lines += [f"  may {sentence}" for sentence in component.may.allowed]

@@ -83,6 +83,7 @@ class ExplainedComponent:
         unused: Keys of its own `imports` that match nothing it imports, with the nearest import or None.
         unread: Why its file could not be read, or None.
         may: What it may do, in words, and what not.
+        commands: The commands that the manifest has of it.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ExplainedComponent:
     unused: Mapping[str, str | None] = field(default_factory=dict)
     unread: str | None = None
     may: May = field(default_factory=May)
+    commands: tuple[str, ...] = ()
 
     @property
     def answered(self) -> bool:
@@ -120,13 +122,16 @@ def explain(
 
 
 def _component(manifest: Manifest, component: Component, imports_of: ImportsOf) -> ExplainedComponent:
+    commands = tuple(name for name, of in manifest.commands.items() if of == component.name)
     try:
         names = list(imports_of(component.path))
     except (LoopError, OSError) as error:
         declared = tuple(_import(manifest, component, name) for name in component.imports)
         said = may(manifest, component)
         why = _why(component, error)
-        return ExplainedComponent(component.name, component.path, declared, unread=why, may=said)
+        return ExplainedComponent(
+            component.name, component.path, declared, unread=why, may=said, commands=commands
+        )
     unused = {
         link: _nearest_import(link, names)
         for link in component.imports
@@ -134,7 +139,7 @@ def _component(manifest: Manifest, component: Component, imports_of: ImportsOf) 
     }
     imports = tuple(_import(manifest, component, name) for name in names)
     said = may(manifest, component, names)
-    return ExplainedComponent(component.name, component.path, imports, unused, may=said)
+    return ExplainedComponent(component.name, component.path, imports, unused, may=said, commands=commands)
 
 
 def _import(manifest: Manifest, component: Component, name: str) -> ExplainedImport:
