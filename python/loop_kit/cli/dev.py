@@ -93,12 +93,14 @@ def _ready(served: Mapping[str, str], *, opens: bool) -> None:
 
 def show(event: Told) -> None:
     """Shows what happens on standard error."""
-    from loop_kit.dev._events import Begun, Done, Failed
+    from loop_kit.dev._events import Begun, Done, Failed, Fetching
     from loop_kit.dev._loop import Live, Unserved
 
     match event:
         case Begun():
             _say(f"building {event.member.name} …")
+        case Fetching():
+            _say(dim(event.text))
         case Done(fresh=True):
             _say(f"built {strong(event.member.name)} {dim(f'in {event.milliseconds} ms')}")
         case Live():

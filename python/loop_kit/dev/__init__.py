@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from loop_kit.dev._builds import Builder
     from loop_kit.dev._command import Ran, make, run
-    from loop_kit.dev._events import Begun, Cancelled, Done, Event, Failed, Member, Place
+    from loop_kit.dev._events import Begun, Cancelled, Done, Event, Failed, Fetching, Member, Place
     from loop_kit.dev._places import places
     from loop_kit.dev._watch import Batch, Watcher
 
 __all__ = [
-    "Batch", "Begun", "Builder", "Cancelled", "Done", "Event", "Failed", "Member", "Place", "Ran", "Watcher", "make",
-    "places", "run",
+    "Batch", "Begun", "Builder", "Cancelled", "Done", "Event", "Failed", "Fetching", "Member", "Place", "Ran", "Watcher",
+    "make", "places", "run",
 ]  # fmt: skip
 
 # Commands that only look at what runs do not pay for what watches and builds.
 _HOMES = {
     "_builds": ("Builder",),
     "_command": ("Ran", "make", "run"),
-    "_events": ("Begun", "Cancelled", "Done", "Event", "Failed", "Member", "Place"),
+    "_events": ("Begun", "Cancelled", "Done", "Event", "Failed", "Fetching", "Member", "Place"),
     "_places": ("places",),
     "_watch": ("Batch", "Watcher"),
 }

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loop_kit.dev._command import Ran, run
-from loop_kit.dev._events import Begun, Cancelled, Done, Event, Failed, Member
+from loop_kit.dev._command import Ran, prepared, run
+from loop_kit.dev._events import Begun, Cancelled, Done, Event, Failed, Fetching, Member
 from loop_kit.dev._files import Files, below
 from loop_kit.dev._imports import Imports
 from loop_kit.dev._inputs import Inputs, inputs_of
@@ -462,13 +462,11 @@ class Builder:
 
     async def _run(
         self, component: Component, job: _Job, snapshot: dict[str, str | None], patient: frozenset[str]
-    ) -> tuple[Ran | OSError | None, set[str]]:
+    ) -> tuple[Ran | OSError | LoadError | None, set[str]]:
         """Runs a build; None with what changed, if it was ended for that."""
-        assert component.build is not None
-        command = asyncio.create_task(run(component.build, self.manifest.folder))
-        running = job.run = _Run(
-            self._tree.inputs[Member("component", component.name)], snapshot, patient, command
-        )
+        member = Member("component", component.name)
+        command = asyncio.create_task(self._command(component, member))
+        running = job.run = _Run(self._tree.inputs[member], snapshot, patient, command)
         try:
             await asyncio.wait([command])
         except asyncio.CancelledError:
@@ -478,12 +476,16 @@ class Builder:
         if command.cancelled():
             return None, running.cause
         error = command.exception()
-        if error is not None and not isinstance(error, OSError):
+        if error is not None and not isinstance(error, OSError | LoadError):
             raise error
         return error or command.result(), running.cause
 
+    async def _command(self, component: Component, member: Member) -> Ran:
+        command = await prepared(component, lambda text: self._tell(Fetching(member, text)))
+        return await run(command, self.manifest.folder)
+
     async def _ended(
-        self, component: Component, built: Built, ran: Ran | OSError, took: int
+        self, component: Component, built: Built, ran: Ran | OSError | LoadError, took: int
     ) -> Done | Failed:
         """Keeps what a build made, or puts back what the last good one did."""
         member = Member("component", component.name)
@@ -491,6 +493,9 @@ class Builder:
         shown = build if isinstance(build, str) else shlex.join(build or ())
         if isinstance(ran, OSError):
             output, reason = "", f"`{shown}` cannot be started: {ran.strerror or ran}"
+        elif isinstance(ran, LoadError):
+            reason, _, output = str(ran).partition("\n")
+            reason += f" (hint: {ran.hint})" if ran.hint else ""
         elif not ran.ok:
             output, reason = ran.output, f"`{shown}` {ran.exit.reason}"
         else:

@@ -9,16 +9,20 @@ import shlex
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_kit import _core
+from loop_kit import _core, tools
 from loop_kit.errors import LoadError
 from loop_kit.manifest import Component
 from loop_kit.placements._exit import Exit
 from loop_kit.placements._watchdog import Watchdog
 
-__all__ = ["Ran", "check", "make", "run"]
+__all__ = ["Command", "Ran", "check", "make", "prepared", "run"]
+
+Command = str | tuple[str, ...]
+"""A string for the shell, or an argument list."""
 
 KEPT = 128 << 10
 """Bytes of output that are kept: the first half of them, and the last."""
@@ -63,13 +67,13 @@ class _Output:
         return bytes(self._head + left_out + self._tail).decode("utf-8", "replace").rstrip()
 
 
-async def run(command: str | tuple[str, ...], folder: Path) -> Ran:
+async def run(command: Command, folder: Path) -> Ran:
     """Runs a command to its end; whoever gives up waiting ends its whole group, and waits until it is gone.
 
     `python` and installed tools are those of this interpreter. What the command leaves running is ended with it.
 
     Args:
-        command: A string for the shell, or an argument list.
+        command: The command.
         folder: Where it runs.
 
     Raises:
@@ -134,7 +138,7 @@ async def run(command: str | tuple[str, ...], folder: Path) -> Ran:
     return Ran(Exit(code, by), output.text())
 
 
-def _argv(command: str | tuple[str, ...]) -> list[str]:
+def _argv(command: Command) -> list[str]:
     return [os.environ.get("SHELL", "/bin/sh"), "-c", command] if isinstance(command, str) else list(command)
 
 
@@ -146,22 +150,40 @@ async def _surely(ended: asyncio.Event) -> None:
             await asyncio.shield(waiting)
 
 
+async def prepared(component: Component, tell: Callable[[str], object] = lambda text: None) -> Command:
+    """A component's build as `run` takes it: its tools are there, and so is the folder that it writes to.
+
+    Args:
+        component: One that has a `build`.
+        tell: Told, in words, what takes a while.
+
+    Raises:
+        LoadError: A tool cannot be fetched.
+    """
+    assert component.build is not None
+    command = await tools.prepared(component.build, tell)
+    with contextlib.suppress(OSError):  # the build says it in its own words
+        component.path.parent.mkdir(parents=True, exist_ok=True)
+    return command
+
+
 async def make(component: Component, folder: Path) -> Ran | None:
     """Runs a component's `build`, if it has one, and makes sure that the component is there.
 
     Raises:
-        LoadError: The command cannot be started, fails, or leaves no component.
+        LoadError: A tool cannot be fetched; or the command cannot be started, fails, or leaves no component.
     """
     ran = None
     if component.build is not None:
+        command = await prepared(component)
         try:
-            ran = await run(component.build, folder)
+            ran = await run(command, folder)
         except OSError as e:
             program, why = _argv(component.build)[0], e.strerror or str(e)
             raise LoadError(f"building {component.name}: cannot start {program!r}: {why}") from None
         if not ran.ok:
-            command = component.build if isinstance(component.build, str) else shlex.join(component.build)
-            raise LoadError(f"building {component.name}: `{command}` {ran.exit.reason}\n{ran.output}")
+            shown = component.build if isinstance(component.build, str) else shlex.join(component.build)
+            raise LoadError(f"building {component.name}: `{shown}` {ran.exit.reason}\n{ran.output}")
     check(component, component.path)
     return ran
 

@@ -50,6 +50,19 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetching:
+    """A build waits for a tool that is fetched.
+
+    Attributes:
+        member: Whose build.
+        text: How far that is, in words.
+    """
+
+    member: Member
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A member is as its inputs say.
 
@@ -94,4 +107,4 @@ class Cancelled:
     member: Member
 
 
-Event = Begun | Done | Failed | Cancelled
+Event = Begun | Fetching | Done | Failed | Cancelled

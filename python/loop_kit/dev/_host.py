@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from loop_kit import telemetry
 from loop_kit._session import instance_id
+from loop_kit.dev._command import prepared
 from loop_kit.dev._control import Door
 from loop_kit.dev._devserver import Devserver
 from loop_kit.dev._log import Log, Streams, Told
@@ -110,6 +111,8 @@ async def _run(
     code, served, stays = 0, [], False
     for component in named:
         if component.build is not None:
+            # fetched here, where somebody is told of it
+            await _unless(attending.stop, prepared(component, attending.doing))
             attending.doing(f"building {component.name} …")
         app = await _unless(attending.stop, workspace.load(component.name))
         if component.run == "run":

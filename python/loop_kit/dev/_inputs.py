@@ -16,6 +16,7 @@ from loop_kit.dev._events import Member
 from loop_kit.dev._files import NEVER, below
 from loop_kit.manifest import Component, Login, Manifest, Provider, Secret
 from loop_kit.manifest._use import is_shipped
+from loop_kit.tools import TOOLS, named
 
 __all__ = ["BUILT", "Inputs", "Rule", "inputs_of"]
 
@@ -104,7 +105,8 @@ def _of_component(component: Component, folder: Path) -> Inputs:
     loaded = frozenset(_secrets((component.args, component.env)))
     if component.build is None:
         return Inputs(member, files=loaded | _texts(component.path))
-    definition = repr((component.build, str(component.path)))
+    versions = [str(tool) for name in named(component.build) if (tool := TOOLS.get(name))]
+    definition = repr((component.build, str(component.path), *versions))
     if component.sources:
         rules = _given(component.sources, folder)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -145,6 +146,26 @@ def _sources(raw: Mapping[str, Any], at: Cursor) -> None:
         at.problem('"sources" are what "build" reads, and there is none', "add it", at="key", child="sources")
 
 
+def _tools(build: str, at: Cursor) -> str:
+    if "{tool:" in build:
+        from loop_kit.tools import TOOLS, named, unknown
+
+        for name in named(build):
+            if name not in TOOLS:
+                at.problem(f"there is no tool {string(name)}", unknown(name))
+    return build
+
+
+_COMMAND = Text("a command", r"^\s*[^\u0000\s][^\u0000]*$", _tools)
+_WORD = Text(parse=_tools)
+
+
+def _whole(words: Sequence[str], at: Cursor) -> None:
+    for index, word in enumerate(words):
+        if "{tool:" in word and not re.fullmatch(r"\{tool:[^{}]*\}", word):
+            at.child(index).problem("in a list, a tool is an argument of its own", "or write the build as one string")
+
+
 COMPONENT = Table(
     "component",
     "A component of the workspace.",
@@ -152,8 +173,9 @@ COMPONENT = Table(
     {
         "path": Field(FILE, "The .wasm file; where there is a build, its output.", required=True),
         "build": Field(
-            Either((Text("a command", r"^\s*[^\u0000\s][^\u0000]*$"), ListOf(TEXT, minimum=1))),
-            "Command that makes the component, run in the manifest's folder. A string goes to the shell.",
+            Either((_COMMAND, ListOf(_WORD, verify=_whole, minimum=1))),
+            "Command that makes the component, run in the manifest's folder. A string goes to the shell. "
+            "`{tool:NAME}` is a tool that is fetched: componentize-qjs or componentize-py.",
         ),
         "sources": Field(
             ListOf(SOURCE, minimum=1),
