@@ -1,4 +1,4 @@
-"""`loop new provider`: projects that run and test themselves in one command."""
+"""`loop new`: projects that run and test themselves in one command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from loop_kit import errors, new, peer
+from loop_kit import errors, inspect, manifest, new, peer
 from loop_kit.placements._process import Child, Command
 from tests.checkout import ROOT
 from tests.cli import loop
@@ -48,7 +48,7 @@ def env() -> dict[str, str]:
 
 
 def make(folder: Path, target: str, env: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
-    if (folder / "Cargo.toml").exists():
+    if (folder / "build.rs").exists():
         shutil.copy(ROOT / "Cargo.lock", folder)  # the versions that are here already
     return subprocess.run(
         ("make", target), cwd=folder, env={**env, **more}, capture_output=True, text=True, timeout=900
@@ -56,7 +56,7 @@ def make(folder: Path, target: str, env: dict[str, str], **more: str) -> subproc
 
 
 @pytest.mark.timeout(900)  # Rust builds the SDK, once
-@pytest.mark.parametrize("language", new.LANGUAGES)
+@pytest.mark.parametrize("language", new.LANGUAGES["provider"])
 def test_a_project_tests_itself(language: str, tmp_path: Path, env: dict[str, str]) -> None:
     made = loop("new", "provider", "--lang", language, "corner-shop", *SDK[language], cwd=tmp_path)
     assert made.returncode == 0, made.stderr
@@ -64,14 +64,39 @@ def test_a_project_tests_itself(language: str, tmp_path: Path, env: dict[str, st
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     assert [line.strip() for line in made.stdout.splitlines()[1:-1]] == files
     assert not [path for path in files if "my-provider" in (folder / path).read_text()]
+    (provider,) = manifest.load(folder).providers.values()
+    assert provider.name == "corner-shop"
     tested = make(folder, "test", env)
     assert tested.returncode == 0, tested.stdout + tested.stderr
     said = {"python": "Ran 3 tests", "node": "# pass 3", "rust": "test result: ok. 4 passed"}
     assert said[language] in tested.stdout + tested.stderr
 
 
+@pytest.mark.timeout(900)  # Python and Rust take a minute to be built, on a machine that is busy
+@pytest.mark.parametrize(
+    ("kind", "language"), [(kind, one) for kind in ("app", "component") for one in new.LANGUAGES[kind]]
+)
+def test_a_workspace_tests_itself(kind: new.Kind, language: str, tmp_path: Path, env: dict[str, str]) -> None:
+    made = loop("new", kind, "--lang", language, "corner-shop", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    folder = tmp_path / "corner-shop"
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert [line.strip() for line in made.stdout.splitlines()[1:-1]] == files
+    assert not [path for path in files if f"my-{kind}" in (folder / path).read_text()]
+    tested = make(folder, "test", env)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    counts = {("app", "js"): 2, ("app", "python"): 5}
+    assert f"Ran {counts.get((kind, language), 1)} test" in tested.stderr
+    if (kind, language) == ("app", "js"):
+        assert "# pass 3" in tested.stdout
+    (component,) = manifest.load(folder).components.values()
+    assert component.path.is_file()
+    wanted = {"app": ["acme:site/greetings@0.1.0", "loop:core/log@0.1.0"], "component": []}
+    assert [name for name in inspect.imports(component.path) if not name.startswith("wasi:")] == wanted[kind]
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("language", new.LANGUAGES)
+@pytest.mark.parametrize("language", new.LANGUAGES["provider"])
 def test_a_project_of_other_wit_tests_itself(language: str, tmp_path: Path, env: dict[str, str]) -> None:
     (tmp_path / "shop.wit").write_text(WIT)
     made = loop(
@@ -84,12 +109,12 @@ def test_a_project_of_other_wit_tests_itself(language: str, tmp_path: Path, env:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("language", new.LANGUAGES)
+@pytest.mark.parametrize("language", new.LANGUAGES["provider"])
 async def test_what_is_not_written_yet_says_so(language: str, tmp_path: Path, env: dict[str, str]) -> None:
     (tmp_path / "shop.wit").write_text(WIT)
     folder = tmp_path / "shop"
     sdk = SDK[language][1] if SDK[language] else None
-    new.create(language, folder, wit=tmp_path / "shop.wit", sdk=sdk)
+    new.create("provider", language, folder, wit=tmp_path / "shop.wit", sdk=sdk)
     commands = {
         "python": (sys.executable, "-m", "loop_kit.serve", "provider:Provider"),
         "node": (str(folder / "node_modules/.bin/loop-provider-node"), "src/provider.js"),
@@ -113,10 +138,10 @@ async def test_what_is_not_written_yet_says_so(language: str, tmp_path: Path, en
         await child.stop()
 
 
-@pytest.mark.parametrize("language", new.LANGUAGES)
+@pytest.mark.parametrize("language", new.LANGUAGES["provider"])
 def test_a_project_is_served(language: str, tmp_path: Path, env: dict[str, str]) -> None:
     """By the command that its `make run` runs."""
-    new.create(language, tmp_path / "kv")
+    new.create("provider", language, tmp_path / "kv")
     run = subprocess.run(
         ("make", "--dry-run", "run"), cwd=tmp_path / "kv", env=env, capture_output=True, text=True, check=True
     )
@@ -124,8 +149,8 @@ def test_a_project_is_served(language: str, tmp_path: Path, env: dict[str, str])
 
 
 def test_published_packages_are_what_a_project_depends_on(tmp_path: Path) -> None:
-    new.create("node", tmp_path / "a")
-    new.create("rust", tmp_path / "b")
+    new.create("provider", "node", tmp_path / "a")
+    new.create("provider", "rust", tmp_path / "b")
     package = json.loads((tmp_path / "a/package.json").read_text())
     version = json.loads((ROOT / "sdk/node/package.json").read_text())["version"]
     assert (package["name"], package["dependencies"]) == ("a", {"@loop-kit/provider": f"^{version}"})
@@ -160,6 +185,37 @@ def test_what_cannot_be_made_is_refused(
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert text in done.stderr
     assert not (tmp_path / "shop").exists()
+
+
+@pytest.mark.parametrize("kind", new.LANGUAGES)
+def test_what_is_there_stays(kind: new.Kind, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/loop.toml").write_text("# mine")
+    (tmp_path / "file").write_text("mine too")
+    for name in ("mine", "file"):
+        done = loop("new", kind, "--lang", "python", name, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (1, f"error: is there already, and not empty: {name}\n")
+    assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")} == {
+        "mine",
+        "mine/loop.toml",
+        "file",
+    }
+    assert (tmp_path / "mine/loop.toml").read_text() == "# mine"
+
+
+def test_what_cannot_be_written_whole_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "not/there"):
+        with pytest.raises(OSError, match="too long"):
+            new.write(tmp_path / folder, {"a/b/first": "1", "a/second": "2", "a/" + "x" * 300: "3"})
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_an_empty_folder_may_be_there(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    done = loop("new", "app", ".", cwd=tmp_path / "here")
+    assert done.returncode == 0, done.stderr
+    assert manifest.load(tmp_path / "here").name == "here"
 
 
 def test_machines_get_json(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ class Package:
 PACKAGES = {
     "wit/deps/wasi-0.2": Package("wasmtime-wasi-http/wit/deps", WASMTIME_LICENSE),
     "wit/deps/wasi-0.3": Package("wasmtime-wasi-http/src/p3/wit/deps", WASMTIME_LICENSE),
+    # the same for new projects, which the wheel has what they need for
+    "python/loop_kit/new/wit/wasi-0.3": Package("wasmtime-wasi-http/src/p3/wit/deps", WASMTIME_LICENSE),
     "python/loop_kit/capabilities/keyvalue/wit": Package(
         "wasmtime-wasi-keyvalue/wit/deps/keyvalue", WASMTIME_LICENSE
     ),

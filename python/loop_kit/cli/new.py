@@ -3,34 +3,106 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from loop_kit.cli._output import dim, examples, json_option, print_json, strong
 
-_LANGUAGES = ("python", "node", "rust")  # as loop_kit.new has them; that is imported only when it is needed
+if TYPE_CHECKING:
+    from loop_kit.new import Kind
+
+# as loop_kit.new has them; that is imported only when it is needed
+_LANGUAGES = {
+    "app": ("js", "python"),
+    "component": ("js", "python", "rust"),
+    "provider": ("python", "node", "rust"),
+}
+
+_folder = click.argument("folder", metavar="NAME", type=click.Path(path_type=Path))
 
 
 @click.group(
     epilog=examples(
-        ("loop new provider --lang python kv", "a provider in the folder kv"),
-        ("loop new provider --lang rust kv --wit wit/", "one that is to serve this WIT"),
+        ("loop new app hello", "a site with a page, and a provider of yours: then `loop dev`"),
+        ("loop new component words --lang rust", "a component alone"),
+        ("loop new provider kv --lang python", "a provider alone"),
+        ("loop new provider kv --lang rust --wit wit/", "one that is to serve this WIT"),
     )
 )
 def new() -> None:
-    """Start a project that runs and tests itself."""
+    """Start a project that runs and tests itself.
+
+    Each is a workspace: `loop dev` runs it and takes up what you change, `make test` tests it. What is in the folder
+    stays: it must not exist, or be empty. `loop add` adds to a workspace that is there.
+    """
 
 
 @new.command(
     epilog=examples(
-        ("loop new provider --lang python kv", "in Python"),
-        ("loop new provider --lang node kv && make -C kv test", "in JavaScript, and test it"),
-        ("loop new provider --lang rust kv --wit wit/", "in Rust, to serve this WIT"),
-        ("loop new provider --lang node kv --sdk sdk/node", "on the SDK of a checkout"),
+        ("loop new app hello && cd hello && loop dev", "its page is at http://127.0.0.1:8080/"),
+        ("loop new app hello --lang python", "the component in Python: it takes 20 s to build, not one"),
     )
 )
-@click.argument("folder", metavar="NAME", type=click.Path(path_type=Path))
-@click.option("--lang", "language", required=True, type=click.Choice(_LANGUAGES), help="What to write it in.")
+@_folder
+@click.option(
+    "--lang",
+    "language",
+    default="js",
+    show_default=True,
+    type=click.Choice(_LANGUAGES["app"]),
+    help="What its component is written in.",
+)
+@json_option
+def app(folder: Path, language: str, as_json: bool) -> None:
+    """Make a web site in the folder NAME.
+
+    It is a component with a page, and a provider in Python, in a process of its own, that it asks. `loop dev` there
+    builds and serves it. What builds the component is fetched when it is first needed.
+    """
+    _create("app", language, folder, as_json, "`loop dev` there builds and serves it, `make test` tests it")
+
+
+@new.command(
+    epilog=examples(
+        ("loop new component words --lang js", "in JavaScript"),
+        ("loop new component words --lang rust && make -C words test", "in Rust, and test it"),
+    )
+)
+@_folder
+@click.option(
+    "--lang",
+    "language",
+    required=True,
+    type=click.Choice(_LANGUAGES["component"]),
+    help="What to write it in.",
+)
+@json_option
+def component(folder: Path, language: str, as_json: bool) -> None:
+    """Make a component in the folder NAME.
+
+    It is a small one, which counts words; `loop dev` builds it whenever it has changed. What builds JavaScript and
+    Python is fetched when it is first needed; Rust takes its target wasm32-wasip2.
+    """
+    _create("component", language, folder, as_json, f"`make -C {folder} test` builds and tests it")
+
+
+@new.command(
+    epilog=examples(
+        ("loop new provider kv --lang python", "in Python"),
+        ("loop new provider kv --lang node && make -C kv test", "in JavaScript, and test it"),
+        ("loop new provider kv --lang rust --wit wit/", "in Rust, to serve this WIT"),
+        ("loop new provider kv --lang node --sdk sdk/node", "on the SDK of a checkout"),
+    )
+)
+@_folder
+@click.option(
+    "--lang",
+    "language",
+    required=True,
+    type=click.Choice(_LANGUAGES["provider"]),
+    help="What to write it in.",
+)
 @click.option(
     "--wit",
     type=click.Path(exists=True, path_type=Path),
@@ -43,15 +115,29 @@ def new() -> None:
 )
 @json_option
 def provider(folder: Path, language: str, wit: Path | None, sdk: Path | None, as_json: bool) -> None:
-    """Make the project of a provider in the folder NAME.
+    """Make a provider in the folder NAME.
 
     `make test` there tests it, `make run` serves it. Without --wit it is a small store of texts, with a grant, errors
     and a stream; with it, each function of the WIT's interfaces is there and waits to be written.
     """
+    said = f"`make -C {folder} test` tests it, `make -C {folder} run` serves it"
+    _create("provider", language, folder, as_json, said, wit=wit, sdk=sdk)
+
+
+def _create(
+    kind: Kind,
+    language: str,
+    folder: Path,
+    as_json: bool,
+    then: str,
+    *,
+    wit: Path | None = None,
+    sdk: Path | None = None,
+) -> None:
     from loop_kit.new import create
 
     try:
-        files = create(language, folder, wit=wit, sdk=sdk)
+        files = create(kind, language, folder, wit=wit, sdk=sdk)
     except ValueError as e:
         raise click.UsageError(f"NAME: {e}") from None
     if as_json:
@@ -60,4 +146,4 @@ def provider(folder: Path, language: str, wit: Path | None, sdk: Path | None, as
     click.echo(f"{strong(str(folder))} is there:")
     for file in files:
         click.echo(f"  {file}")
-    click.echo(dim(f"`make -C {folder} test` tests it, `make -C {folder} run` serves it"))
+    click.echo(dim(then))

@@ -163,7 +163,9 @@ _WORD = Text(parse=_tools)
 def _whole(words: Sequence[str], at: Cursor) -> None:
     for index, word in enumerate(words):
         if "{tool:" in word and not re.fullmatch(r"\{tool:[^{}]*\}", word):
-            at.child(index).problem("in a list, a tool is an argument of its own", "or write the build as one string")
+            at.child(index).problem(
+                "in a list, a tool is an argument of its own", "or write the build as one string"
+            )
 
 
 COMPONENT = Table(

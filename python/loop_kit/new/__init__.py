@@ -1,23 +1,40 @@
-"""New projects: `create` writes a provider's in one of the languages that there is an SDK for."""
+"""New projects, from `templates`: `create` writes one in any of the languages that there is a template for.
+
+Each is a workspace, with tests of its own. `parts` is the same without its `loop.toml`, for a workspace that is there.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from loop_kit.errors import LoadError
 from loop_kit.new import _skeletons
 
-__all__ = ["LANGUAGES", "NAME", "create"]
+__all__ = ["LANGUAGES", "MANIFEST", "NAME", "Kind", "create", "parts", "write"]
 
-LANGUAGES = ("python", "node", "rust")
+Kind = Literal["app", "component", "provider"]
+
+LANGUAGES: Mapping[Kind, tuple[str, ...]] = {
+    "app": ("js", "python"),
+    "component": ("js", "python", "rust"),
+    "provider": ("python", "node", "rust"),
+}
+"""What each may be written in."""
+
 NAME = re.compile("[a-z][a-z0-9]*(-[a-z0-9]+)*")
 """What a project may be called: as npm and Cargo have it."""
 
-_TEMPLATES = Path(__file__).parent / "templates"
+MANIFEST = "loop.toml"
+
+_HERE = Path(__file__).parent
+_CAPABILITIES = _HERE.parent / "capabilities"
+_MADE = ("__pycache__", "node_modules", "target", "build")
+_RENAMED = {"gitignore": ".gitignore"}  # one of that name would be git's own here
 _DEPENDENCIES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     # file, what stands there, and what stands there for an SDK in a folder
     "python": (),
@@ -32,10 +49,10 @@ _CODE = {
     "node": ("src/provider.js", "test/provider.test.js"),
     "rust": ("src/main.rs", "src/tests.rs", "build.rs"),
 }
-_MADE = ("__pycache__", "node_modules", "target")
 
 
 def create(
+    kind: Kind,
     language: str,
     folder: str | os.PathLike[str],
     *,
@@ -43,15 +60,16 @@ def create(
     wit: str | os.PathLike[str] | None = None,
     sdk: str | os.PathLike[str] | None = None,
 ) -> list[Path]:
-    """Writes a provider's project, which `make test` tests and `make run` serves.
+    """Writes a project: a workspace, which `loop dev` runs and `make test` tests.
 
     Args:
-        language: One of LANGUAGES.
+        kind: An `app` is a site with a page and a provider of its own; a `component` and a `provider` are alone.
+        language: One of LANGUAGES of that kind; of an app, what its component is written in.
         folder: Where; it must not exist, or be empty.
         name: What it is called, if not as its folder.
-        wit: A file or folder of WIT, whose interfaces it is to serve: the functions are there and to be written. None:
-            a store of texts, as an example.
-        sdk: The folder of the SDK that it depends on, instead of the published package; not for Python.
+        wit: A file or folder of WIT, whose interfaces a provider is to serve: the functions are there and to be written.
+            None: a store of texts, as an example.
+        sdk: The folder of the SDK that a provider depends on, instead of the published package; not for Python.
 
     Returns:
         The files that were written, relative to the folder.
@@ -60,50 +78,94 @@ def create(
         ValueError: The name or the language is none.
         FileExistsError: There is something in the folder.
         LoadError: The WIT is not sound, or has no interface with functions.
+        OSError: A file cannot be written; those that were are gone.
     """
     into = Path(folder)
-    called = into.resolve().name if name is None else name
-    if not NAME.fullmatch(called):
-        raise ValueError(f"{called!r} is no name for a project: small letters, digits, and - between them")
-    if language not in LANGUAGES:
-        raise ValueError(f"{language!r} is none of {', '.join(LANGUAGES)}")
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise FileExistsError(17, "is there already, and not empty", str(into))
-    files = _example(language) if wit is None else _served(language, Path(wit))
+    files = parts(kind, language, into.resolve().name if name is None else name, wit=wit, sdk=sdk)
+    write(into, files)
+    return sorted(Path(path) for path in files)
+
+
+def parts(
+    kind: Kind,
+    language: str,
+    name: str,
+    *,
+    wit: str | os.PathLike[str] | None = None,
+    sdk: str | os.PathLike[str] | None = None,
+) -> dict[str, str]:
+    """The text of each file of a project, its `loop.toml` (MANIFEST) among them, by paths with `/`.
+
+    Raises as `create`, but for what is about files.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for a project: small letters, digits, and - between them")
+    if language not in LANGUAGES[kind]:
+        raise ValueError(f"{language!r} is none of {', '.join(LANGUAGES[kind])}")
+    files = _read(_HERE / "templates" / kind / "common") | _read(_HERE / "templates" / kind / language)
+    if kind == "app":
+        for package, folder in {
+            "loop": _CAPABILITIES / "core" / "wit",
+            "wasi": _HERE / "wit" / "wasi-0.3",
+        }.items():
+            found = {
+                f"wit/deps/{package}-{file.name}": file.read_text("utf-8") for file in folder.glob("*.wit")
+            }
+            files |= found
+    if kind == "provider" and wit is not None:
+        files = _served(language, files, Path(wit))
     if sdk is not None:
         where = Path(sdk).resolve()
         if not where.is_dir():
             raise LoadError(f"{sdk}: there is no SDK in this folder")
-        for file, published, local in _DEPENDENCIES[language]:
-            files[file] = files[file].replace(published, local.format(sdk=where.as_posix()))
-    for path, text in files.items():
-        (into / path).parent.mkdir(parents=True, exist_ok=True)
-        (into / path).write_text(text.replace("my-provider", called), "utf-8")
-    if wit is not None:
-        _copy_wit(Path(wit), into / "wit")
-    return sorted(path.relative_to(into) for path in into.rglob("*") if path.is_file())
+        for path, published, local in _DEPENDENCIES[language]:
+            files[path] = files[path].replace(published, local.format(sdk=where.as_posix()))
+    return {path: text.replace(f"my-{kind}", name) for path, text in files.items()}
 
 
-def _example(language: str) -> dict[str, str]:
-    template = _TEMPLATES / language
-    found = (path for path in template.rglob("*") if path.is_file() and not set(path.parts) & set(_MADE))
-    files = {path.relative_to(template).as_posix(): path.read_text("utf-8") for path in found}
-    files["wit/store.wit"] = (_TEMPLATES / "wit" / "store.wit").read_text("utf-8")
-    return files
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes files into a folder that is not there, or empty.
+
+    Raises:
+        FileExistsError: There is something in the folder.
+        OSError: A file cannot be written; those that were are gone.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(17, "is there already, and not empty", str(folder))
+    made: list[Path] = []
+    try:
+        for path, text in files.items():
+            target = folder / path
+            for above in reversed(target.parents):
+                if not above.exists():
+                    above.mkdir()
+                    made.append(above)
+            with target.open("x", encoding="utf-8") as file:  # never over what somebody else writes meanwhile
+                made.append(target)
+                file.write(text)
+    except BaseException:
+        for there in reversed(made):
+            with contextlib.suppress(OSError):
+                there.rmdir() if there.is_dir() else there.unlink()
+        raise
 
 
-def _served(language: str, wit: Path) -> dict[str, str]:
+def _read(folder: Path) -> dict[str, str]:
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    inside = {path.relative_to(folder): path for path in found}
+    return {
+        path.with_name(_RENAMED.get(path.name, path.name)).as_posix(): file.read_text("utf-8")
+        for path, file in inside.items()
+        if not set(path.parts) & set(_MADE)
+    }
+
+
+def _served(language: str, example: dict[str, str], wit: Path) -> dict[str, str]:
     """The same project with other WIT: what the example does is left out."""
-    files = _example(language)
-    del files["wit/store.wit"]
+    kept = {path: text for path, text in example.items() if not path.startswith("wit/")}
     for path in _CODE[language]:
-        del files[path]
-    return files | _skeletons.written(language, wit)
-
-
-def _copy_wit(wit: Path, into: Path) -> None:
-    if wit.is_dir():
-        shutil.copytree(wit, into)
-    else:
-        into.mkdir()
-        shutil.copy(wit, into)
+        del kept[path]
+    base = wit if wit.is_dir() else wit.parent
+    found = sorted(wit.rglob("*.wit")) if wit.is_dir() else [wit]
+    texts = {f"wit/{file.relative_to(base).as_posix()}": file.read_text("utf-8") for file in found}
+    return kept | _skeletons.written(language, wit) | texts

@@ -1,7 +1,7 @@
 """Programs that builds need: fetched when one is first asked for, at the versions that this loop-kit is tested with.
 
-A `build` of `loop.toml` names one as `{tool:componentize-qjs}`; `loop tool` fetches and runs them too. What is fetched is in
-the user's cache folder, is checked against the digests in `locks`, and needs no network from then on.
+A `build` of `loop.toml` names one as `{tool:componentize-qjs}`; `loop tool` fetches and runs them too. What is fetched
+is in the user's cache folder, is checked against the digests in `locks`, and needs no network from then on.
 """
 
 from __future__ import annotations

@@ -133,7 +133,9 @@ async def _alone(tool: Tool, folder: Path, tell: Tell) -> AsyncIterator[None]:
 async def _fetch(tool: Tool, place: Path, tell: Tell) -> None:
     """Has the client put it into a folder, which gets its name once all is there."""
     command = _command(tool)
-    for left in place.parent.glob(f".{tool.name}-*"):  # of processes that were killed: whoever lives has the lock
+    for left in place.parent.glob(
+        f".{tool.name}-*"
+    ):  # of processes that were killed: whoever lives has the lock
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{tool.name}-", dir=place.parent))
     try:
@@ -154,9 +156,9 @@ async def _fetch(tool: Tool, place: Path, tell: Tell) -> None:
 def _command(tool: Tool) -> tuple[str, ...]:
     """The client as its user has configured it, but for what decides what is installed."""
     if tool.client == "pip":
-        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet")
-        pip += ("--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-user")
-        return *pip, "--target", ".", "--requirement", tool.lock.name
+        pinned = ("--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement", tool.lock.name)
+        pip = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet")
+        return *pip, *pinned, "--no-user", "--target", "."
     npm = shutil.which("npm")
     if npm is None:
         raise _failed(f"{tool} is fetched by npm, and there is none in PATH", "install Node.js with npm")
@@ -211,9 +213,9 @@ def _make_runnable(tool: Tool, folder: Path) -> None:
         points.read_string(file.read_text("utf-8"))
         if points.has_option("console_scripts", tool.name):
             module, _, function = points["console_scripts"][tool.name].partition(":")
-            lines = ("import sys", f"from {module} import {function} as main")
-            lines += (f'sys.argv[0] = "{tool.name}"', "sys.exit(main())")
-            (folder / "__main__.py").write_text("\n".join(lines) + "\n", "utf-8")
+            text = f"import sys\nfrom {module} import {function} as main\n"
+            text += f'sys.argv[0] = "{tool.name}"\nsys.exit(main())\n'
+            (folder / "__main__.py").write_text(text, "utf-8")
             return
     raise LoadError(f"{tool} has no command {tool.name}")
 
