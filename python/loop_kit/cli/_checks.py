@@ -85,15 +85,26 @@ def _componentize_qjs() -> Check:
     name = "componentize-qjs"
     folders = (Path.cwd(), *Path.cwd().parents)
     local = (shutil.which(name, path=str(folder / "node_modules" / ".bin")) for folder in folders)
-    place = next(filter(None, local), None) or shutil.which(name)
-    return Check(name, place, "building JavaScript components", f"npm install --save-dev {name}")
+    place = next(filter(None, local), None) or shutil.which(name) or _fetched(name)
+    return Check(name, place, "building JavaScript components; builds fetch it", f"loop tool fetch {name}")
 
 
 def _componentize_py() -> Check:
     name = "componentize-py"
     # Beside this Python first: an activated environment is not the only way to use one.
     place = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    return Check(name, place and (_version(place) or place), "building Python components", f"{_pip()} {name}")
+    found = (place and _version(place)) or place or _fetched(name)
+    return Check(name, found, "building Python components; builds fetch it", f"loop tool fetch {name}")
+
+
+def _fetched(name: str) -> str | None:
+    """Where a tool is that `{tool:NAME}` of a build means."""
+    try:
+        tools = importlib.import_module("loop_kit.tools")
+    except Exception:
+        return None  # without the core nothing is built, and that is said already
+    place = tools.place_of(tools.TOOLS[name])
+    return str(place) if place.is_dir() else None
 
 
 def _cargo(checkout: Path) -> Check:
