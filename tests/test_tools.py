@@ -320,14 +320,13 @@ def test_the_command_lists_them(fake: Path) -> None:
         return {tool["name"]: tool["place"] for tool in json.loads(done.stdout)["tools"]}
 
     assert listed() == {PY.name: None, QJS.name: None}
-    assert 'is in' in fetch().communicate(timeout=60)[0]
+    assert "is in" in fetch().communicate(timeout=60)[0]
     assert listed() == {PY.name: None, QJS.name: str(place_of(QJS))}
     done = subprocess.run((LOOP, "tool", "fetch", "esbuild"), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         4,
         "error: there is no tool 'esbuild'\nhint: there are componentize-py, componentize-qjs\n",
     )
-    done = subprocess.run(
-        (sys.executable, "-m", "loop_kit.cli", "tool", "run", QJS.name, "--", "-x"), capture_output=True
-    )
-    assert done.stdout.decode() == f"node runs {place_of(QJS)}/node_modules/componentize-qjs/bin/run.js -x\n"
+    run = (sys.executable, "-m", "loop_kit.cli", "tool", "run", QJS.name, "--", "-x")
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.stdout == f"node runs {place_of(QJS)}/node_modules/componentize-qjs/bin/run.js -x\n"

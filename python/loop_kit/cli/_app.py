@@ -17,6 +17,7 @@ COMPLETE_VARIABLE = "_LOOP_COMPLETE"
 # that `loop --help` imports none of them.
 COMMANDS = {
     "new": "Start a project that runs and tests itself.",
+    "add": "Add to the workspace that is there.",
     "run": "Run a command, or a workspace.",
     "dev": "Run a workspace, and swap in what you change.",
     "up": "Run a workspace that other commands can look after.",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from loop_kit.new import Kind
 
 # as loop_kit.new has them; that is imported only when it is needed
-_LANGUAGES = {
+LANGUAGES = {
     "app": ("js", "python"),
     "component": ("js", "python", "rust"),
     "provider": ("python", "node", "rust"),
@@ -50,7 +50,7 @@ def new() -> None:
     "language",
     default="js",
     show_default=True,
-    type=click.Choice(_LANGUAGES["app"]),
+    type=click.Choice(LANGUAGES["app"]),
     help="What its component is written in.",
 )
 @json_option
@@ -74,7 +74,7 @@ def app(folder: Path, language: str, as_json: bool) -> None:
     "--lang",
     "language",
     required=True,
-    type=click.Choice(_LANGUAGES["component"]),
+    type=click.Choice(LANGUAGES["component"]),
     help="What to write it in.",
 )
 @json_option
@@ -100,7 +100,7 @@ def component(folder: Path, language: str, as_json: bool) -> None:
     "--lang",
     "language",
     required=True,
-    type=click.Choice(_LANGUAGES["provider"]),
+    type=click.Choice(LANGUAGES["provider"]),
     help="What to write it in.",
 )
 @click.option(

@@ -18,7 +18,7 @@ from loop_kit.manifest import Component, Login, Manifest, Provider, Secret
 from loop_kit.manifest._use import is_shipped
 from loop_kit.tools import TOOLS, named
 
-__all__ = ["BUILT", "Inputs", "Rule", "inputs_of"]
+__all__ = ["BUILT", "Inputs", "Rule", "inputs_of", "work_of"]
 
 BUILT = frozenset(("build", "dist", "target"))
 """Folders of what was built: no inputs by default."""
@@ -173,6 +173,11 @@ def _literal(text: str) -> Iterator[str]:
         if _WILD.search(parts[count - 1]):
             return
         yield "/".join(parts[:count])
+
+
+def work_of(build: str | tuple[str, ...], folder: Path) -> Path:
+    """The folder that a build of the manifest in `folder` works in."""
+    return _work(build, folder)[0]
 
 
 def _work(build: str | tuple[str, ...], folder: Path) -> tuple[Path, tuple[str, ...]]:

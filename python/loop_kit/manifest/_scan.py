@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Keys", "Position", "Spot", "line_and_column", "scan"]
+__all__ = ["Block", "Keys", "Position", "Spot", "blocks", "line_and_column", "scan"]
 
 # Deeper keys have the place of the one around them: a path is a tuple of all its keys, so without a bound the
 # memory for a chain of keys would grow with the square of its length.
@@ -28,6 +28,19 @@ class Spot:
 
     key: int
     value: int
+
+
+@dataclass(slots=True)
+class Block:
+    """What a header is the header of.
+
+    Attributes:
+        path: The table's keys; () for what stands above all headers.
+        end: Offset of the end of its last value, or of the header where it is empty.
+    """
+
+    path: Keys
+    end: int
 
 
 @dataclass(slots=True)
@@ -61,6 +74,13 @@ def scan(text: str) -> dict[Keys, Spot]:
     return _Scanner(text).run()
 
 
+def blocks(text: str) -> list[Block]:
+    """The blocks of a valid TOML document, in their order."""
+    scanner = _Scanner(text)
+    scanner.run()
+    return scanner.blocks
+
+
 def line_and_column(text: str, offset: int) -> Position:
     """Returns the 1-based line and the 1-based column, in characters, of an offset."""
     before = text.count("\n", 0, offset)
@@ -80,6 +100,7 @@ class _Scanner:
         self.spots: dict[Keys, Spot] = {}
         self.elements: dict[Keys, int] = {}
         self.stack = [_Frame("document", ())]
+        self.blocks = [Block((), 0)]
 
     def run(self) -> dict[Keys, Spot]:
         """Scans to the end; each step consumes at least one token."""
@@ -99,6 +120,9 @@ class _Scanner:
                 self.header(frame)
             else:
                 self.pair(frame)
+            if len(self.stack) == 1 and kind != "newline":
+                _, last, start = self.tokens[self.at - 1]
+                self.blocks[-1].end = start + len(last)
         return self.spots
 
     def note(self, path: Keys, spot: Spot, *, implied: bool = False) -> Keys:
@@ -124,6 +148,7 @@ class _Scanner:
             self.elements[path] = self.elements.get(path, 0) + 1
             path = self.note(self.last_element(path), spot)
         document.prefix = path
+        self.blocks.append(Block(path, offset))
         self.at += 1 + is_array
 
     def last_element(self, path: Keys) -> Keys:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from loop_kit.errors import LoopError, ManifestError
 from loop_kit.manifest._match import ImportName, best_match
+from loop_kit.manifest._offers import OFFERS
 from loop_kit.manifest._scan import Keys
 from loop_kit.manifest._shape import did_you_mean, nearest
 from loop_kit.manifest._source import dotted
 from loop_kit.manifest._toml import inline, key, string
-from loop_kit.manifest._use import BUILTINS
 from loop_kit.manifest._wasi import Gate, gate_of, granted
 from loop_kit.manifest.model import Component, Link, Manifest, Provider
 from loop_kit.manifest.sentences import May, may
@@ -215,21 +215,13 @@ def _place(manifest: Manifest, keys: Keys) -> str | None:
     return f"{manifest.source.shown}:{position[0]}" if position else None
 
 
-# What serves the packages that are not of `loop:`.
-_OF_WASI = {
-    "wasi:blobstore": "python:loop_kit.capabilities.blobstore:BlobStore",
-    "wasi:keyvalue": "builtin:keyvalue",
-}
-
-
 def _link_to_add(manifest: Manifest, component: Component, name: str) -> str:
     """Returns TOML that links an import."""
     package = ImportName.parse(name).package
     short = package.rpartition(":")[2]
-    if package in _OF_WASI:
-        use = _OF_WASI[package]
-    elif short in BUILTINS and package == f"loop:{short}":
-        use = f"builtin:{short}"
+    offer = OFFERS.get(package)
+    if offer is not None:
+        use = offer.use
     elif short in manifest.components and short != component.name:
         use = f"component:{short}"
     else:
@@ -237,10 +229,8 @@ def _link_to_add(manifest: Manifest, component: Component, name: str) -> str:
     provider = next((item.name for item in manifest.providers.values() if item.use == use), None)
     chosen = provider or _free_name(short, manifest.providers)
     link: dict[str, Any] = {"provider": chosen}
-    if package == "loop:fsx":
-        link["grant"] = {"roots": {"docs": {"path": "docs", "mode": "ro"}}}
-    elif package == "loop:netx":
-        link["grant"] = {"allow": ["https://api.example.com"]}
+    if offer is not None:
+        link["grant"] = offer.granted(component.name)
     snippet = _to_paste(manifest, ("components", component.name, "imports", package), link)
     return snippet if provider else f"{snippet}\n{_to_paste(manifest, ('providers', chosen), {'use': use})}"
 

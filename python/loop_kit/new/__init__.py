@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from loop_kit.errors import LoadError
 from loop_kit.new import _skeletons
 
-__all__ = ["LANGUAGES", "MANIFEST", "NAME", "Kind", "create", "parts", "write"]
+__all__ = ["LANGUAGES", "MANIFEST", "NAME", "Kind", "create", "free", "parts", "writing"]
 
 Kind = Literal["app", "component", "provider"]
 
@@ -82,7 +82,9 @@ def create(
     """
     into = Path(folder)
     files = parts(kind, language, into.resolve().name if name is None else name, wit=wit, sdk=sdk)
-    write(into, files)
+    free(into)
+    with writing({into / path: text for path, text in files.items()}):
+        pass
     return sorted(Path(path) for path in files)
 
 
@@ -123,19 +125,22 @@ def parts(
     return {path: text.replace(f"my-{kind}", name) for path, text in files.items()}
 
 
-def write(folder: Path, files: Mapping[str, str]) -> None:
-    """Writes files into a folder that is not there, or empty.
-
-    Raises:
-        FileExistsError: There is something in the folder.
-        OSError: A file cannot be written; those that were are gone.
-    """
+def free(folder: Path) -> None:
+    """Raises FileExistsError where a folder is there, and not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(17, "is there already, and not empty", str(folder))
+
+
+@contextlib.contextmanager
+def writing(files: Mapping[Path, str]) -> Iterator[None]:
+    """Writes files, none of which may be there; where that fails, or what is done meanwhile, they are gone again.
+
+    Raises:
+        OSError: One is there, or cannot be written.
+    """
     made: list[Path] = []
     try:
-        for path, text in files.items():
-            target = folder / path
+        for target, text in files.items():
             for above in reversed(target.parents):
                 if not above.exists():
                     above.mkdir()
@@ -143,6 +148,7 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
             with target.open("x", encoding="utf-8") as file:  # never over what somebody else writes meanwhile
                 made.append(target)
                 file.write(text)
+        yield
     except BaseException:
         for there in reversed(made):
             with contextlib.suppress(OSError):
