@@ -56,7 +56,7 @@ def added(manifest: Manifest, additions: Sequence[Addition]) -> Manifest:
         for name in one.keys[:-1]:
             table = table.setdefault(name, {})
         if one.keys[-1] in table:
-            raise manifest.error(one.keys, f"{dotted(one.keys)} is there already")
+            raise manifest.error(one.keys, "is there already")
         table[one.keys[-1]] = _plain(one.value)
         for candidate in _candidates(text, one):
             with contextlib.suppress(tomllib.TOMLDecodeError):
