@@ -15,6 +15,9 @@ SITE ?= examples/site
 # One build folder for every checkout: wasmtime takes minutes to compile, and a new clone need not pay again.
 export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/loop-kit/target)
 
+# What builds of users fetch.
+LOCKS := python/loop_kit/tools/locks
+
 # What the wheel is built from.
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
 	-type f -not -path '*/tests/*' -not -path 'crates/fuzz*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
@@ -31,6 +34,7 @@ run: setup ## Develop examples/site: build it, serve it with its page, swap in w
 
 test: setup own-target interop ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
 	tools/system_packages chromium curl
+	test -d "$$(rustc --print target-libdir --target wasm32-wasip2)" || rustup target add wasm32-wasip2
 	NATS_SERVER=$(CURDIR)/$(BIN)/nats-server \
 	  cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-remote -p loop-wire \
 	    -p loop-provider -p loop-provider-build -p loop-provider-conform
@@ -105,6 +109,12 @@ lock: .venv/.requirements ## Pin Python and JavaScript requirements anew
 	done
 	npm update --package-lock-only
 	cd sdk/node && npm update --package-lock-only
+	cd $(LOCKS)/componentize-qjs && npm pkg set dependencies.componentize-qjs="$$(node -p \
+	  'require("$(CURDIR)/package.json").devDependencies["componentize-qjs"]')" && \
+	  npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	grep '^componentize-py==' requirements/dev.in | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	  --no-annotate --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' - \
+	  -o $(LOCKS)/componentize-py/requirements.txt
 
 clean: ## Remove what these commands made here (the shared build folder of Rust stays)
 	rm -rf .venv node_modules dist sdk/node/node_modules sdk/node/dist examples/*/build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -48,8 +48,10 @@ def env() -> dict[str, str]:
 
 
 def make(folder: Path, target: str, env: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
-    if (folder / "build.rs").exists():
-        shutil.copy(ROOT / "Cargo.lock", folder)  # the versions that are here already
+    if (folder / "Cargo.toml").exists():  # the versions that are here already
+        shutil.copy(
+            ROOT / ("Cargo.lock" if (folder / "build.rs").exists() else "components/Cargo.lock"), folder
+        )
     return subprocess.run(
         ("make", target), cwd=folder, env={**env, **more}, capture_output=True, text=True, timeout=900
     )

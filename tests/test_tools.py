@@ -70,8 +70,8 @@ async def test_a_tool_is_fetched_once(fake: Path) -> None:
     command = await ensure(QJS, told.append)
     script = place_of(QJS) / "node_modules/componentize-qjs/bin/run.js"
     assert command == (str(fake / "node"), str(script))
-    assert told[0] == "fetching componentize-qjs 0.4.5 by npm, once …"
-    assert re.fullmatch(r"fetched componentize-qjs 0\.4\.5 in [\d.]+ s", told[-1])
+    assert told[0] == f"fetching {QJS} by npm, once …"
+    assert re.fullmatch(rf"fetched {QJS} in [\d.]+ s", told[-1])
     (call,) = calls(fake)
     assert call.split(" ", 1)[1].startswith("ci --ignore-scripts ")
     assert (fake / "lock").read_bytes() == QJS.lock.read_bytes()
@@ -88,11 +88,11 @@ def test_of_two_processes_one_fetches(fake: Path) -> None:
     until(lambda: bool(calls(fake)))
     second = fetch()
     assert second.stderr is not None
-    assert second.stderr.readline() == "waiting for another process that fetches componentize-qjs 0.4.5 …\n"
+    assert second.stderr.readline() == f"waiting for another process that fetches {QJS} …\n"
     (fake / "wait").unlink()
     for process in (first, second):
         out, err = process.communicate(timeout=60)
-        assert (process.returncode, out) == (0, f"componentize-qjs 0.4.5 is in {place_of(QJS)}\n"), err
+        assert (process.returncode, out) == (0, f"{QJS} is in {place_of(QJS)}\n"), err
     assert len(calls(fake)) == 1
     assert kept() == [place_of(QJS).name]
 
@@ -134,9 +134,7 @@ async def test_whoever_gives_up_ends_the_client(fake: Path) -> None:
 )
 async def test_a_client_that_fails_is_quoted(said: str, hint: str, fake: Path) -> None:
     (fake / "fails").write_text("\n".join([*map(str, range(99)), said]))
-    with pytest.raises(
-        LoadError, match=r"npm cannot fetch componentize-qjs 0\.4\.5: it exited with 1\n"
-    ) as caught:
+    with pytest.raises(LoadError, match=rf"npm cannot fetch {QJS}: it exited with 1\n") as caught:
         await ensure(QJS)
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) < 20
@@ -220,9 +218,7 @@ async def test_builds_tell_of_what_is_fetched_for_them(fake: Path, tmp_path: Pat
     async with dev.Builder(manifest.load(folder), told.append) as builder:
         (failed,) = await builder.build(await builder.scan())
         assert isinstance(failed, dev.Failed)
-        assert failed.reason.startswith(
-            "npm cannot fetch componentize-qjs 0.4.5: it exited with 1 (hint: is the"
-        )
+        assert failed.reason.startswith(f"npm cannot fetch {QJS}: it exited with 1 (hint: is the")
         assert failed.output == "no way there"
         (fake / "fails").unlink()
         (folder / "src").write_text("2")
@@ -230,7 +226,7 @@ async def test_builds_tell_of_what_is_fetched_for_them(fake: Path, tmp_path: Pat
         assert isinstance(done, dev.Done)
         assert builder.output("a").read_text().startswith("node runs ")
     texts = [event.text for event in told if isinstance(event, dev.Fetching)]
-    assert texts[:2] == ["fetching componentize-qjs 0.4.5 by npm, once …"] * 2
+    assert texts[:2] == [f"fetching {QJS} by npm, once …"] * 2
     assert {event.member for event in told if isinstance(event, dev.Fetching)} == {member}
 
 
