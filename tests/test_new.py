@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,7 @@ import pytest
 from loop_kit import errors, inspect, manifest, new, peer
 from loop_kit.placements._process import Child, Command
 from tests.checkout import ROOT
-from tests.cli import loop
+from tests.cli import LOOP, loop
 
 SDK = {"python": [], "node": ["--sdk", str(ROOT / "sdk/node")], "rust": ["--sdk", str(ROOT / "sdk/rust")]}
 WIT = """
@@ -74,6 +79,58 @@ def test_a_project_tests_itself(language: str, tmp_path: Path, env: dict[str, st
     assert said[language] in tested.stdout + tested.stderr
 
 
+@contextmanager
+def developing(folder: Path, env: dict[str, str]) -> Iterator[Callable[[str], re.Match[str]]]:
+    """`loop dev`, at a free port; yields what waits for a line, and shows all lines where none comes."""
+    file = folder / "loop.toml"
+    file.write_text(file.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))
+    env = {**env, "XDG_STATE_HOME": str(folder.parent / "state")}
+    with subprocess.Popen(
+        (LOOP, "dev", "--no-page"),
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as dev:
+        assert dev.stdout is not None
+        seen: list[str] = []
+
+        def until(pattern: str) -> re.Match[str]:
+            assert dev.stdout is not None
+            for line in dev.stdout:
+                seen.append(line)
+                if found := re.search(pattern, line):
+                    return found
+            raise AssertionError(f"nothing like {pattern!r} came:\n{''.join(seen)}")
+
+        try:
+            yield until
+            dev.send_signal(signal.SIGINT)
+            rest = dev.stdout.read()
+            assert dev.wait(timeout=30) == 0, rest
+        finally:
+            dev.kill()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("language", ["python", "node"])
+def test_a_provider_is_developed_alone(language: str, tmp_path: Path, env: dict[str, str]) -> None:
+    folder = tmp_path / "kv"
+    new.create("provider", language, folder, sdk=SDK[language][1] if SDK[language] else None)
+    if language == "node":
+        subprocess.run(("npm", "install", "--silent"), cwd=folder, check=True, timeout=200)
+    code = folder / ("provider.py" if language == "python" else "src/provider.js")
+    text = code.read_text()
+    with developing(folder, env) as until:
+        until("live kv")
+        until("watching")
+        code.write_text(f"{text}\nno code\n")
+        until("error: kv: .*")
+        code.write_text(text.replace("1000", "2000"))
+        until("live kv")
+
+
 @pytest.mark.timeout(900)  # Python and Rust take a minute to be built, on a machine that is busy
 @pytest.mark.parametrize(
     ("kind", "language"), [(kind, one) for kind in ("app", "component") for one in new.LANGUAGES[kind]]
@@ -93,6 +150,12 @@ def test_a_workspace_tests_itself(kind: new.Kind, language: str, tmp_path: Path,
         assert "# pass 3" in tested.stdout
     (component,) = manifest.load(folder).components.values()
     assert component.path.is_file()
+    with developing(folder, env) as until:
+        if kind == "app":
+            url = until(r"site at (http\S+)")[1]
+            with urllib.request.urlopen(f"{url}?name=Ada", timeout=60) as answer:
+                assert "<h1>Hello, Ada!</h1>" in answer.read().decode()
+        until("watching")
     wanted = {"app": ["acme:site/greetings@0.1.0", "loop:core/log@0.1.0"], "component": []}
     assert [name for name in inspect.imports(component.path) if not name.startswith("wasi:")] == wanted[kind]
 

@@ -217,6 +217,24 @@ class Workspace:
                 await self._own(name, Parts(self._parts, self.manifest))
         return self._apps[name]
 
+    async def start(self, provider: str) -> bool:
+        """Has a sidecar run before any component needs it; returns whether it did not yet.
+
+        Raises:
+            KeyError: There is no such provider.
+            LoadError: It cannot be started.
+        """
+        declared, key = self.manifest.providers[provider], Key("provider", provider)
+        async with self._swaps.loading():
+            part = Parts(self._parts, self.manifest).of(provider)
+            if key in part.supervised:
+                return False
+            entry = self._members.entry(key)
+            with self._members.starting(entry):
+                entry.file = _file_of(declared, self.manifest.folder)
+                part.supervised[key] = await self._start(declared, entry)
+        return True
+
     async def _own(self, name: str, parts: Parts) -> App:
         """A component of the workspace: the one that is to serve, where it is exchanged."""
         apps = parts.apps if name in parts.code or (parts.exchange and name not in self._apps) else self._apps

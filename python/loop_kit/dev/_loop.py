@@ -195,6 +195,18 @@ class _Loop:
         async with self._loading:
             wanted = [c for c in self.workspace.manifest.components.values() if c.run or c.watch]
             await asyncio.gather(*(self._load(c) for c in wanted if c.name not in self._loaded))
+            if not self.workspace.manifest.components:
+                # nobody would have them start, and their errors are what whoever writes them is after
+                alone = (p for p in self.workspace.manifest.providers.values() if p.placement == "sidecar")
+                await asyncio.gather(*(self._start(p.name) for p in alone if not p.isolate))
+
+    async def _start(self, name: str) -> None:
+        member, began = Member("provider", name), time.perf_counter()
+        try:
+            if await self.workspace.start(name):
+                self._tell(Live(member, (time.perf_counter() - began) * 1000, first=True))
+        except (LoopError, OSError) as e:
+            self._tell(Unserved(member, str(e)))
 
     async def _load(self, component: Component) -> None:
         member = Member("component", component.name)
