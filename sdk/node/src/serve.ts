@@ -1,6 +1,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import { systemClock, type Clock } from './clock.js';
 import { witOf } from './connect.js';
+import { Failure } from './errors.js';
 import { Exports, type Provides } from './exports.js';
 import { DEFAULT_LIMITS } from './hello.js';
 import type { Hello, Limits } from './messages.js';
@@ -55,6 +56,13 @@ const LONG = 1 << 30;
 export interface ServerHandle extends AsyncDisposable {
   /** Where it is reached, with the port that was chosen where 0 was given. */
   readonly address: string;
+  /**
+   * Asks all who are connected to exchange this provider for a new one, its code read anew; calls that have begun end here.
+   * Settles once all have taken that up: what a host cannot start it logs, and this one serves on. Rejects with the Failure
+   * of the first that refuses, such as `overloaded` of one that was asked a moment ago, or with `provider-gone` where
+   * nobody is connected, or whoever was asked leaves before it has answered.
+   */
+  askExchange(): Promise<void>;
   /** Takes nothing new, answers what was begun, then closes. */
   close(): Promise<void>;
   /** Settles once it has closed: by `close`, by a signal, or on stdio because its peer has gone. */
@@ -229,6 +237,12 @@ class Serving implements ServerHandle {
     for (const commit of commits) commit();
     this.#exports = next;
     this.#generation++;
+  }
+
+  async askExchange(): Promise<void> {
+    const sessions = [...this.#sessions].filter((session) => session.open);
+    if (sessions.length === 0) throw new Failure('provider-gone', 'nobody is connected who could exchange this provider');
+    await Promise.all(sessions.map((session) => session.reload()));
   }
 
   close(): Promise<void> {

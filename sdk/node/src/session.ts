@@ -73,6 +73,9 @@ export class Session {
   readonly #assembler: Assembler;
   #state: State = 'handshake';
   #offered: Offered | undefined;
+  /** RELOADs that were sent and are not answered yet, by their numbers. */
+  readonly #reloads = new Map<number, { resolve(): void; reject(failure: Failure): void }>();
+  #lastReload = 0;
   #timer: () => void;
   #heard = true;
   #silent = 0;
@@ -121,6 +124,11 @@ export class Session {
 
   get ended(): boolean {
     return this.#state === 'closed';
+  }
+
+  /** Whether both sides have agreed, and neither is leaving. */
+  get open(): boolean {
+    return this.#state === 'open' && this.leaving === undefined;
   }
 
   /** @internal Takes bytes that came. */
@@ -197,6 +205,8 @@ export class Session {
         return this.#onGoaway(readFailure(reader));
       case Kind.RELOAD:
         return this.#onReload(reader.uleb());
+      case Kind.RELOADED:
+        return this.#onReloaded(reader);
       case Kind.LINK:
         return this.links.onLink(reader);
       case Kind.LINKED:
@@ -239,6 +249,36 @@ export class Session {
     );
   }
 
+  /**
+   * Asks the peer to read its code anew, where it is a provider, or to exchange this side for another one of its kind,
+   * where it is a host. Settles once it says that it has taken that up; rejects with the Failure that it answers.
+   */
+  reload(): Promise<void> {
+    if (!this.open) return Promise.reject(this.leaving ?? gone('the session has not begun'));
+    this.#lastReload = (this.#lastReload + 1) >>> 0;
+    const number = this.#lastReload;
+    return new Promise((resolve, reject) => {
+      this.#reloads.set(number, { resolve, reject });
+      this.output.frame(Kind.RELOAD, 0, (writer) => writer.uleb(number));
+    });
+  }
+
+  #onReloaded(reader: Reader): void {
+    const number = reader.uleb();
+    const outcome = readOutcome(reader);
+    reader.finish();
+    const asked = this.#reloads.get(number);
+    this.#reloads.delete(number);
+    if (outcome) asked?.reject(outcome);
+    else asked?.resolve();
+  }
+
+  /** Nothing more comes from the peer. */
+  #failReloads(reason: Failure): void {
+    for (const { reject } of this.#reloads.values()) reject(reason);
+    this.#reloads.clear();
+  }
+
   /** Lets new calls be served by other code of the same interfaces, from when the returned function is called. */
   async prepare(next: Exports): Promise<() => void> {
     const commit = await this.links.rebind(next);
@@ -277,6 +317,7 @@ export class Session {
     const reason = gone(`${this.#wire.peer} closed the connection`);
     if (this.#options.drainOnEnd && this.#state === 'open') {
       this.#calls.failOutbound(reason);
+      this.#failReloads(reason);
       this.#refuseNew(reason);
     } else {
       this.#shut(reason);
@@ -305,6 +346,7 @@ export class Session {
     this.#timer();
     this.#onReady.reject(failure);
     this.#calls.end(failure);
+    this.#failReloads(failure);
     this.links.end();
     this.output.close();
     // A peer that reads no more must not keep the connection.

@@ -96,6 +96,9 @@ const breaks = {
   'a LINK of 0': (p) => p.send(Kind.LINK, 0, (w) => writeLink(w, { number: 0, name: '', grant: '', config: '' })),
   'a drop of no resource': (p) => p.send(Kind.DROP, 0, (w) => { w.uleb(0); w.uleb(9); w.bytes(new Uint8Array(4)); }),
   'an answer for a link that was not asked for': (p) => p.send(Kind.LINKED, 0, (w) => w.raw(Uint8Array.of(1, 0))),
+  'an answer to a RELOAD that is cut short': (p) => p.send(Kind.RELOADED, 0, (w) => w.raw(Uint8Array.of(1, 1, 0))),
+  'an answer to a RELOAD with more behind it': (p) => p.send(Kind.RELOADED, 0, (w) => w.raw(Uint8Array.of(1, 0, 0))),
+  'an answer to a RELOAD on a stream': (p) => p.send(Kind.RELOADED, 1, (w) => w.raw(Uint8Array.of(1, 0))),
   'a LINK that is not UTF-8': (p) => p.send(Kind.LINK, 0, (w) => w.raw(Uint8Array.of(1, 1, 0xff, 0, 0))),
 };
 

@@ -394,10 +394,10 @@ test('the command serves a module on stdio, reloads it, and exits 0 when its hos
   const slow = store.get('wait');
   await store.get('b');
   writeFileSync(join(path, 'provider.js'), moduleText(2));
-  client.session.output.frame(Kind.RELOAD, 0, (w) => w.uleb(1));
-  await until(async () => (await store.get('c')) === '2:c');
+  await client.session.reload();
+  assert.equal(await store.get('c'), '2:c');
   writeFileSync(join(path, 'provider.js'), 'export default {');
-  client.session.output.frame(Kind.RELOAD, 0, (w) => w.uleb(2));
+  await assert.rejects(client.session.reload(), { code: 'provider', message: /the reload failed, the old code goes on/ });
   assert.equal(await store.get('go'), '2:go');
   assert.equal(await slow, '1:wait');
   child.stdin.end();
