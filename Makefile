@@ -67,7 +67,7 @@ format: setup ## Format the code of both languages and mend what ruff can
 
 # -P keeps bench/http.py from standing in for the standard library's http.
 bench: setup .venv/.peers ## Measure hosting, HTTP, the wire, files, the network, building and swapping, against the peers
-	tools/system_packages wrk fd-find b3sum
+	tools/system_packages wrk fd-find b3sum chromium
 	$(BIN)/python -P bench/hosting.py $(ARGS)
 	$(BIN)/python -P bench/http.py $(ARGS)
 	$(BIN)/python -P bench/wire.py $(ARGS)
@@ -76,6 +76,7 @@ bench: setup .venv/.peers ## Measure hosting, HTTP, the wire, files, the network
 	$(BIN)/python -P bench/keyvalue.py $(ARGS)
 	$(BIN)/python -P bench/dev.py $(ARGS)
 	$(BIN)/python -P bench/swap.py $(ARGS)
+	$(BIN)/python -P bench/edit.py $(ARGS)
 
 conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
 	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }

@@ -87,14 +87,24 @@ class Bench:
         title: What the figures are about.
         seconds: How long one round of one figure takes.
         packages: The Python packages whose versions belong to the result.
+        paths: More options, each a file: their names, and what they are for.
     """
 
-    def __init__(self, title: str, *, seconds: float, packages: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        title: str,
+        *,
+        seconds: float,
+        packages: tuple[str, ...],
+        paths: Mapping[str, str] | None = None,
+    ) -> None:
         parser = argparse.ArgumentParser(description=f"Measures {title}; a table on stderr, JSON on stdout.")
         parser.add_argument("--quick", action="store_true", help="shorter rounds")
         parser.add_argument("--rounds", type=int, default=5, help="rounds of each figure (default: 5)")
         parser.add_argument("--only", default="", metavar="REGEX", help="only the groups whose names match")
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON there instead")
+        for name, doc in (paths or {}).items():
+            parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=doc)
         self.options = parser.parse_args()
         self.title = title
         self.quick: bool = self.options.quick

@@ -66,6 +66,16 @@ def test_a_site(name: str, tmp_path: Path) -> None:
     assert all(item["answered"] for item in component["imports"])
 
 
+def test_the_site_is_the_same_while_it_is_developed(tmp_path: Path) -> None:
+    """Its code is given to an engine then."""
+    site = copied("site", tmp_path)
+    _, requests = SITES["site"]
+    with serving([LOOP, "dev", "--no-page"], site) as (url, _):
+        for request, (status, words) in requests.items():
+            assert words in fetch(url, request, status), request
+    assert not (site / "build").exists()
+
+
 def fetch(url: str, request: str, status: int) -> str:
     """The body of an answer, which must have this status."""
     method, target = request.split()

@@ -25,6 +25,7 @@ from loop_kit._shipped import Shipped, limits_of, shipped
 from loop_kit._swaps import DRAIN, STORE, Change, Swaps
 from loop_kit._types import Err
 from loop_kit.dev._command import make
+from loop_kit.dev.engine import accept, split, wants_code
 from loop_kit.errors import LoadError, ProviderGone
 from loop_kit.host import App, Host
 from loop_kit.limits import Limits
@@ -370,34 +371,45 @@ class Workspace:
         called = name or Path(path).name
         try:
             # read once, so that the digest is of what runs
-            wasm = await asyncio.to_thread(read, path)
+            held = await asyncio.to_thread(read, path)
+            # engines are for `loop dev` alone
+            wasm, code = (held, None) if self._make is None else split(held)
             names = await asyncio.to_thread(inspect.imports, wasm)
         except OSError as e:
             raise LoadError(f"cannot read {path}: {e.strerror}") from None
         imports: dict[str, Any] = {}
+        asked = wants_code(names) if code is not None else None
+        if asked is not None:
+            imports[asked] = code
         told = wants_settings(names)
         if told is not None:
             imports[told] = settings or Settings()
         # by link and package: interfaces of one package hand each other their resources
         made: dict[tuple[Keys, str], Bound] = {}
         for wanted in names:
-            if wanted == told:
+            if wanted in (told, asked):
                 continue
             link = parts.manifest.link_for(name, wanted)
             if link is not None:
                 to = link.keys, ImportName.parse(wanted).package
                 if to not in made:
-                    asked = Asked(link.provider, link, entry.key, called, wanted)
-                    served = await self._provide(asked, parts)
-                    made[to] = Bound(asked, Gate(self.host._attach(), served))
+                    asks = Asked(link.provider, link, entry.key, called, wanted)
+                    served = await self._provide(asks, parts)
+                    made[to] = Bound(asks, Gate(self.host._attach(), served))
                 imports[wanted] = made[to].gate
                 made[to].interfaces.append(wanted)
                 self._members.linked(entry.key, wanted, Key("provider", link.provider), link)
         audit = functools.partial(_audited, called) if self._audit else None
         limits = limits_of(path, limits)
         app = await self.host.load(wasm, imports, limits=limits, wasi=wasi, audit=audit)
+        if asked is not None:
+            try:
+                await accept(app, called)
+            except LoadError:
+                await asyncio.to_thread(app._program.close)
+                raise
         self._swaps.bound(app, made.values())
-        entry.digest = await asyncio.to_thread(digest_of, wasm)
+        entry.digest = await asyncio.to_thread(digest_of, held)
         entry.ends.append(functools.partial(asyncio.to_thread, app._program.close))
         return app
 

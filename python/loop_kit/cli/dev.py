@@ -49,6 +49,8 @@ def dev(manifest_path: Path | None, address: str, no_page: bool, opens: bool, au
     have changed is built anew; it, or a provider whose code has changed, is then exchanged while calls go on: what has
     begun ends in the old code. What cannot be built or loaded is shown with its file and line, and the old code serves
     on. The page shows the same in a browser; whoever has its URL can do what you can.
+
+    Pages that components serve take up changes by themselves, unless `serve.live` is false in the manifest.
     """
     import asyncio
     import functools
@@ -114,7 +116,9 @@ def show(event: Told) -> None:
                 for text in event.output.rstrip().splitlines()[-_LINES:]:
                     _say(f"  {text}")
         case Unserved():
-            fail(event.member.name, event.reason)
+            fail(event.member.name, event.reason.rstrip())
+            for place in event.places[:_SHOWN]:
+                _place(place)
 
 
 def _place(place: Place) -> None:

@@ -20,6 +20,7 @@ from loop_kit.dev._places import places
 from loop_kit.dev._state import OWN, Built, State
 from loop_kit.dev._tree import Tree, changes, wit_folders
 from loop_kit.dev._watch import Batch
+from loop_kit.dev.engine._maker import Makers, in_development
 from loop_kit.errors import LoadError, LoopError
 from loop_kit.manifest import Component, Manifest
 
@@ -28,6 +29,9 @@ __all__ = ["Builder"]
 SETTLE = 0.015
 """Seconds without a change before a command is started: an editor that saves in several steps is let finish. For each
 file of a change there is a millisecond more, to a hundred."""
+
+SOON = 0.003
+"""The same, before code is bundled for an engine, which is done anew in no time."""
 
 PAUSE, LONGEST = 0.3, 60.0
 """Seconds without a change before a build is repeated that may have changed its inputs itself: the second time twice as
@@ -102,7 +106,8 @@ class Builder:
         jobs: int | None = None,
         bind: Bind | None = None,
     ) -> None:
-        self.manifest = manifest
+        self.manifest = in_development(manifest)
+        self._makers = Makers(manifest.folder)
         self._tell = tell
         self._bind = bind
         self._room = asyncio.Semaphore(jobs or os.cpu_count() or 1)
@@ -135,6 +140,7 @@ class Builder:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._makers.aclose()
         await self._files.__aexit__()
         self._save()
 
@@ -180,7 +186,8 @@ class Builder:
     async def replace(self, manifest: Manifest) -> frozenset[Member]:
         """Goes on with another manifest of the same folder; returns what has changed, or must be built."""
         async with self._looking:
-            self.manifest = manifest
+            self.manifest = in_development(manifest)
+            await self._makers.replace(self.manifest)
             return await self._scan()
 
     async def changed(self, batch: Batch | Iterable[str | os.PathLike[str]]) -> frozenset[Member]:
@@ -448,7 +455,9 @@ class Builder:
                 folder = str(self.manifest.folder / other.name)
                 if any(below(folder, rule.base) or below(rule.base, folder) for rule in rules):
                     await asyncio.shield(asyncio.gather(theirs.task, return_exceptions=True))
-        while (left := job.at + SETTLE - time.monotonic()) > 0:  # noqa: ASYNC110 # it is time that is waited for
+        component = self._component(member)
+        settle = SETTLE if component is None or component.dev is None else SOON
+        while (left := job.at + settle - time.monotonic()) > 0:  # noqa: ASYNC110 # it is time that is waited for
             await asyncio.sleep(left)
 
     async def _touched(self, job: _Job, paths: set[str], seconds: float) -> bool:
@@ -465,7 +474,7 @@ class Builder:
     ) -> tuple[Ran | OSError | LoadError | None, set[str]]:
         """Runs a build; None with what changed, if it was ended for that."""
         member = Member("component", component.name)
-        command = asyncio.create_task(self._command(component, member))
+        command = asyncio.create_task(self._command(component, member, snapshot))
         running = job.run = _Run(self._tree.inputs[member], snapshot, patient, command)
         try:
             await asyncio.wait([command])
@@ -480,7 +489,9 @@ class Builder:
             raise error
         return error or command.result(), running.cause
 
-    async def _command(self, component: Component, member: Member) -> Ran:
+    async def _command(self, component: Component, member: Member, snapshot: dict[str, str | None]) -> Ran:
+        if component.dev is not None:
+            return await self._makers.make(component, snapshot)
         command = await prepared(component, lambda text: self._tell(Fetching(member, text)))
         return await run(command, self.manifest.folder)
 

@@ -14,11 +14,12 @@ from loop_kit._modules import file_of
 from loop_kit.capabilities.fsx._pattern import Pattern
 from loop_kit.dev._events import Member
 from loop_kit.dev._files import NEVER, below
+from loop_kit.dev.engine import recipe
 from loop_kit.manifest import Component, Login, Manifest, Provider, Secret
 from loop_kit.manifest._use import is_shipped
 from loop_kit.tools import TOOLS, named
 
-__all__ = ["BUILT", "Inputs", "Rule", "inputs_of", "work_of"]
+__all__ = ["BUILT", "Inputs", "Rule", "given", "inputs_of", "work_of"]
 
 BUILT = frozenset(("build", "dist", "target"))
 """Folders of what was built: no inputs by default."""
@@ -107,8 +108,10 @@ def _of_component(component: Component, folder: Path) -> Inputs:
         return Inputs(member, files=loaded | _texts(component.path))
     versions = [str(tool) for name in named(component.build) if (tool := TOOLS.get(name))]
     definition = repr((component.build, str(component.path), *versions))
+    if component.dev is not None:
+        definition += recipe()
     if component.sources:
-        rules = _given(component.sources, folder)
+        rules = given(component.sources, folder)
     else:
         work, words = _work(component.build, folder)
         rules = (Rule(str(work), plain=True), *_named(words, work, folder, component.path))
@@ -125,7 +128,7 @@ def _of_provider(provider: Provider, folder: Path) -> Inputs:
     rules: tuple[Rule, ...] = ()
     entry: Path | None = None
     if provider.sources:
-        rules = _given(provider.sources, folder)
+        rules = given(provider.sources, folder)
     elif provider.shipped or provider.shipped_aside or is_shipped(provider.target):
         pass
     elif (module := provider.module) is not None:
@@ -152,7 +155,7 @@ def _of_provider(provider: Provider, folder: Path) -> Inputs:
     return Inputs(member, "", rules, frozenset(files), entry)
 
 
-def _given(sources: Iterable[str], folder: Path) -> tuple[Rule, ...]:
+def given(sources: Iterable[str], folder: Path) -> tuple[Rule, ...]:
     """Patterns of a manifest: from its folder on, and a folder's name stands for all that is in it."""
     rules = []
     for source in sources:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -11,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop_kit import _core, telemetry
 from loop_kit import manifest as manifests
+from loop_kit import telemetry
 from loop_kit.dev import page
 from loop_kit.dev._builds import Builder
 from loop_kit.dev._command import check
 from loop_kit.dev._events import Begun, Done, Event, Failed, Member, Place
 from loop_kit.dev._host import Looked
 from loop_kit.dev._journal import Journal
+from loop_kit.dev._places import places
+from loop_kit.dev._shown import Shown
 from loop_kit.dev._watch import Batch, Watcher
 from loop_kit.errors import LoadError, LoopError
 from loop_kit.host import App, Host
@@ -52,10 +55,12 @@ class Unserved:
     Attributes:
         member: Whose.
         reason: Why.
+        places: The files and lines that the reason names.
     """
 
     member: Member
     reason: str
+    places: tuple[Place, ...] = ()
 
 
 Told = Event | Live | Unserved
@@ -99,13 +104,16 @@ async def dev(
         async with Host() as host, Watcher(manifest) as watcher:
             journal: list[Journal] = []
 
+            shown = Shown(manifest)
+
             def told(event: Told) -> None:
                 for one in journal:
                     record(one, event)
+                show(shown, event)
                 tell(event)
 
             async with Builder(manifest, told) as builder:
-                loop = _Loop(manifest, host, builder, watcher, told, settings)
+                loop = _Loop(manifest, host, builder, watcher, told, shown, settings)
                 async with attend(loop.workspace) as looked, loop.workspace:
                     journal.append(looked.devserver.journal)
                     await loop.run(looked)
@@ -123,6 +131,7 @@ class _Loop:
         builder: Builder,
         watcher: Watcher,
         tell: Callable[[Told], object],
+        shown: Shown,
         settings: Settings,
     ) -> None:
         self.workspace = Workspace(host, manifest, audit=settings.audit, make=self._make)
@@ -130,9 +139,9 @@ class _Loop:
         self._builder = builder
         self._watcher = watcher
         self._tell = tell
+        self._shown = shown
         self._settings = settings
         self._loaded: set[str] = set()
-        self._servers: dict[str, _core.Server] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._order: dict[Member, asyncio.Lock] = {}
         self._loading = asyncio.Lock()
@@ -152,15 +161,14 @@ class _Loop:
             await self._until(beginning, stopped)
             if beginning.done():
                 beginning.result()
-                looked.ready({**self._urls(), **urls})
+                looked.ready({**self._shown.urls(), **urls})
                 await self._until(self._spawn(self._follow()), stopped)
         finally:
             stopped.cancel()
             for task in [*self._tasks]:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            grace = self._settings.grace
-            await asyncio.gather(*(asyncio.to_thread(s.shutdown, grace) for s in self._servers.values()))
+            await self._shown.aclose(self._settings.grace)
 
     async def _until(self, work: asyncio.Future[Any], stopped: asyncio.Future[Any]) -> None:
         """Until the work is done, or the end is wanted, which ends the work."""
@@ -214,16 +222,18 @@ class _Loop:
         try:
             app = await self.workspace.load(component.name)
             if component.run == "serve":
-                served = self.workspace.serve(component.name, component.serve.addr, on_error=self._failed)
-                self._servers[component.name] = served
+                await self._shown.serve(self.workspace, component, self._failed)
         except _Unbuilt:
             return  # why was told as it failed
         except (LoopError, OSError) as e:
-            self._tell(Unserved(member, str(e)))
+            self._tell(self._unserved(member, e))
             return
         self._loaded.add(component.name)
         self._tell(Live(member, (time.perf_counter() - began) * 1000, first=True))
         self._run_again(component, app)
+
+    def _unserved(self, member: Member, error: Exception) -> Unserved:
+        return Unserved(member, str(error), places(str(error), self.workspace.manifest.folder))
 
     def _run_again(self, component: Component, app: App) -> None:
         if component.run == "run":
@@ -232,26 +242,26 @@ class _Loop:
     def _failed(self, request: str, text: str) -> None:
         _log.error("%s: %s", request, text)
 
-    def _urls(self) -> dict[str, str]:
-        return {name: f"http://{server.address}/" for name, server in self._servers.items()}
-
     async def _follow(self) -> None:
         """Takes up changes as they come; each member's one after the other."""
         async for batch in self._watcher:
             await self._changed(batch)
 
     async def _changed(self, batch: Batch) -> None:
-        self._assets(batch)
+        await self._assets(batch)
         for member in sorted(await self._builder.changed(batch)):
+            self._shown.touched(member, batch.paths, self._builder.files(member))
             self._spawn(self._take_up(member))
 
-    def _assets(self, batch: Batch) -> None:
+    async def _assets(self, batch: Batch) -> None:
         """Tells whoever shows files of the workspace that they have changed."""
-        folder = self.workspace.manifest.folder
-        paths = [str(path.relative_to(folder)) for path in batch.paths if path.is_relative_to(folder)]
-        if paths:
+        if batch.everything:
+            self._shown.everything()
+        elif changed := await self._shown.changed(batch.paths):
+            folder = self.workspace.manifest.folder
+            paths = [os.path.relpath(path, folder) for path in changed[:1000]]
             size = sum(map(len, paths))
-            self._looked.devserver.journal.tell("assets", ("assets", paths[:1000]), size)
+            self._looked.devserver.journal.tell("assets", ("assets", paths), size)
 
     async def _take_up(self, member: Member) -> None:
         async with self._order.setdefault(member, asyncio.Lock()):
@@ -262,7 +272,7 @@ class _Loop:
                 try:
                     live = await self._put(member)
                 except (LoopError, OSError) as e:
-                    self._tell(Unserved(member, str(e)))
+                    self._tell(self._unserved(member, e))
                     continue
                 if not made.fresh:
                     # going back to what was built mends what failed, and nothing else tells so
@@ -301,11 +311,20 @@ class _Loop:
         await self._watcher.replace(manifest)
         for name in self._loaded - manifest.components.keys():
             self._loaded.discard(name)
-            self._servers.pop(name, None)
+        self._shown.define(manifest)
         for member in changed:
             if member.kind != "manifest":
                 self._spawn(self._take_up(member))
         return True
+
+
+def show(shown: Shown, event: Told) -> None:
+    """Tells pages that are shown."""
+    match event:
+        case Live():
+            shown.served(event.member)
+        case Failed() | Unserved():
+            shown.failed(event.member, event.reason)
 
 
 def record(journal: Journal, event: Told) -> None:
@@ -320,7 +339,7 @@ def record(journal: Journal, event: Told) -> None:
             _build(journal, event.member, "failed", event.milliseconds, output, event.places)
         case Unserved():
             # nothing of it serves, whatever made it: for whoever looks it is as a build that failed
-            _build(journal, event.member, "failed", 0, event.reason)
+            _build(journal, event.member, "failed", 0, event.reason, event.places)
 
 
 def _build(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import stat
 from collections import defaultdict
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit._types import Err
+from loop_kit.dev._assets import assets_of
 from loop_kit.dev._files import NEVER, Files, below, is_never, opened
 from loop_kit.dev._inputs import BUILT, inputs_of
 from loop_kit.errors import LoadError
@@ -32,6 +34,8 @@ LONGEST = 2.0
 
 LOCKED = 5.0
 """Seconds that git is waited for: a lock that is older was left behind."""
+
+_log = logging.getLogger("loop_kit.dev")
 
 _READ = 4096
 _BIG = 50
@@ -132,6 +136,10 @@ class Watcher:
         inputs = inputs_of(manifest).values()
         named = {rule.base for found in inputs for rule in found.rules if rule.take}
         named |= {path for found in inputs for path in found.files}
+        shown = {rule.base for rule in assets_of(manifest) if rule.take}
+        self._optional = shown - named
+        """What pages show, which may be too much to be watched."""
+        named |= shown
         self._named = named - {self._root}
         """Files and folders that the manifest names."""
         self._outside = {path for path in self._named if self._is_aside(path)}
@@ -312,7 +320,14 @@ class Watcher:
             if real != path:
                 self._outside.add(real)
             if os.path.isdir(real):
-                await self._watch(real, True)
+                try:
+                    await self._watch(real, True)
+                except LoadError as error:
+                    if path not in self._optional:
+                        raise
+                    _log.warning(
+                        "changes of what pages show are not seen: %s; `assets` says what it is", error
+                    )
                 if not os.path.islink(path):
                     self._paths.add(path)
             at = os.path.dirname(real)

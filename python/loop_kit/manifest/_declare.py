@@ -137,13 +137,23 @@ SERVE = Table(
     "serve",
     "How the component is served.",
     model.Serve,
-    {"addr": Field(ADDRESS, "Address to listen on; port 0 takes any free one.", default=model.Serve().addr)},
+    {
+        "addr": Field(
+            ADDRESS, "Address to listen on; port 0 takes any free one.", default=model.Serve().addr
+        ),
+        "live": Field(Bool(), "Whether its pages take up changes by themselves in `loop dev`.", default=True),
+    },
 )
 
 
-def _sources(raw: Mapping[str, Any], at: Cursor) -> None:
-    if "sources" in raw and "build" not in raw:
+def _built(raw: Mapping[str, Any], at: Cursor) -> None:
+    if "build" in raw:
+        return
+    if "sources" in raw:
         at.problem('"sources" are what "build" reads, and there is none', "add it", at="key", child="sources")
+    if "dev" in raw:
+        hint = "add it: all but `loop dev` build the component"
+        at.problem('"dev" stands in for "build", and there is none', hint, at="key", child="dev")
 
 
 def _tools(build: str, at: Cursor) -> str:
@@ -183,6 +193,14 @@ COMPONENT = Table(
             ListOf(SOURCE, minimum=1),
             "Patterns of the files that `build` reads; what is not among them has nothing built by `loop dev`.",
         ),
+        "dev": Field(
+            FILE,
+            "A script in JavaScript by which `loop dev` gives the code to a prebuilt engine, which is faster.",
+        ),
+        "assets": Field(
+            ListOf(SOURCE),
+            "Patterns of the files that its pages show: `loop dev` tells browsers when they change.",
+        ),
         "run": Field(Choice(("serve", "run")), "What `loop run` of the workspace does with the component."),
         "serve": Field(SERVE, SERVE.doc),
         "watch": Field(
@@ -200,8 +218,8 @@ COMPONENT = Table(
     },
     named=True,
     later={"oci": 'use "path", with "build" where it has to be made'},
-    verify=_sources,
-    also={"dependentRequired": {"sources": ["build"]}},
+    verify=_built,
+    also={"dependentRequired": {"sources": ["build"], "dev": ["build"]}},
 )
 
 

@@ -291,9 +291,15 @@ class Wasi:
 
 @dataclass(frozen=True)
 class Serve:
-    """How a component is served. `addr` is `HOST:PORT`; port 0 takes any free one."""
+    """How a component is served.
+
+    Attributes:
+        addr: `HOST:PORT`; port 0 takes any free one.
+        live: Whether its pages take up changes by themselves in `loop dev`.
+    """
 
     addr: str = "127.0.0.1:8080"
+    live: bool = True
 
 
 @dataclass(frozen=True)
@@ -305,6 +311,8 @@ class Component:
         path: The `.wasm` file; the output of `build` where there is one.
         build: How to make it: a string for the shell, or an argument list; None if it is there already.
         sources: Patterns of the files that `build` reads; empty: all of the folder that it works in.
+        dev: The script by which `loop dev` gives its code to an engine instead of building it anew.
+        assets: Patterns of the files that its pages show; None: the folders that it may read and not write.
         run: What `loop run` of the workspace does with it; None if nothing.
         serve: How it is served.
         watch: Buckets whose changes its `wasi:keyvalue/watcher` is called for.
@@ -319,6 +327,8 @@ class Component:
     path: Path
     build: str | tuple[str, ...] | None = None
     sources: tuple[str, ...] = ()
+    dev: Path | None = None
+    assets: tuple[str, ...] | None = None
     run: Literal["serve", "run"] | None = None
     serve: Serve = field(default_factory=Serve)
     watch: tuple[str, ...] = ()
