@@ -350,10 +350,10 @@ def test_a_provider_to_be_written(language: str, wit: bool, folder: Path) -> Non
 def test_a_provider_in_rust(folder: Path) -> None:
     done = loop("add", "provider", "corner-shop", "--lang", "rust", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert (
-        manifest.load(folder).providers["corner-shop"].path
-        == folder / "corner-shop/target/release/corner-shop"
-    )
+    provider = manifest.load(folder).providers["corner-shop"]
+    assert provider.command[-2:] == ("--manifest-path", "corner-shop/Cargo.toml")
+    for source in provider.sources:
+        assert [*folder.glob(source.removeprefix("!"))], source
 
 
 async def test_an_added_provider_in_python_is_started(tmp_path: Path) -> None:

@@ -90,7 +90,10 @@ def fetch(name: str, as_json: bool) -> None:
 @_name
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def run(name: str, args: tuple[str, ...]) -> None:
-    """Run a tool, which is fetched unless it is here already; the exit code is its own."""
+    """Run a tool.
+
+    It is fetched unless it is here already. The exit code is its own.
+    """
     command = (*_ensure(name), *(args[1:] if args[:1] == ("--",) else args))
     os.execv(command[0], command)
 

@@ -153,7 +153,7 @@ def provider(
     after = added(manifest, [Addition(("providers", name), table)])
     make = {
         "node": f"`make -C {folder} test` installs what runs it",
-        "rust": f"`cargo build --release` in {folder} makes it",
+        "rust": f"`make -C {folder} test` tests it; cargo makes it as it starts",
     }
     then = (make[language],) if language in make else (f"`make -C {folder} test` tests it",)
     return Plan(manifest, after, _placed(manifest, found, folder), then=then)
@@ -225,9 +225,9 @@ def _own(files: dict[str, str], kind: str, name: str, folder: str) -> dict[str, 
         table["sources"] = [beneath(source) for source in table["sources"]]
     if "use" in table:
         table["use"] = table["use"].replace("sidecar:./", f"sidecar:./{folder}/")
-    if "args" in table:
-        there = {part for path in files for part in (path, path.partition("/")[0])}
-        table["args"] = [beneath(word) if word in there else word for word in table["args"]]
+    there = {part for path in files for part in (path, path.partition("/")[0])}
+    for words in table.keys() & {"args", "command"}:
+        table[words] = [beneath(word) if word in there else word for word in table[words]]
     return table
 
 
