@@ -64,9 +64,9 @@ def capability(
 ) -> None:
     """Link a component's import to what ships with loop-kit.
 
-    NAME is loop:core, loop:fsx, loop:netx, loop:process, wasi:keyvalue or wasi:blobstore; its second half will do. The
-    grant is the least that something can be done with, and the manifest says beside it what it allows. The WIT is put
-    where the component's is.
+    NAME is loop:core, loop:fsx, loop:netx, loop:process, loop:devserver, wasi:keyvalue or wasi:blobstore; its second
+    half will do. The grant is the least that something can be done with, and the manifest says beside it what it
+    allows. The WIT is put where the component's is.
     """
     from loop_kit.new import add as adding
 

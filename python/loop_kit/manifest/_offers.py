@@ -49,6 +49,13 @@ OFFERS = {
         interface="log",
         why="Its log without what is only for debugging; clocks and random numbers need no grant.",
     ),
+    "loop:devserver": Offer(
+        "builtin:devserver",
+        "devserver",
+        {"allow": []},
+        interface="workspace",
+        why="To look at this workspace, its log included, and to change nothing: `allow` would let it.",
+    ),
     "loop:fsx": Offer(
         "builtin:fsx",
         "files",
