@@ -125,6 +125,23 @@ async def test_whoever_gives_up_ends_the_client(fake: Path) -> None:
     assert kept() == []
 
 
+async def test_a_client_that_does_not_end_is_ended(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fake / "wait").touch()
+    monkeypatch.setattr(_store, "_LONGEST", 0.5)
+    with pytest.raises(LoadError, match=f"npm has not fetched {QJS} within"):
+        await ensure(QJS)
+    assert all(is_gone(int(call.split()[0])) for call in calls(fake))
+    assert kept() == []
+
+
+async def test_what_is_damaged_is_named_with_what_to_do(fake: Path) -> None:
+    await ensure(QJS)
+    (place_of(QJS) / "node_modules/componentize-qjs/package.json").unlink()
+    with pytest.raises(LoadError, match=f"{QJS} is damaged") as caught:
+        await ensure(QJS)
+    assert caught.value.hint == f"remove {place_of(QJS)}: it is fetched again"
+
+
 @pytest.mark.parametrize(
     ("said", "hint"),
     [

@@ -33,6 +33,8 @@ _TELL = 3.0
 """Seconds between words about a fetch that goes on."""
 _LOOK = 0.1
 """Seconds between looks at whether another process has finished."""
+_LONGEST = 900.0
+"""Seconds that a client may take."""
 _SHOWN = 12
 """Last lines that are shown of what a client wrote as it failed."""
 _CHANGED = re.compile(r"EINTEGRITY|DO NOT MATCH THE HASHES")
@@ -109,7 +111,10 @@ async def ensure(tool: Tool, tell: Tell = lambda text: None) -> tuple[str, ...]:
     if tool.client == "pip":
         return sys.executable, str(place)
     package = place / "node_modules" / tool.name
-    bin_ = json.loads((package / "package.json").read_text("utf-8"))["bin"]
+    try:
+        bin_ = json.loads((package / "package.json").read_text("utf-8"))["bin"]
+    except (OSError, ValueError, KeyError):
+        raise _failed(f"{tool} is damaged", f"remove {place}: it is fetched again") from None
     return node, str(package / (bin_ if isinstance(bin_, str) else bin_[tool.name]))
 
 
@@ -171,7 +176,10 @@ async def _run(tool: Tool, command: tuple[str, ...], folder: Path, tell: Tell) -
 
     telling = asyncio.create_task(_tell(tool, folder, tell))
     try:
-        ran = await run(command, folder)
+        async with asyncio.timeout(_LONGEST):
+            ran = await run(command, folder)
+    except TimeoutError:
+        raise _failed(f"{tool.client} has not fetched {tool} within {_LONGEST:.0f} s", _reach(tool)) from None
     finally:
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
@@ -183,9 +191,13 @@ async def _run(tool: Tool, command: tuple[str, ...], folder: Path, tell: Tell) -
     elif "No module named pip" in ran.output:
         hint = f"{sys.executable} -m ensurepip"
     else:
-        listed = "npm config list" if tool.client == "npm" else "pip config list"
-        hint = f"is the registry within reach that `{listed}` shows? Once fetched, a tool needs no network"
+        hint = _reach(tool)
     raise _failed(f"{tool.client} cannot fetch {tool}: it {ran.exit.reason}\n{said}", hint)
+
+
+def _reach(tool: Tool) -> str:
+    listed = f"{tool.client} config list"
+    return f"is the registry within reach that `{listed}` shows? Once fetched, a tool needs no network"
 
 
 async def _tell(tool: Tool, folder: Path, tell: Tell) -> None:
