@@ -110,9 +110,11 @@ lock: .venv/.requirements ## Pin Python and JavaScript requirements anew
 	done
 	npm update --package-lock-only
 	cd sdk/node && npm update --package-lock-only
-	cd $(LOCKS)/componentize-qjs && npm pkg set dependencies.componentize-qjs="$$(node -p \
-	  'require("$(CURDIR)/package.json").devDependencies["componentize-qjs"]')" && \
-	  npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	for tool in componentize-qjs esbuild; do \
+	  (cd $(LOCKS)/$$tool && npm pkg set dependencies.$$tool="$$(node -p \
+	    "require('$(CURDIR)/package.json').devDependencies['$$tool']")" && \
+	    npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; \
+	done
 	grep '^componentize-py==' requirements/dev.in | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --no-annotate --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' - \
 	  -o $(LOCKS)/componentize-py/requirements.txt

@@ -21,7 +21,7 @@ from tests.checkout import ROOT
 from tests.children import is_gone, until
 from tests.cli import LOOP
 
-QJS, PY = TOOLS["componentize-qjs"], TOOLS["componentize-py"]
+QJS, PY, ESBUILD = TOOLS["componentize-qjs"], TOOLS["componentize-py"], TOOLS["esbuild"]
 
 # Says that it was called, waits for leave where it is to, and makes what npm would.
 NPM = """#!/bin/sh
@@ -213,9 +213,9 @@ def test_a_manifest_says_which_tool_there_is_not() -> None:
         "loop.toml:3:9: components.a.build: there is no tool \"componentize-js\" (did you mean 'componentize-qjs'?)"
     )
     with pytest.raises(
-        ManifestError, match=r"build\[1\]: there is no tool \"esbuild\" \(there are componentize-py, "
+        ManifestError, match=r"build\[1\]: there is no tool \"rollup\" \(there are componentize-py, "
     ):
-        manifest.loads(text.format('["nice", "{tool:esbuild}"]'))
+        manifest.loads(text.format('["nice", "{tool:rollup}"]'))
     with pytest.raises(ManifestError, match=r"build\[0\]: in a list, a tool is an argument of its own"):
         manifest.loads(text.format('["nice {tool:componentize-py}"]'))
     assert manifest.loads(text.format('["{tool:componentize-py}", "x"]')).components["a"].build
@@ -312,10 +312,11 @@ async def test_what_has_another_digest_is_refused(
 
 
 def test_locks_pin_all_by_digest_and_leave_the_registry_to_its_user() -> None:
-    lock = json.loads(QJS.lock.read_text())
-    packages = [package for path, package in lock["packages"].items() if path]
-    assert all(package["integrity"].startswith("sha512-") for package in packages)
-    assert not [package for package in packages if "resolved" in package]
+    for tool in (QJS, ESBUILD):
+        lock = json.loads(tool.lock.read_text())
+        packages = [package for path, package in lock["packages"].items() if path]
+        assert all(package["integrity"].startswith("sha512-") for package in packages)
+        assert not [package for package in packages if "resolved" in package]
     entries = re.findall(r"^[\w.-]+==.*(?:\n    .*)*", PY.lock.read_text(), re.MULTILINE)
     assert entries
     assert all("--hash=sha256:" in entry for entry in entries)
@@ -324,6 +325,7 @@ def test_locks_pin_all_by_digest_and_leave_the_registry_to_its_user() -> None:
 def test_tools_are_those_that_examples_and_tests_build_with() -> None:
     package = json.loads((ROOT / "package.json").read_text())
     assert package["devDependencies"][QJS.name] == QJS.version
+    assert package["devDependencies"][ESBUILD.name] == ESBUILD.version
     assert f"\n{PY.name}=={PY.version}\n" in (ROOT / "requirements/dev.in").read_text()
 
 
@@ -332,13 +334,13 @@ def test_the_command_lists_them(fake: Path) -> None:
         done = subprocess.run((LOOP, "tool", "list", "--json"), capture_output=True, text=True, check=True)
         return {tool["name"]: tool["place"] for tool in json.loads(done.stdout)["tools"]}
 
-    assert listed() == {PY.name: None, QJS.name: None}
+    assert listed() == {PY.name: None, QJS.name: None, ESBUILD.name: None}
     assert "is in" in fetch().communicate(timeout=60)[0]
-    assert listed() == {PY.name: None, QJS.name: str(place_of(QJS))}
-    done = subprocess.run((LOOP, "tool", "fetch", "esbuild"), capture_output=True, text=True)
+    assert listed() == {PY.name: None, QJS.name: str(place_of(QJS)), ESBUILD.name: None}
+    done = subprocess.run((LOOP, "tool", "fetch", "esbuilt"), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         4,
-        "error: there is no tool 'esbuild'\nhint: there are componentize-py, componentize-qjs\n",
+        "error: there is no tool 'esbuilt'\nhint: did you mean 'esbuild'?\n",
     )
     run = (sys.executable, "-m", "loop_kit.cli", "tool", "run", QJS.name, "--", "-x")
     done = subprocess.run(run, capture_output=True, text=True)

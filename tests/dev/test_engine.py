@@ -373,12 +373,17 @@ async def test_a_world_must_be_named_where_there_are_several(project: Project) -
     assert (await project.make()).ok
 
 
-async def test_tools_that_are_not_there_are_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    (project.folder / "node_modules/componentize-qjs").unlink()
-    project.edit("build.mjs", 'import { componentize } from "componentize-qjs";', "")
-    assert "componentize-qjs is not installed where" in (await project.make()).output
+async def test_tools_that_are_not_there_are_fetched(project: Project) -> None:
+    for name in ("esbuild", "@esbuild", "componentize-qjs", "@andreiltd"):
+        (project.folder / "node_modules" / name).unlink()
+    project.write(
+        "build.mjs", 'export const dev = { bundle: { entryPoints: ["src/app.js"] }, wit: "wit" };\n'
+    )
+    assert await project.answer(await project.made(), "greet-all", ["you"]) == "hello you"
+
+
+async def test_without_node_it_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(project.folder))
-    await project.maker.aclose()
     assert "there is no `node` in PATH" in (await project.make()).output
 
 

@@ -490,9 +490,12 @@ class Builder:
         return error or command.result(), running.cause
 
     async def _command(self, component: Component, member: Member, snapshot: dict[str, str | None]) -> Ran:
+        def tell(text: str) -> None:
+            self._tell(Fetching(member, text))
+
         if component.dev is not None:
-            return await self._makers.make(component, snapshot)
-        command = await prepared(component, lambda text: self._tell(Fetching(member, text)))
+            return await self._makers.make(component, snapshot, tell)
+        command = await prepared(component, tell)
         return await run(command, self.manifest.folder)
 
     async def _ended(

@@ -21,6 +21,7 @@ TOOLS = {
     for known in (
         Tool("componentize-py", "pip", "Python, as WebAssembly components"),
         Tool("componentize-qjs", "npm", "JavaScript, as WebAssembly components"),
+        Tool("esbuild", "npm", "JavaScript, as bundles"),
     )
 }
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from loop_kit import _core
 from loop_kit.dev._command import KEPT
 from loop_kit.placements._exit import Exit
 from loop_kit.placements._watchdog import Watchdog
+from loop_kit.tools import ensure, place_of, tool
 
 __all__ = ["Driver", "Refused"]
 
@@ -37,10 +39,11 @@ class Driver:
     Args:
         module: The script that the manifest's `dev` names.
         folder: Where it runs.
+        tell: Told, in words, what takes a while: tools that are fetched.
     """
 
-    def __init__(self, module: Path, folder: Path) -> None:
-        self._module, self._folder = module, folder
+    def __init__(self, module: Path, folder: Path, tell: Callable[[str], object] = lambda text: None) -> None:
+        self._module, self._folder, self._tell = module, folder, tell
         self._child: _core.Child | None = None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._watchdog: Watchdog | None = None
@@ -54,6 +57,7 @@ class Driver:
 
         Raises:
             Refused: It cannot be done.
+            LoadError: A tool that it takes cannot be fetched.
         """
         # whoever gives up waiting leaves the answer to be read: it is not that of the next question
         asking = asyncio.get_running_loop().create_task(self._ask({"ask": what, **given}))
@@ -87,6 +91,10 @@ class Driver:
             answer: dict[str, Any] = json.loads(line)
         if "failed" in answer:
             raise Refused("\n".join(filter(None, (said, str(answer["failed"])))))
+        if (name := answer.get("missing")) is not None:
+            await ensure(tool(name), self._tell)
+            await self._ask({"ask": "have", "name": name, "folder": str(place_of(tool(name)))})
+            return await self._ask(what)
         answer["said"] = said
         return answer
 

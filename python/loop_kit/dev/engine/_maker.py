@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,12 @@ class Makers:
         """The one that was used last is the last."""
         self._busy: Counter[str] = Counter()
 
-    async def make(self, component: Component, snapshot: dict[str, str | None]) -> Ran:
+    async def make(
+        self,
+        component: Component,
+        snapshot: dict[str, str | None],
+        tell: Callable[[str], object] = lambda text: None,
+    ) -> Ran:
         """Makes one, as `Maker.make` does."""
         name = component.name
         self._busy[name] += 1
@@ -98,7 +103,7 @@ class Makers:
                     await maker.aclose()
                 maker = Maker(component, self._folder, _state(self._folder))
             self._makers[name] = maker
-            return await maker.make(component.path, snapshot)
+            return await maker.make(component.path, snapshot, tell)
         finally:
             self._busy[name] -= 1
             idle = [each for each in self._makers if not self._busy[each]]
@@ -141,13 +146,19 @@ class Maker:
         self._bundled: set[str] = set()
         self._before: dict[str, str | None] = {}
 
-    async def make(self, output: Path, snapshot: dict[str, str | None]) -> Ran:
+    async def make(
+        self,
+        output: Path,
+        snapshot: dict[str, str | None],
+        tell: Callable[[str], object] = lambda text: None,
+    ) -> Ran:
         """Makes the component.
 
         Args:
             output: The file to make.
             snapshot: The digests of all its inputs. What is not code of the bundle, such as the script itself or WIT,
                 has everything begin anew when it changes.
+            tell: Told, in words, what takes a while.
 
         Raises:
             OSError: Something cannot be written.
@@ -161,13 +172,14 @@ class Maker:
             await self.aclose()
         self._before = snapshot
         try:
-            return Ran(Exit(0), await self._made(output))
+            return Ran(Exit(0), await self._made(output, tell))
         except (Refused, LoadError) as error:
-            return Ran(Exit(1), str(error))
+            hint = getattr(error, "hint", None)
+            return Ran(Exit(1), f"{error}\nhint: {hint}" if hint else str(error))
 
-    async def _made(self, output: Path) -> str:
+    async def _made(self, output: Path, tell: Callable[[str], object]) -> str:
         if self._driver is None:
-            self._driver = Driver(self.script, self._folder)
+            self._driver = Driver(self.script, self._folder, tell)
         if self._world is None:
             self._world = await self._look(self._driver)
         bundle = await self._driver.ask("bundle")

@@ -3,7 +3,8 @@
 //
 //   node driver.mjs MODULE
 //
-// MODULE is the script of the manifest's `dev`. Its tools are those of its own folder: esbuild and componentize-qjs.
+// MODULE is the script of the manifest's `dev`. Its tools, esbuild and componentize-qjs, are those of its own folder; of one
+// that is not there it is told, and asked once more.
 
 import { cp, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -19,11 +20,18 @@ console.log = console.info = console.error;
 
 const find = createRequire(script);
 
+/** Where tools are that loop-kit has fetched, by their names. */
+const fetched = new Map();
+
+class Missing extends Error {}
+
+/** A tool of the script's own folder, else the one that loop-kit fetches. */
 function located(name, file = "") {
   try {
     return find.resolve(name + file);
   } catch {
-    throw new Error(`${name} is not installed where ${script} finds it: npm install --save-dev ${name}`);
+    if (fetched.has(name)) return fetched.get(name).resolve(name + file);
+    throw new Missing(name);
   }
 }
 
@@ -193,9 +201,18 @@ for await (const line of createInterface({ input: socket })) {
   const { ask, ...given } = JSON.parse(line);
   let answer;
   try {
-    project ??= await Project.open();
-    answer = await project[ask](given);
+    if (ask === "have") {
+      fetched.set(given.name, createRequire(`${given.folder}/package.json`));
+      answer = {};
+    } else {
+      project ??= await Project.open();
+      answer = await project[ask](given);
+    }
   } catch (error) {
+    if (error instanceof Missing) {
+      socket.write(`${JSON.stringify({ missing: error.message })}\n`);
+      continue;
+    }
     answer = { failed: error.stack?.startsWith(String(error)) ? error.stack : String(error.stack ?? error.message ?? error) };
   }
   socket.write(`${JSON.stringify(answer)}\n`);
