@@ -242,6 +242,7 @@ export class Session {
       });
     };
     const failed = (message: string): void => answer(new Failure('provider', message));
+    if (!reload && this.#options.role === 'connect') return failed('it is reached by a client, which exchanges nobody');
     if (!reload) return failed('this provider cannot reload; restart it');
     reload().then(
       () => answer(undefined),

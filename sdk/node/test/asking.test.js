@@ -103,6 +103,13 @@ test('the first that refuses says why', async (t) => {
   for (const peer of peers) await served(peer, 1);
 });
 
+test('a client exchanges nobody, and says so', async (t) => {
+  const { server } = await start(t);
+  const client = await connect(server.address, { wit, imports: [ALL] });
+  await assert.rejects(server.askExchange(), { code: 'provider', message: 'it is reached by a client, which exchanges nobody' });
+  await client.close();
+});
+
 test('where nobody is connected, nobody can exchange it', async (t) => {
   const { path, server } = await start(t);
   const nobody = () => assert.rejects(server.askExchange(), { name: 'Failure', code: 'provider-gone', message: /nobody is connected/ });
