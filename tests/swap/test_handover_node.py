@@ -86,7 +86,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-async def space(folder: Path) -> AsyncIterator[Workspace]:
+async def space(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Workspace]:
+    if transport := getattr(request, "param", None):
+        with (folder / "loop.toml").open("a") as manifest:
+            manifest.write(f'transport = "{transport}"\n')
     async with loop.Host() as host, Workspace(host, load(folder)) as space:
         yield space
 
@@ -174,6 +177,7 @@ async def test_each_link_is_handed_over_by_itself(folder: Path) -> None:
             assert [await first.call("ask", 1), await second.call("ask", 1)] == [10 + count, 20 + count]
 
 
+@pytest.mark.parametrize("space", ["unix", "stdio", "tcp", "quic", "http2"], indirect=True)
 async def test_one_that_asks_is_exchanged(
     space: Workspace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
