@@ -102,6 +102,8 @@ def developing(folder: Path, env: dict[str, str]) -> Iterator[Callable[[str], re
                 seen.append(line)
                 if found := re.search(pattern, line):
                     return found
+                if line.startswith("error:"):
+                    break
             raise AssertionError(f"nothing like {pattern!r} came:\n{''.join(seen)}")
 
         try:
