@@ -70,9 +70,12 @@ def split(wasm: bytes) -> tuple[bytes, Code | None]:
 @functools.cache
 def recipe() -> str:
     """Changes when what makes engines, and code for them, does."""
+    from loop_kit.tools import TOOLS
+
     here = Path(__file__).parent
     files = sorted(path for path in here.iterdir() if path.suffix in (".js", ".mjs", ".py"))
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+    fetched = f"{TOOLS['esbuild']} {TOOLS['componentize-qjs']}".encode()
+    return hashlib.sha256(b"\0".join([fetched, *(path.read_bytes() for path in files)])).hexdigest()
 
 
 def wants_code(imports: Iterable[str]) -> str | None:
