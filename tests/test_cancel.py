@@ -12,7 +12,7 @@ import pytest
 import loop_kit as loop
 from loop_kit import _loop
 from loop_kit.errors import CallError, DeadlineExceeded, LimitExceeded, ProviderGone
-from tests.async_guests import asking, keeping, plain
+from tests.async_guests import AsyncGuest, asking, keeping, plain
 from tests.guests import HOST
 
 FUNC = {"func": plain().wasm(), "async func": asking().wasm()}
@@ -269,6 +269,20 @@ async def test_a_guest_that_spins_ends_at_its_limits(host: loop.Host, kind: str,
         with pytest.raises(error):
             await app.call("spin")
         assert await app.call("same", 1) == 1
+
+
+@each_instance
+async def test_its_caller_is_told_which_limit_it_was(host: loop.Host, instances: Any) -> None:
+    """Also where the engine's own threads run it, and its caller looks at the very moment that it ends."""
+    guest = AsyncGuest().exports("spin", [], None, "(loop $l (br $l)) unreachable")
+    for limits, error in (
+        ({"deadline": 0.02}, DeadlineExceeded),
+        ({"deadline": None, "cpu": 0.02}, LimitExceeded),
+    ):
+        app = await host.load(guest.wasm(), limits=loop.Limits(instances=instances, **limits))
+        for _ in range(20):
+            with pytest.raises(error):
+                await app.call("spin")
 
 
 @each_kind

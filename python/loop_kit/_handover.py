@@ -10,20 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loop_kit import _core
+from loop_kit._relay import ask, exports
 from loop_kit._session import LIFECYCLE
-from loop_kit._shipped import shipped
-from loop_kit._types import Err
-from loop_kit.errors import LoadError, LoopError
+from loop_kit.errors import LoadError
 from loop_kit.host import App, Host
-from loop_kit.limits import Limits
 
 __all__ = ["QUIET", "Pair", "Still", "hand_over", "idle", "keeps_state", "stilled"]
 
 QUIET = 2.0
 """Seconds that calls have to end before what their provider knows is told."""
-ANSWER = 10.0
-"""Seconds that a provider has to tell what it knows, and to go on with it."""
-
 _LOOK = 0.005
 
 _log = logging.getLogger("loop_kit.swap")
@@ -50,13 +45,7 @@ class Pair:
 
 def keeps_state(provider: Any) -> bool:
     """Whether a provider, as it stands in `Host.load`'s `imports`, exports `loop:core/lifecycle`."""
-    if isinstance(provider, _core.Route):
-        return "snapshot" in provider.offered(LIFECYCLE)
-    if isinstance(provider, App):
-        names = {export.interface for export in provider.functions}
-    else:
-        names = {*getattr(getattr(type(provider), "__loop_provider__", None), "interfaces", ())}
-    return any(name.partition("@")[0] == LIFECYCLE for name in names)
+    return exports(provider, LIFECYCLE)
 
 
 async def hand_over(host: Host, pairs: Iterable[Pair]) -> None:
@@ -84,15 +73,10 @@ async def hand_over(host: Host, pairs: Iterable[Pair]) -> None:
 
 
 async def _answered(name: str, what: str, provider: Any, host: Host, function: str, *args: Any) -> Any:
-    relay = await host.load(shipped("core/lifecycle"), {LIFECYCLE: provider}, limits=Limits(deadline=ANSWER))
     try:
-        return await relay.call(function, *args)
-    except Err as error:
-        raise LoadError(f"{name} cannot {what}: {error.value}") from None
-    except LoopError as error:
-        raise LoadError(f"{name} cannot {what}: {error}") from error
-    finally:
-        await asyncio.to_thread(relay._program.close)
+        return await ask(host, provider, LIFECYCLE, function, *args)
+    except LoadError as error:
+        raise LoadError(f"{name} cannot {what}: {error}") from None
 
 
 @dataclass

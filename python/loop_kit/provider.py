@@ -34,7 +34,6 @@ from loop_kit import _asking, _core
 from loop_kit._asking import ask_exchange
 from loop_kit._login import of_environment
 from loop_kit._session import (
-    LIFECYCLE,
     Events,
     all_closed,
     asking,
@@ -96,7 +95,8 @@ def provider(
 
     Args:
         interfaces: Such as `acme:kv/store@0.1.0`; without any, all of the WIT. `loop:core/lifecycle@0.1.0` among them:
-            it hands on what it knows when it is exchanged (see docs/swap.md).
+            it hands on what it knows when it is exchanged; `loop:core/health@0.1.0`: it says how it is (see docs/swap.md
+            and docs/lifecycle.md).
         wit: The file or folder that defines them, relative to the file of the class.
         imports: Interfaces that whoever connects must export, to be called back by `loop_kit.invocation().call`. Hosts
             export none, and cannot use such a provider; peers may.
@@ -391,8 +391,8 @@ def server_of(
     said = None if interfaces and wit else declared(cls)
     where = Path(wit) if wit is not None else said.wit if said else Path.cwd()
     wanted = names(interfaces) or (list(said.interfaces) if said else [])
-    keeps = any(name.partition("@")[0] == LIFECYCLE for name in wanted)
-    contract = _core.Contract(where, wanted, _CORE if keeps else None)
+    told = any(name.startswith("loop:core/") for name in wanted)
+    contract = _core.Contract(where, wanted, _CORE if told else None)
     back = names(imports) or (list(said.imports) if said else [])
     anyone = _open(served)
     found = None if anyone is None else targets(contract, anyone)

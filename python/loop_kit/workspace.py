@@ -20,6 +20,7 @@ from loop_kit._host import read
 from loop_kit._members import Entry, Key, Linked, Member, Members, digest_of
 from loop_kit._modules import file_of
 from loop_kit._parts import Asked, Bound, Part, Parts
+from loop_kit._relay import unwell
 from loop_kit._session import aclose_of
 from loop_kit._shipped import Shipped, limits_of, shipped
 from loop_kit._swaps import DRAIN, STORE, Change, Swaps
@@ -414,7 +415,13 @@ class Workspace:
         return app
 
     async def _provide(self, asked: Asked, parts: Parts) -> Any:
-        """What serves an import, of the provider's part in `parts`."""
+        """What serves an import, of the provider's part in `parts`; it says that it is well, where it says that."""
+        made = await self._made(asked, parts)
+        if (why := await unwell(self.host, made)) is not None:
+            raise LoadError(f"{asked.provider} is not well: {why}")
+        return made
+
+    async def _made(self, asked: Asked, parts: Parts) -> Any:
         provider, link = parts.manifest.providers[asked.provider], asked.link
         config, grant = manifests.reveal(provider.config), link.grant
         if provider.shipped or provider.shipped_aside:
@@ -480,13 +487,21 @@ class Workspace:
         made: Supervisor[Any]
         asked = functools.partial(self._swaps.ask, provider.name)
         if provider.placement == "sidecar":
-            made = await sidecar.start(self.host._engine, provider, self.manifest.folder, entry.life, asked)
+            folder = self.manifest.folder
+            made = await sidecar.start(self.host._engine, provider, folder, entry.life, asked, self._ill)
             entry.pid = functools.partial(_pid, made)
         else:
-            made = await remote.start(self.host._engine, provider, entry.life, asked)
+            made = await remote.start(self.host._engine, provider, entry.life, asked, self._ill)
         entry.supervised, entry.restart = True, made.restart
         entry.ends.append(made.aclose)
         return made
+
+    async def _ill(self, running: sidecar.Sidecar | remote.Connection) -> str | None:
+        """Why something that runs for a provider cannot do what it provides, if so."""
+        for route in running.routes.routes.values():
+            if (why := await unwell(self.host, route)) is not None:
+                return why
+        return None
 
     async def _component(
         self, provider: Provider, config: Any, grant: Any, entry: Entry, parts: Parts

@@ -13,8 +13,10 @@ import pytest
 
 import loop_kit as loop
 from loop_kit import _handover
+from loop_kit._members import Member
 from loop_kit.errors import LoadError, LoopError
 from loop_kit.manifest import load
+from loop_kit.placements import _supervisor
 from loop_kit.provider import ask_exchange
 from loop_kit.workspace import Workspace
 from tests.checkout import ROOT
@@ -29,7 +31,7 @@ from pathlib import Path
 from loop_kit import Err
 from loop_kit.provider import ask_exchange, provider
 
-@provider({HOST!r}, "loop:core/lifecycle@0.1.0", wit="near.wit")
+@provider({HOST!r}, "loop:core/lifecycle@0.1.0", "loop:core/health@0.1.0", wit="near.wit")
 class Near:
     def __init__(self):
         self.sum = 0
@@ -46,6 +48,10 @@ class Near:
         await asyncio.sleep(milliseconds / 1000)
         self.sum += milliseconds
         return self.sum
+
+    async def check(self):
+        if Path("ill").exists():
+            raise Err("it has a cold")
 
     def snapshot(self):
         if Path("mute").exists():
@@ -78,8 +84,12 @@ async def space(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[W
         yield space
 
 
+def near(space: Workspace) -> Member:
+    return next(member for member in space.members() if member.name == "near")
+
+
 def generation(space: Workspace) -> int:
-    return next(m.generation for m in space.members() if m.name == "near")
+    return near(space).generation
 
 
 @pytest.mark.parametrize(("before", "after"), [*itertools.product(USES, USES)])
@@ -159,6 +169,42 @@ async def test_what_cannot_be_handed_over_changes_nothing(space: Workspace, file
     Path(file).unlink()
     await space.swap("near", USES["sidecar"])
     assert await app.call("ask", 1) == 5
+
+
+async def test_one_that_is_not_well_does_not_serve(space: Workspace) -> None:
+    app = await space.load("app")
+    await app.call("ask", 3)
+    Path("ill").touch()
+    with pytest.raises(LoadError, match="near is not well: it has a cold"):
+        await space.swap("near", USES["sidecar"])
+    assert await app.call("ask", 1) == 4
+    assert generation(space) == 1
+
+
+async def test_one_that_is_never_well_is_not_linked(folder: Path) -> None:
+    Path("ill").touch()
+    async with loop.Host() as host, Workspace(host, load(folder)) as space:
+        with pytest.raises(LoadError, match="near is not well: it has a cold"):
+            await space.load("app")
+        Path("ill").unlink()
+        assert await (await space.load("app")).call("ask", 1) == 1
+
+
+async def test_a_process_that_is_not_well_any_more_is_started_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_supervisor, "HEALTH", 0.02)
+    async with loop.Host() as host, Workspace(host, load(folder)) as space:
+        app = await space.load("app")
+        assert await app.call("ask", 3) == 3
+        Path("ill").touch()
+        while (member := near(space)).restarts == 0:
+            await asyncio.sleep(0.01)
+        assert member.reason == "is not well: it has a cold"
+        Path("ill").unlink()
+        while near(space).phase != "ready":
+            await asyncio.sleep(0.01)
+        assert await app.call("ask", 1) == 1
 
 
 async def test_one_that_keeps_nothing_begins_anew(space: Workspace, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures::StreamExt;
@@ -40,7 +40,7 @@ pub(crate) struct Actor {
     /// Why the future ended, if by an error.
     end: Mutex<Option<Arc<Error>>>,
     /// When it ended, one call ran at most: the error is that call's own.
-    alone: AtomicBool,
+    alone: OnceLock<bool>,
     /// To be dropped by whoever polls it now.
     stopping: AtomicBool,
 }
@@ -102,7 +102,7 @@ impl Actor {
             future: Mutex::new(Some(Box::pin(Joint::new(run(queue))))),
             wake: Arc::new(wake),
             end: Mutex::default(),
-            alone: AtomicBool::new(false),
+            alone: OnceLock::new(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -130,19 +130,25 @@ impl Actor {
         }
     }
 
+    /// Notes why the Store ends, before it is dropped and its callers learn that it has ended.
+    pub fn ends(&self, home: &Home, why: Error) {
+        let _ = self.alone.set(lock(&home.callers).len() <= 1);
+        lock(&self.end).get_or_insert_with(|| Arc::new(why));
+    }
+
     /// Drops the Store. Its callers now learn that it has ended.
     fn bury(&self, home: &Home, mut future: MutexGuard<'_, Option<Running>>) {
         let Some(gone) = future.take() else { return };
         drop(future);
         let callers = std::mem::take(&mut *lock(&home.callers));
-        self.alone.store(callers.len() <= 1, SeqCst);
+        let _ = self.alone.set(callers.len() <= 1);
         drop(gone);
         drop(callers);
     }
 
     /// Whether the error that ended the instance is that of the one call that ran.
     pub fn ended_alone(&self) -> bool {
-        self.alone.load(SeqCst)
+        self.alone.get().is_some_and(|alone| *alone)
     }
 
     pub fn end(&self) -> Option<Arc<Error>> {

@@ -1,13 +1,13 @@
 //! Asynchronous calls.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 use wasmtime::component::{Accessor, TypedFunc};
-use wasmtime::{Error, Result, format_err};
+use wasmtime::{Error, Result, Store, format_err};
 
 use crate::actor::{Actor, CallContext, Jobs, Notify};
 use crate::domain::Domain;
@@ -289,33 +289,44 @@ impl Program {
                 Some(home) => Live::store_of(&home)?,
                 None => return Ok(()),
             };
-            arm(&mut store, &program, None, false)?;
-            let made = program.pre.instantiate_async(&mut store).await;
-            let instance = made.map_err(|e| store.data().meter.explain(e))?;
-            if let Some(home) = weak.upgrade() {
-                let _ = home.instance.set(instance);
-            }
             let mut jobs = Jobs::new(queue);
-            let leave = || weak.upgrade().is_some_and(|home| home.has_dropped());
-            loop {
-                let ran = store
-                    .run_concurrent(async |accessor| jobs.run(accessor, leave).await)
-                    .await;
-                let more = ran.and_then(|more| more);
-                if !more.map_err(|e| store.data().meter.explain(e))? {
-                    return Ok(());
-                }
-                let dropped = weak.upgrade().map(|home| home.take_dropped());
-                for any in dropped.into_iter().flatten() {
-                    arm(&mut store, &program, None, true)?;
-                    // here it has a stack of its own, on which a destructor may wait and yield
-                    let gone = any.resource_drop_async(&mut store).await;
-                    gone.map_err(|e| store.data().meter.explain(e))?;
-                }
+            let ran = run(&weak, &program, &mut store, &mut jobs).await;
+            if let (Err(e), Some(home)) = (ran, weak.upgrade())
+                && let Some(actor) = home.actor.get()
+            {
+                actor.ends(&home, store.data().meter.explain(e));
             }
+            Ok(()) // only now the Store and its jobs are dropped
         });
         let _ = home.actor.set(actor);
         home
+    }
+}
+
+/// Runs the jobs of an instance until the queue closes.
+async fn run(
+    weak: &Weak<Home>,
+    program: &Arc<Program>,
+    store: &mut Store<State>,
+    jobs: &mut Jobs,
+) -> Result<()> {
+    arm(&mut *store, program, None, false)?;
+    let instance = program.pre.instantiate_async(&mut *store).await?;
+    if let Some(home) = weak.upgrade() {
+        let _ = home.instance.set(instance);
+    }
+    let leave = || weak.upgrade().is_some_and(|home| home.has_dropped());
+    loop {
+        let ran = store.run_concurrent(async |accessor| jobs.run(accessor, leave).await);
+        if !ran.await?? {
+            return Ok(());
+        }
+        let dropped = weak.upgrade().map(|home| home.take_dropped());
+        for any in dropped.into_iter().flatten() {
+            arm(&mut *store, program, None, true)?;
+            // here it has a stack of its own, on which a destructor may wait and yield
+            any.resource_drop_async(&mut *store).await?;
+        }
     }
 }
 

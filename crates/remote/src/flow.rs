@@ -42,6 +42,7 @@ pub trait Invocation: Send + Sync + 'static {
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, Failure>>;
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>>;
+    fn poll_unread(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<()>;
     fn write(&self, path: &[u32], chunk: Bytes);
     fn lose(&self, path: &[u32], failure: &Failure);
     fn done(&self, path: &[u32]);
@@ -84,6 +85,9 @@ impl Invocation for SessionCall {
     }
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
         self.session.poll_write(self.stream, path, cx)
+    }
+    fn poll_unread(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<()> {
+        self.session.poll_unread(self.stream, path, cx)
     }
     fn write(&self, path: &[u32], chunk: Bytes) {
         self.session.write(self.stream, path, chunk);
@@ -283,6 +287,15 @@ impl Flow {
         std::future::poll_fn(|cx| self.invocation.poll_write(&self.path, cx)).await
     }
 
+    /// What `polled` gives; none where nobody reads any more, also while there is nothing yet.
+    async fn wanted<R>(&self, mut polled: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Option<R> {
+        std::future::poll_fn(|cx| match polled(cx) {
+            Poll::Ready(made) => Poll::Ready(Some(made)),
+            Poll::Pending => self.invocation.poll_unread(&self.path, cx).map(|()| None),
+        })
+        .await
+    }
+
     /// Sends a chunk or value, once what it announces has room; false where nothing more is to be sent.
     async fn send(&self, made: Message) -> bool {
         if self.room().await.is_none() {
@@ -308,7 +321,10 @@ impl Flow {
         let mut source = Gathered::of(&mut *source, payload.as_ref());
         // nothing is asked for before somebody wants it
         while let Some(room) = self.room().await {
-            let chunk = match std::future::poll_fn(|cx| source.poll_next(cx, room)).await {
+            let Some(next) = self.wanted(|cx| source.poll_next(cx, room)).await else {
+                return;
+            };
+            let chunk = match next {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return self.invocation.write(&self.path, Bytes::from_static(&[0])),
                 Err(e) => return self.lose(&e),
@@ -332,8 +348,11 @@ impl Flow {
         }
     }
 
-    async fn future(self, value: loop_engine::Settling<Encoded>) {
-        match value.await.and_then(|v| v.finish(&self.ends)) {
+    async fn future(self, mut value: loop_engine::Settling<Encoded>) {
+        let Some(settled) = self.wanted(|cx| value.as_mut().poll(cx)).await else {
+            return;
+        };
+        match settled.and_then(|v| v.finish(&self.ends)) {
             Ok(made) => {
                 self.send(made).await;
             }

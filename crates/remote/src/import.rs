@@ -123,6 +123,14 @@ impl Link {
         }
     }
 
+    /// Whether the peer has an interface, in any version.
+    pub fn offers(&self, interface: &str) -> bool {
+        let exports = self.session.theirs().map_or(&[][..], |theirs| &theirs.exports);
+        exports
+            .iter()
+            .any(|i| i.name.split('@').next() == Some(interface))
+    }
+
     /// The peer's number of a resource.
     fn resource(&self, resource: &Resource) -> Option<u32> {
         if self.plain.is_some() {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from loop_kit.dev._command import run as run_program
 from loop_kit.dev._log import shown
 from loop_kit.dev._registry import BUILT_IN, Offered, offered
 from loop_kit.dev._view import View
-from loop_kit.errors import DeadlineExceeded, LimitExceeded, LoopError, NoSuchExport, ProviderGone
+from loop_kit.errors import DeadlineExceeded, LimitExceeded, LoopError, NoSuchExport
 from loop_kit.host import App
 from loop_kit.limits import Limits
 from loop_kit.manifest._shape import nearest
@@ -111,7 +110,7 @@ class Commands:
 
     async def _component(self, command: Offered, args: Sequence[str]) -> tuple[int, str]:
         app = await self._loaded(command)
-        said, began = f"{command.name} of {command.component}", time.monotonic()
+        said = f"{command.name} of {command.component}"
         try:
             code, output = await app.call(f"{INTERFACE}#run", command.name, [*args])
         except Err as error:
@@ -122,20 +121,9 @@ class Commands:
             raise Err(f"{command.component} exports no {INTERFACE}") from None
         except LimitExceeded as error:
             return _TRAPPED, f"{said} was ended: {error}\n"
-        except ProviderGone as error:
-            # an instance that was ended at its deadline may only be said to be gone
-            seconds = self._deadline(command)
-            if time.monotonic() - began < seconds:
-                return _TRAPPED, f"{said} ended by a fault: {error}\n"
-            return _LATE, f"{said} was ended: the call ran past its deadline of {seconds:g} s\n"
         except LoopError as error:
             return _TRAPPED, f"{said} ended by a fault: {error}\n"
         return code & 0xFF, output
-
-    def _deadline(self, command: Offered) -> float:
-        component = self._workspace.manifest.components.get(command.component)
-        declared = None if component is None else component.limits.deadline
-        return 30.0 if declared is None else declared
 
     async def _loaded(self, command: Offered) -> App:
         try:

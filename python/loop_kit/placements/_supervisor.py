@@ -10,7 +10,10 @@ from typing import Generic, Protocol, TypeVar
 from loop_kit.errors import LoopError, ProviderGone
 from loop_kit.placements._lifecycle import Lifecycle, State
 
-__all__ = ["Running", "Supervisor"]
+__all__ = ["HEALTH", "Running", "Supervisor"]
+
+HEALTH = 10.0
+"""Seconds from one question how a provider is to the next."""
 
 
 class Running(Protocol):
@@ -34,6 +37,7 @@ class Supervisor(Generic[R]):
         start: Starts it; it may raise LoopError or OSError.
         lifecycle: Its state, with the rules of restarting.
         sleep: Waits for so many seconds.
+        ill: Asks what runs why it cannot do what it provides, if so. One that says so twice is started again.
     """
 
     def __init__(
@@ -42,11 +46,13 @@ class Supervisor(Generic[R]):
         start: Callable[[], Awaitable[R]],
         lifecycle: Lifecycle | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        ill: Callable[[R], Awaitable[str | None]] | None = None,
     ) -> None:
         self.name = name
         self.lifecycle = lifecycle or Lifecycle()
         self._start = start
         self._sleep = sleep
+        self._ill = ill
         self._running: R | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -145,7 +151,7 @@ class Supervisor(Generic[R]):
 
     async def _keep(self, running: R) -> None:
         while True:
-            reason = await running.gone()
+            reason = await self._over(running)
             self._running = None
             with contextlib.suppress(LoopError, OSError):  # there is nobody left to part from in good order
                 await running.aclose()
@@ -153,6 +159,19 @@ class Supervisor(Generic[R]):
             if started is None:
                 return
             running = started
+
+    async def _over(self, running: R) -> str:
+        """Waits until it ends by itself, or is to be ended since it is not well, and tells why."""
+        if self._ill is None:
+            return await running.gone()
+        gone = asyncio.ensure_future(running.gone())
+        ill = asyncio.ensure_future(_unwell(self._ill, running))
+        try:
+            done, _ = await asyncio.wait({gone, ill}, return_when=asyncio.FIRST_COMPLETED)
+            return (gone if gone in done else ill).result()
+        finally:
+            gone.cancel()
+            ill.cancel()
 
     async def _again(self, reason: str) -> R | None:
         while (pause := self.lifecycle.failed(reason)) is not None:
@@ -184,3 +203,14 @@ class Supervisor(Generic[R]):
         often = " over and over, and is not started again" if self.lifecycle.crash_loop else ""
         why = f": {reason}" if reason else ""
         return ProviderGone(f"provider {self.name} is {state}{often}{why}")
+
+
+async def _unwell(ill: Callable[[R], Awaitable[str | None]], running: R) -> str:
+    """Waits until it says twice that it cannot do what it provides, and tells why."""
+    before = False
+    while True:
+        await asyncio.sleep(HEALTH)
+        why = await ill(running)
+        if why is not None and before:
+            return f"is not well: {why}"
+        before = why is not None

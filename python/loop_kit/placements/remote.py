@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from loop_kit import _core, _remote
 from loop_kit import manifest as manifests
@@ -47,6 +47,7 @@ async def start(
     provider: Provider,
     lifecycle: Lifecycle | None = None,
     asked: Callable[[], object] | None = None,
+    ill: Callable[[Connection], Awaitable[str | None]] | None = None,
 ) -> Supervisor[Connection]:
     """Begins a session with a remote provider, and another one whenever that ends, until the supervisor is closed.
 
@@ -55,6 +56,7 @@ async def start(
         provider: What the manifest says of it.
         lifecycle: The rules of beginning another one.
         asked: As in `_remote.connect`.
+        ill: As in `Supervisor`.
 
     Raises:
         LoadError: It cannot be connected to, or is not what it should be.
@@ -81,6 +83,6 @@ async def start(
             raise
         return Connection(session, routes)
 
-    supervisor = Supervisor(provider.name, again, lifecycle or Lifecycle(RESTARTS))
+    supervisor = Supervisor(provider.name, again, lifecycle or Lifecycle(RESTARTS), ill=ill)
     await supervisor.start()
     return supervisor

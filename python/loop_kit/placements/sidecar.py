@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from loop_kit import _core, _remote
@@ -63,6 +63,7 @@ async def start(
     folder: Path,
     lifecycle: Lifecycle | None = None,
     asked: Callable[[], object] | None = None,
+    ill: Callable[[Sidecar], Awaitable[str | None]] | None = None,
 ) -> Supervisor[Sidecar]:
     """Starts a sidecar and keeps it running until the supervisor is closed.
 
@@ -72,6 +73,7 @@ async def start(
         folder: The workspace's, in which it runs.
         lifecycle: The rules of starting it again.
         asked: As in `_remote.connect`.
+        ill: As in `Supervisor`.
 
     Raises:
         LoadError: It cannot be started, or not be connected to.
@@ -91,7 +93,7 @@ async def start(
             await asyncio.shield(child.stopped())
             raise
 
-    supervisor = Supervisor(provider.name, again, lifecycle)
+    supervisor = Supervisor(provider.name, again, lifecycle, ill=ill)
     await supervisor.start()
     return supervisor
 

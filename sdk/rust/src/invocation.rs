@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use loop_wire::session::{Session, Times};
@@ -61,6 +62,11 @@ impl Invocation {
     /// Waits until so many bytes may be written, one at least; none where the reader has gone.
     pub async fn room(&self, path: &[u32]) -> Option<usize> {
         poll_fn(|cx| self.session.poll_write(self.stream, path, cx)).await
+    }
+
+    /// Waits until nobody reads any more.
+    pub fn poll_unread(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<()> {
+        self.session.poll_unread(self.stream, path, cx)
     }
 
     pub fn write(&self, path: &[u32], chunk: Bytes) {

@@ -138,6 +138,20 @@ impl Server {
         self.shared.reload()
     }
 
+    /// Asks whoever is connected to exchange this provider for another one of its kind; what has begun ends here.
+    ///
+    /// Errors where somebody does not, and goes on with this one, and where nobody is connected.
+    pub async fn ask_exchange(&self) -> Result<(), Failure> {
+        let sessions = self.server.sessions();
+        if sessions.is_empty() {
+            return Err(Failure::gone("nobody is connected who could exchange it", true));
+        }
+        for session in sessions {
+            session.reload().await?;
+        }
+        Ok(())
+    }
+
     /// Takes nothing new, lets what has begun end within `grace`, and closes.
     pub async fn close(self, grace: Duration) {
         self.server.close(grace).await;

@@ -1,6 +1,7 @@
 //! Sends what a provider returns as streams and futures, as fast as it is read.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context as Task, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -37,6 +38,16 @@ impl Outlet {
     /// Waits until so many bytes may be written, one at least; none where the reader has gone.
     async fn room(&self) -> Option<usize> {
         self.cx.invocation().room(&self.path).await
+    }
+
+    /// What `work` gives; none where nobody reads any more, also while there is nothing yet.
+    async fn wanted<R>(&self, work: impl Future<Output = R> + Send) -> Option<R> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(made) => Poll::Ready(Some(made)),
+            Poll::Pending => self.cx.invocation().poll_unread(&self.path, cx).map(|()| None),
+        })
+        .await
     }
 
     fn write(&self, chunk: Bytes) {
@@ -88,7 +99,9 @@ pub(crate) async fn items<T: Send>(
 ) {
     let mut stream = stream.fuse();
     let mut total = 0u32;
-    let mut next = stream.next().await;
+    let Some(mut next) = outlet.wanted(stream.next()).await else {
+        return;
+    };
     loop {
         let mut failed = None;
         let (made, n) = {
@@ -134,13 +147,20 @@ pub(crate) async fn items<T: Send>(
             return; // that was the end
         }
         total = total.wrapping_add(n);
-        next = stream.next().await;
+        match outlet.wanted(stream.next()).await {
+            Some(found) => next = found,
+            None => return,
+        }
     }
 }
 
 /// Sends a stream of bytes.
 pub(crate) async fn bytes(outlet: Outlet, mut stream: Stream<Bytes>) {
-    while let Some(piece) = stream.next().await {
+    loop {
+        let Some(found) = outlet.wanted(stream.next()).await else {
+            return;
+        };
+        let Some(piece) = found else { break };
         let mut piece = match piece {
             Ok(piece) => piece,
             Err(why) => return outlet.lose(&why),
@@ -170,7 +190,9 @@ pub(crate) async fn value<T: Send>(
     future: Promise<T>,
     write: impl FnOnce(&mut Lower<'_>, T) -> Result<(), Failure> + Send,
 ) {
-    let value = future.await;
+    let Some(value) = outlet.wanted(future).await else {
+        return;
+    };
     let made = {
         let mut lower = Lower::new(&outlet.path, &outlet.cx);
         match value.and_then(|value| write(&mut lower, value)) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use loop_wire::codec::{decode, encode};
-use loop_wire::session::{Nothing, Request, Session};
+use loop_wire::session::{Called, Handler, Nothing, Reply, Request, Session};
 use loop_wire::transport::{Connection, Options, connect};
 use loop_wire::{Address, Code, Failure, Hello};
 
@@ -40,10 +40,15 @@ static MORE: AtomicU32 = AtomicU32::new(0);
 
 fn sums() -> Interface {
     let make = |_: &Link| Ok(Arc::new(Sums(MORE.load(SeqCst))) as Arc<dyn p::Service>);
-    Interface::new("test:sums/sums", &[], &["add", "panics", "numbers"], &[], make)
+    let functions = ["add", "panics", "numbers"].map(|name| (name, [0; 32]));
+    Interface::new("test:sums/sums", &functions, &[], make)
 }
 
 async fn session(address: &Address, token: &[u8]) -> Result<Session, Failure> {
+    session_of(address, token, Nothing).await
+}
+
+async fn session_of(address: &Address, token: &[u8], host: impl Handler) -> Result<Session, Failure> {
     let Connection::Bytes(io, _) = connect(address, &Options::default()).await? else {
         unreachable!("a unix socket is one stream of bytes");
     };
@@ -51,7 +56,7 @@ async fn session(address: &Address, token: &[u8]) -> Result<Session, Failure> {
         token: token.into(),
         ..Hello::default()
     };
-    let (session, driver) = Session::connect(io, hello, Arc::new(Nothing));
+    let (session, driver) = Session::connect(io, hello, Arc::new(host));
     tokio::spawn(driver);
     session.ready().await?;
     Ok(session)
@@ -163,6 +168,36 @@ async fn a_reload_makes_what_serves_each_link_anew() -> Result<(), Failure> {
     assert_eq!(server.reload().expect_err("it fails").message, "once is enough");
     assert_eq!(sum().await?, 13);
     MORE.store(0, SeqCst);
+    Ok(())
+}
+
+/// A host that exchanges the provider, or does not.
+struct Host(bool);
+
+impl Handler for Host {
+    fn call(&self, session: &Session, called: Called) -> Reply {
+        Nothing.call(session, called)
+    }
+
+    fn reload(&self) -> Result<(), Failure> {
+        match self.0 {
+            true => Ok(()),
+            false => Err(Failure::new(Code::Provider, "it is not exchanged")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_provider_asks_all_hosts_to_be_exchanged() -> Result<(), Failure> {
+    let (_folder, address) = socket();
+    let server = Provider::new().with(sums()).open().serve(&address).await?;
+    let nobody = server.ask_exchange().await.expect_err("nobody is there");
+    assert_eq!(nobody.code, Code::ProviderGone);
+    let _one = session_of(&address, b"", Host(true)).await?;
+    server.ask_exchange().await?;
+    let _other = session_of(&address, b"", Host(false)).await?;
+    let refused = server.ask_exchange().await.expect_err("one does not");
+    assert_eq!(refused.message, "it is not exchanged");
     Ok(())
 }
 

@@ -188,6 +188,11 @@ impl Invocation for WireInvocation {
             .core
             .poll_write(self.stream, path, cx)
     }
+    fn poll_unread(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<()> {
+        lock(&self.wire.get().state)
+            .core
+            .poll_unread(self.stream, path, cx)
+    }
     fn write(&self, path: &[u32], chunk: Bytes) {
         lock(&self.wire.get().state).core.write(self.stream, path, chunk);
         self.soon();

@@ -250,6 +250,11 @@ impl Route {
         self.0.link().number()
     }
 
+    /// Whether the provider has an interface, in any version.
+    fn offers(&self, interface: &str) -> bool {
+        self.0.link().offers(interface)
+    }
+
     /// What the provider has instead of something of an interface: its functions there, or else its interfaces.
     fn offered(&self, interface: &str) -> Vec<String> {
         self.0.link().offered(interface)

@@ -400,6 +400,20 @@ impl Lane for PlainLane {
         });
     }
 
+    fn poll_unread(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.deaf || state.finished || state.closing != Closing::No {
+            return Poll::Ready(());
+        }
+        match state.channel(path, false) {
+            Ok(channel) => {
+                channel.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Err(_) => Poll::Ready(()),
+        }
+    }
+
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>> {
         let mut state = lock(&self.state);
         if state.deaf || state.finished || state.closing != Closing::No {

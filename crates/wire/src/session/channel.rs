@@ -492,6 +492,17 @@ impl<U> Core<U> {
         Poll::Pending
     }
 
+    /// Waits until nobody reads any more, for whoever has nothing to write yet.
+    pub fn poll_unread(&mut self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<()> {
+        match self.channel(stream, path, false) {
+            Ok(Some(channel)) if channel.over.is_none() => {
+                channel.wait(cx);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
     /// Writes a chunk of a stream, or a future's value. One that is longer than [`Self::poll_write`] allowed goes in
     /// parts.
     pub fn write(&mut self, stream: u32, path: &[u32], chunk: Bytes) {

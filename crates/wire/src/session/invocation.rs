@@ -106,6 +106,10 @@ impl Lane for NativeLane {
         lock(&self.core).poll_write(STREAM, path, cx)
     }
 
+    fn poll_unread(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<()> {
+        lock(&self.core).poll_unread(STREAM, path, cx)
+    }
+
     fn write(&self, path: &[u32], chunk: Bytes) {
         self.change(|core| core.write(STREAM, path, chunk));
     }

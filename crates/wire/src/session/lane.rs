@@ -36,6 +36,7 @@ pub(crate) trait Lane: Send + Sync {
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, Failure>>;
     fn poll_write(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<Option<usize>>;
+    fn poll_unread(&self, path: &[u32], cx: &mut Context<'_>) -> Poll<()>;
     fn write(&self, path: &[u32], chunk: Bytes);
     fn lose(&self, path: &[u32], failure: &Failure);
     fn done(&self, path: &[u32]);

@@ -79,6 +79,17 @@ impl Session {
         }
     }
 
+    /// Waits until nobody reads a stream or future any more, for whoever has nothing to write to it yet.
+    pub fn poll_unread(&self, stream: u32, path: &[u32], cx: &mut Context<'_>) -> Poll<()> {
+        match &self.inner().lanes {
+            None => self.inner().core().poll_unread(stream, path, cx),
+            Some(lanes) => match lanes.get(stream) {
+                Some(lane) => lane.poll_unread(path, cx),
+                None => Poll::Ready(()),
+            },
+        }
+    }
+
     /// Writes a chunk or a future's value, once [`Self::poll_write`] allows it.
     pub fn write(&self, stream: u32, path: &[u32], chunk: Bytes) {
         match &self.inner().lanes {
