@@ -425,3 +425,15 @@ def test_without_the_core(
     monkeypatch.setitem(sys.modules, "loop_kit.inspect", None)
     assert main(["explain", "kv"]) == 4
     assert "`loop doctor` says what to do" in capsys.readouterr().out
+
+
+def test_types_of_wit_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop.toml").write_text(
+        f"[components.a]\npath = {str(ROOT / 'examples/plugin.wasm')!r}\n"
+        "bind = { typescript = 'src/wit.d.ts' }\n[components.b]\npath = 'b.wasm'\n"
+    )
+    main(["explain", "a", "-m", str(tmp_path)])
+    assert f"  has types of its WIT in {tmp_path}/src/wit.d.ts, by `loop bind`\n" in capsys.readouterr().out
+    main(["explain", "-m", str(tmp_path), "--json"])
+    told = json.loads(capsys.readouterr().out)["components"]
+    assert [each["types"] for each in told] == [[str(tmp_path / "src/wit.d.ts")], []]

@@ -12,6 +12,7 @@ import loop_kit.limits
 from loop_kit import manifest
 from loop_kit._units import parse_duration, parse_size
 from loop_kit.manifest import (
+    Bind,
     Component,
     Dir,
     Limits,
@@ -529,3 +530,41 @@ def test_sources_are_of_those_who_have_files() -> None:
         assert problems(text.format(use)) == [refused]
     for use in ("python:a:B", "sidecar:python:a:B", "sidecar:node:a.js", "sidecar:./a"):
         assert read(text.format(use)).providers["p"].sources == ("src/**",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('bind = { wit = "wit" }', '3:8: components.a.bind: names no file to write: give "python" or "typescript"'),
+        (
+            'bind = { python = "types/" }',
+            '3:19: components.a.bind.python: expected a Python module to write, such as "src/bindings.py", got "types/"',
+        ),
+        (
+            'bind = { typescript = "a.ts" }',
+            "3:23: components.a.bind.typescript: expected declarations to write, such as "
+            '"src/bindings.d.ts", got "a.ts"',
+        ),
+        (
+            'bind = { python = "a.py", world = "a", interfaces = ["b"] }',
+            '3:8: components.a.bind: name a "world" or "interfaces", not both',
+        ),
+        (
+            'bind = { pyton = "a.py", python = "b.py" }',
+            '3:10: components.a.bind: unknown key "pyton" (did you mean "python"?)',
+        ),
+        (
+            'bind = { python = "a.py" }\n[providers.p]\nuse = "sidecar:x"\nbind = { python = "x/../a.py" }',
+            '6:19: providers.p.bind.python: "/team/ws/a.py" is written by components.a already',
+        ),
+    ],
+)  # fmt: skip
+def test_types_that_cannot_be_written(text: str, message: str) -> None:
+    assert problems(f'[components.a]\npath = "a.wasm"\n{text}') == [f"loop.toml:{message}"]
+
+
+def test_types() -> None:
+    bind = 'bind = { python = "src/t.py", typescript = "t.d.ts", wit = "../wit", interfaces = ["store"] }'
+    found = read(f'[components.a]\npath = "a.wasm"\n{bind}').components["a"].bind
+    root = Path("/team/ws")
+    assert found == Bind(Path("/team/wit"), root / "src/t.py", root / "t.d.ts", None, ("store",))

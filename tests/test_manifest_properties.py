@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import loop_kit
 from loop_kit._units import parse_duration, parse_size
 from loop_kit.manifest import (
+    Bind,
     Dir,
     Limits,
     Link,
@@ -72,6 +73,13 @@ limits = table(
     cancel_grace=durations,
 )
 sources = st.lists(st.sampled_from(["src/**", "!*.md", "a b", "../x/[a-c]{1,2}"]), min_size=1, max_size=2)
+bind = st.builds(
+    operator.or_,
+    st.sampled_from(
+        [{"python": "t.py"}, {"typescript": "t.d.ts"}, {"python": "t.py", "typescript": "t.d.cts"}]
+    ),
+    table(world=filled) | table(wit=filled, interfaces=st.lists(filled, min_size=1, max_size=2)),
+)
 SHIPPED = "python:loop_kit.capabilities.core:Core"
 import_keys = st.sampled_from(
     ["acme:kv", "acme:kv/store", "acme:kv/store@1.0.0", "acme:kv@2.1.0-rc.1", "log"]
@@ -123,6 +131,7 @@ def sidecars(draw: st.DrawFn, text_or_secret: st.SearchStrategy[Any]) -> dict[st
             "stop-timeout": durations,
             "config": frees,
             "sources": sources,
+            "bind": bind,
         },
     )
     command = draw(st.lists(filled, min_size=1, max_size=2)) if use == "sidecar" else None
@@ -156,7 +165,10 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     uses = st.sampled_from(["builtin:fsx", "builtin:core", "component:x.wasm", "component:a/b", SHIPPED])
     untrusted = table({"use": uses}, config=frees, trusted=st.booleans())
     python = table(
-        {"use": st.just("python:a_b.c:D.E"), "trusted": st.just(True)}, config=frees, sources=sources
+        {"use": st.just("python:a_b.c:D.E"), "trusted": st.just(True)},
+        config=frees,
+        sources=sources,
+        bind=bind,
     )
     text_or_secret = texts | secrets
     # Plain wRPC takes neither grants nor config: what it may be linked to is for the tests of placements.
@@ -166,6 +178,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     built = table({"build": builds}, sources=sources)
     component = table(
         {"path": filled},
+        bind=bind,
         run=st.sampled_from(["serve", "run"]),
         serve=table(addr=addresses),
         args=st.lists(text_or_secret, max_size=2),
@@ -180,7 +193,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         ),
     )
     whole = component | st.builds(operator.or_, component, built)
-    return draw(
+    drawn: dict[str, Any] = draw(
         table(
             {"components": st.fixed_dictionaries(dict.fromkeys(component_names, whole))},
             workspace=table(name=names),
@@ -189,6 +202,16 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             limits=limits,
         )
     ) | ({"providers": providers} if providers else {})
+    for kind in ("components", "providers"):
+        for name, member in drawn.get(kind, {}).items():
+            if "bind" in member:  # no two may write one file
+                files = {
+                    k: f"{kind}/{name}/{v}"
+                    for k, v in member["bind"].items()
+                    if k in ("python", "typescript")
+                }
+                member["bind"] = {**member["bind"], **files}
+    return drawn
 
 
 def as_headers(document: dict[str, Any]) -> str:
@@ -254,8 +277,9 @@ def plain(value: Any) -> Any:
             return {"env": value.env} if value.file is None else {"file": str(value.file)}
         case Limits():
             return value.given()
-        case Tls() | Login():
-            return {k.replace("_", "-"): plain(v) for k, v in vars(value).items() if v is not None}
+        case Tls() | Login() | Bind():
+            said = vars(value).items()
+            return {k.replace("_", "-"): plain(v) for k, v in said if v is not None and v != ()}
         case Path():
             return str(value)
         case Wasi() | Dir() | Serve():
@@ -301,12 +325,13 @@ json_values = st.sampled_from([
     "10s", [], [1], ["x"], {},
     {"env": "X"}, {"file": "\0"}, {"env": "a", "file": "b"}, {"env": "="}, {"provider": "x"}, {"path": "x"},
     {"grant": {}, "provider": "p"}, {"use": "builtin:fsx"}, {"roots": {"a b": {"path": "x"}}},
-    {"roots": {"a": {"path": "x", "mode": "rw"}}},
+    {"roots": {"a": {"path": "x", "mode": "rw"}}}, "a.py", ".py", "a/.py", "a.d.ts", {"python": "a.py"},
 ])  # fmt: skip
 new_keys = st.sampled_from([
     "x", "", "a b", "path", "oci", "env", "grant", "loop:fsx", "a:b/c", "A=", "trusted", "mode",
     "log", "level", "max-read", "max-entries", "command", "args", "transport", "address", "handshake", "isolate",
     "tls", "token", "ca", "key", "budget", "start-timeout", "login", "user", "password", "credentials",
+    "bind", "python", "typescript", "world", "interfaces",
 ])  # fmt: skip
 
 
@@ -408,6 +433,11 @@ def test_samples_that_the_schema_takes(sample: dict[str, Any]) -> None:
         {"providers": {"p": {"use": "remote:nats://127.0.0.1/a", "login": {"user": "x"}}}},
         {"providers": {"p": {"use": "remote:nats://127.0.0.1/a", "login": {"token": "x"}}}},
         {"links": {"loop:fsx": {"provider": "p", "grant": {"root": {}}}}},
+        {"providers": {"p": {"use": "builtin:fsx", "bind": {"python": "a.py"}}}},
+        {"components": {"a": {"path": "a", "bind": {"wit": "wit"}}}},
+        {"components": {"a": {"path": "a", "bind": {"python": "a.d.ts"}}}},
+        {"components": {"a": {"path": "a", "bind": {"typescript": "a.ts"}}}},
+        {"components": {"a": {"path": "a", "bind": {"python": "a.py", "world": "w", "interfaces": ["x"]}}}},
     ],
 )
 def test_samples_that_the_schema_refuses(sample: dict[str, Any]) -> None:

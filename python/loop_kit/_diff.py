@@ -14,9 +14,9 @@ from loop_kit.manifest.sentences import of_link
 
 __all__ = ["Change", "changes", "components_anew", "providers_anew"]
 
-_NO_CODE = ("name", "trusted", "sources")
+_NO_CODE = ("name", "trusted", "sources", "bind")
 """What of a provider does not matter to one that runs."""
-_ON_START = ("run", "serve", "watch", "sources")
+_ON_START = ("run", "serve", "watch", "sources", "bind")
 """What of a component matters when the workspace starts, or to who builds it."""
 
 

@@ -248,3 +248,76 @@ def test_languages_are_named() -> None:
         bind.bindings(ALL, guest=True)
     with pytest.raises(errors.LoadError, match="there is no such file"):
         bind.python("nowhere")
+
+
+WORKSPACE = """\
+[components.app]
+path = "app.wasm"
+bind = { typescript = "src/wit.d.ts" }
+[providers.store]
+use = "sidecar:python:near.store:Store"
+bind = { python = "near/bindings.py", interfaces = ["flow"] }
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    folder = tmp_path / "ws"
+    for at in ("wit", "near/wit"):
+        (folder / at).mkdir(parents=True)
+        shutil.copy(ALL, folder / at / "all.wit")
+    (folder / "loop.toml").write_text(WORKSPACE)
+    return folder
+
+
+def test_all_of_a_workspace(workspace: Path, tmp_path: Path) -> None:
+    first = loop("bind", "--check", cwd=workspace)
+    assert (first.returncode, (workspace / "src").exists()) == (1, False)
+    assert first.stdout.splitlines() == [
+        f"{name}: is not what the WIT says; run this without --check"
+        for name in ("src/wit.d.ts", "near/bindings.py")
+    ]
+    done = loop("bind", cwd=workspace / "near")
+    assert (done.returncode, done.stdout) == (0, "../src/wit.d.ts: written\nbindings.py: written\n")
+    assert (workspace / "near/bindings.py").read_text() == bind.python(ALL, interfaces=["flow"])
+    assert (workspace / "src/wit.d.ts").read_text() == bind.typescript(ALL, guest=True)
+    again = loop("bind", "-m", str(workspace), "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)["bindings"] == [
+        {"bind": name, "wit": str(workspace / wit), "files": [{"file": str(workspace / file), "changed": False}],
+         "error": None}
+        for name, wit, file in (
+            ("components.app.bind", "wit", "src/wit.d.ts"),
+            ("providers.store.bind", "near/wit", "near/bindings.py"),
+        )
+    ]  # fmt: skip
+    assert loop("bind", "--check", cwd=workspace).returncode == 0
+
+
+def test_what_is_wrong_with_one_leaves_the_others(workspace: Path) -> None:
+    (workspace / "wit/all.wit").write_text("package a:b;\ninterface x {\n")
+    done = loop("bind", cwd=workspace)
+    assert (done.returncode, done.stdout) == (4, "near/bindings.py: written\n")
+    assert done.stderr.startswith(f"error: {workspace}/wit/all.wit:3:1: expected")
+    told = json.loads(loop("bind", "--json", cwd=workspace).stdout)["bindings"]
+    assert [each["error"] is None for each in told] == [False, True]
+
+
+def test_a_workspace_without_types(tmp_path: Path) -> None:
+    (tmp_path / "loop.toml").write_text("")
+    done = loop("bind", cwd=tmp_path)
+    expected = "loop.toml says of no types: a component or provider has them under `bind`\n"
+    assert (done.returncode, done.stdout) == (0, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--guest"], "name a SOURCE"),
+        (["-o", "x.py"], "name a SOURCE"),
+        (["wit", "-m", "."], "leave out the SOURCE"),
+    ],
+)
+def test_what_does_not_go_with_a_workspace(workspace: Path, arguments: list[str], says: str) -> None:
+    done = loop("bind", *arguments, cwd=workspace)
+    assert done.returncode == 2
+    assert says in done.stderr

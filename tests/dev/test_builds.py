@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -249,49 +248,9 @@ async def test_whoever_asks_for_the_same_gets_the_same_build(ws: Workspace) -> N
         (again,) = await builder.build(members)
         assert isinstance(again, Done)
         assert not again.fresh
-        assert await builder.build([component("gone"), Member("wit", "gone")]) == []
+        assert await builder.build([component("gone"), Member("bind", "gone")]) == []
         waiting = asyncio.create_task(builder.build(members))
         waiting.cancel()
-
-
-async def test_bindings_are_made_before_what_is_built_with_them(ws: Workspace) -> None:
-    ws.build("a", of="a")
-    ws.build("b", of="b")
-    ws.write("a/wit/world.wit", "one")
-    ws.write("b/main", "b")
-    made: list[str] = []
-
-    async def bind(folder: Path) -> None:
-        made.append(folder.relative_to(ws.folder).as_posix())
-        await asyncio.sleep(0.05)
-        text = (folder / "world.wit").read_text()
-        if text == "wrong":
-            raise LoadError(f"{folder}/world.wit:1:1: expected something else\nmore")
-        (folder.parent / "bindings.py").write_text(f"# {text}")
-
-    async with session(ws, bind=bind) as s:
-        assert made == ["a/wit"]
-        assert ws.ran() == {"a": 1, "b": 1}
-        assert "# one" in s.output("a")
-        ws.write("a/wit/world.wit", "two")
-        await s.quiet()
-        assert made == ["a/wit"] * 2
-        assert ws.ran() == {"a": 1}
-        assert "# two" in s.output("a")
-        ws.write("a/wit/world.wit", "wrong")
-        await s.quiet()
-        (failed,) = s.failures()
-        assert (failed.member, failed.places[0].line) == (Member("wit", "a/wit"), 1)
-        assert failed.reason.endswith("expected something else")
-        ws.ran()
-        ws.write("b/wit/deps/x/x.wit", "new")
-        ws.write("b/wit/world.wit", "new")
-        await s.quiet()
-        assert made[-1] == "b/wit"
-        assert ws.ran() == {"b": 1}
-    made.clear()
-    async with session(ws, bind=bind):
-        assert made == ["a/wit"]  # which failed
 
 
 async def test_a_component_that_provides_for_another_is_left_alone(ws: Workspace) -> None:
@@ -359,16 +318,10 @@ async def test_another_manifest(ws: Workspace) -> None:
 async def test_what_a_component_is_loaded_with_is_no_reason_to_build(ws: Workspace, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("one")
-    ws.build("site", env={"TOKEN": None})
-    text = (
-        (ws.folder / "loop.toml")
-        .read_text()
-        .replace('{"TOKEN": null}', f"{{ TOKEN = {{ file = {json.dumps(str(secret))} }} }}")
-    )
-    ws.write("loop.toml", text)
+    ws.build("site", env={"TOKEN": {"file": str(secret)}})
+    ws.component("ready", path="ready.wasm")
     ws.write("src/a")
     ws.write("ready.wasm", "1")
-    ws.write("loop.toml", text + '\n[components.ready]\npath = "ready.wasm"\n')
     async with session(ws) as s:
         ws.ran()
         digest = s.builder.digest(component("ready"))
@@ -445,7 +398,7 @@ async def test_providers_are_what_they_import(ws: Workspace) -> None:
             s.changed.clear()
             ws.write(path, (ws.folder / path).read_text() + " " if (ws.folder / path).exists() else "")
             await s.quiet()
-            found = {m for members in s.changed for m in members if m.kind != "wit"}
+            found = {m for members in s.changed for m in members}
             assert found == set(map(provider, expected)), path
 
         await wakes("late.py", "index", "aside", "by-command")

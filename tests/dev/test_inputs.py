@@ -84,29 +84,28 @@ async def test_a_folder_of_which_git_knows_nothing_can_be_built(ws: Workspace) -
 
 
 async def test_members(ws: Workspace) -> None:
-    for path in (
-        "wit/world.wit",
-        "wit/deps/x/x.wit",
-        "a/wit/a.wit",
-        "a/api/b.wit",
-        "node_modules/x/wit/x.wit",
-    ):
-        ws.write(path)
-    ws.build("site")
+    ws.build("site", bind={"wit": "a/api", "typescript": "src/wit.d.ts"})
     ws.provider("core", "builtin:core")
+    ws.provider("near", "python:near:Near", trusted=True, bind={"python": "bindings.py"})
     async with Builder(manifest.load(ws.folder)) as builder:
         assert builder.members == ()
         await builder.scan()
-        expected = [("manifest", "loop.toml"), ("wit", "a/api"), ("wit", "a/wit"), ("wit", "wit")]
-        expected += [("component", "site"), ("provider", "core")]
+        expected = [
+            ("manifest", "loop.toml"),
+            ("bind", "components.site.bind"),
+            ("bind", "providers.near.bind"),
+            ("component", "site"),
+            ("provider", "core"),
+            ("provider", "near"),
+        ]
         assert [*builder.members] == [Member(*member) for member in expected]  # type: ignore[arg-type]
         assert [*map(str, builder.members)] == [
             "loop.toml",
-            "a/api",
-            "a/wit",
-            "wit",
+            "components.site.bind",
+            "providers.near.bind",
             "components.site",
             "providers.core",
+            "providers.near",
         ]
         assert builder.output("site") == ws.folder / "out/site.wasm"
         assert builder.digest(component("site")) == ""

@@ -226,6 +226,43 @@ async def test_a_second_start_builds_nothing(folder: Path) -> None:
         assert await made.ask(1) == 1001
 
 
+async def test_types_follow_the_wit_before_their_provider_does(folder: Path) -> None:
+    bind = 'bind = { python = "near_types.py", wit = "api" }\n'
+    (folder / "loop.toml").write_text(MANIFEST.replace("[providers.spare]", f"{bind}[providers.spare]"))
+    (folder / "api").mkdir()
+    wit = folder / "api/near.wit"
+    wit.write_text("package acme:near;\ninterface near { get: func(); }\n")
+    near = folder / "near.py"
+    near.write_text(f"import near_types\n{near.read_text()}")
+    async with developing(folder) as made:
+        begun = {str(e.member) for e in made.told if isinstance(e, Begun)}
+        assert begun == {"providers.near.bind", "components.app"}
+        assert await made.ask(1) == 1001
+        made.told.clear()
+        wit.write_text("package acme:near;\ninterface near { put: func(); }\n")
+        await made.live("near")
+        assert made.member("near").generation == 2
+        assert await made.ask(1) == 1001
+        assert "def put" in (folder / "near_types.py").read_text()
+        # wrong WIT is told with its place, on the page too, and nothing else happens
+        wit.write_text("package acme:near;\ninterface near { put: fun(); }\n")
+        failed = await made.until(lambda e: isinstance(e, Failed))
+        assert (failed.member.name, failed.places[0].line) == ("providers.near.bind", 2)
+        assert "fun()" in failed.places[0].excerpt
+        last: Any = None
+        async with asyncio.timeout(PATIENCE):
+            async for _, last in made.looked.devserver.journal.subscribe(["builds"], 1000).events():
+                if last["step"] == "failed":
+                    break
+        assert (last["member"], last["places"][0]["line"]) == ("providers.near.bind", 2)
+        assert "fun()" in last["places"][0]["excerpt"]
+        near.write_text(near.read_text() + "# held back\n")
+        wit.write_text("package acme:near;\ninterface near { put: func(); }\n")
+        await made.live("near")
+        assert made.member("near").generation == 3
+        assert await made.ask(1) == 1001
+
+
 async def test_calls_go_on_while_code_changes(folder: Path) -> None:
     async with developing(folder) as made:
         over, answers = False, 0
@@ -279,11 +316,18 @@ async def test_what_the_manifest_says_otherwise_is_taken_up(folder: Path) -> Non
         # a component that is new is built, and runs
         (folder / "new.part").write_bytes((folder / "app.part").read_bytes())
         more = MANIFEST + '[components.new]\npath = "new.wasm"\nbuild = "cp new.part new.wasm"\nrun = "run"\n'
-        manifest.write_text(more + f'imports."{HOST}" = {{ provider = "near" }}\n')
+        more += f'imports."{HOST}" = {{ provider = "near" }}\n'
+        manifest.write_text(more)
         await made.live("new")
         assert await made.workspace.loaded("new").call("ask", 2) == 1002
         assert await made.ask(1) == 1001
         assert made.member("near").phase == "ready"
+        # a provider that moves, and a component that needs no build
+        here = more.replace('"sidecar:python:near:Near"', '"python:near:Near"\ntrusted = true')
+        manifest.write_text(here + '[components.more]\npath = "other.wasm"\nrun = "run"\n')
+        assert (await made.live("more")).first
+        assert await made.ask(1) == 1001
+        assert made.member("near").placement == "python"
 
 
 @pytest.fixture
@@ -349,22 +393,3 @@ def test_what_is_wrong_with_the_manifest_is_told_at_once(shop: Path) -> None:
     assert ran.returncode == 3
     assert "path" in ran.stderr
     assert "Traceback" not in ran.stderr
-
-
-async def test_what_loop_toml_says_is_gone_over_to(folder: Path) -> None:
-    async with developing(folder) as made:
-        manifest = folder / "loop.toml"
-        text = manifest.read_text()
-        manifest.write_text(text.replace('"sidecar:python:near:Near"', '"python:near:Near"\ntrusted = true'))
-        await made.live("loop.toml")
-        assert await made.ask(1) == 1001
-        assert [m.placement for m in made.workspace.members() if m.name == "near"] == ["python"]
-        manifest.write_text("no")
-        unserved = await made.until(lambda e: isinstance(e, Unserved))
-        assert unserved.member.kind == "manifest"
-        assert await made.ask(1) == 1001
-        # a component more, which is loaded at once
-        more = '[components.more]\npath = "other.wasm"\nrun = "run"\n'
-        manifest.write_text(text + more)
-        live = await made.live("more")
-        assert live.first

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from loop_kit.dev import Begun, Event
-from tests.dev.workspaces import Workspace, built, component, session
+from tests.dev.workspaces import Session, Workspace, built, component, session
 
 
 def git(folder: Path, *args: str) -> None:
@@ -397,3 +397,80 @@ async def test_too_much_to_be_told_is_looked_at_anew(ws: Workspace) -> None:
         ws.write("b/src/main.js", "b 3")
         await s.quiet()
         assert ws.ran() == {"b": 1}
+
+
+KV = "package acme:kv@0.1.0;\ninterface store {{ {}: func(); }}\n"
+
+
+def bound(ws: Workspace) -> None:
+    three(ws)
+    ws.build("a", of="a/src", bind={"wit": "a/wit", "python": "a/src/bindings.py"})
+    ws.write("a/wit/kv.wit", KV.format("get"))
+
+
+def steps(s: Session) -> list[str]:
+    """What was begun, in its order, since the last time that this was asked."""
+    found = [str(event.member) for event in s.told if isinstance(event, Begun)]
+    s.told.clear()
+    return found
+
+
+@pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
+async def test_a_change_of_wit_is_one_bind_and_one_build(
+    ws: Workspace, save: Callable[[Path, str], None]
+) -> None:
+    bound(ws)
+    wit = ws.folder / "a/wit/kv.wit"
+    async with session(ws) as s:
+        s.told.clear()
+        for name in ("first", "second"):
+            save(wit, KV.format(name))
+            await s.quiet()
+            assert steps(s) == ["components.a.bind", "components.a"]
+            assert f"def {name}" in s.output("a")
+        for text in (KV.format("second"), KV.format("third"), KV.format("second")):
+            save(wit, text)
+        await s.quiet()
+        assert "def second" in s.output("a")
+        assert not s.failures()
+
+
+async def test_a_branch_switch_that_brings_wit_with_its_types(ws: Workspace) -> None:
+    bound(ws)
+    ws.ignore("/out/\n/.loop/\n")
+    git(ws.folder, "init", "-q", "-b", "get")
+    await built(ws)
+    git(ws.folder, "add", "-A")
+    git(ws.folder, "commit", "-qm", "get")
+    git(ws.folder, "switch", "-qc", "put")
+    ws.write("a/wit/kv.wit", KV.format("put"))
+    await built(ws)
+    git(ws.folder, "commit", "-qam", "put")
+    async with session(ws) as s:
+        for branch in ("get", "put", "get"):
+            s.told.clear()
+            await asyncio.to_thread(git, ws.folder, "switch", "-q", branch)
+            await s.quiet()
+            assert steps(s) == ["components.a.bind", "components.a"]
+            assert f"def {branch}" in s.output("a")
+            status = subprocess.run(["git", "status", "-s"], cwd=ws.folder, capture_output=True, text=True)
+            assert "bindings" not in status.stdout  # what was made is what was committed
+
+
+async def test_wit_that_is_saved_while_types_are_made(ws: Workspace) -> None:
+    bound(ws)
+    async with session(ws) as s:
+        left = 4
+
+        def save(event: Event) -> None:
+            nonlocal left
+            if isinstance(event, Begun) and left:
+                left -= 1
+                ws.write("a/wit/kv.wit", KV.format(f"left{left}"))
+
+        s.builder._tell = save
+        ws.write("a/wit/kv.wit", KV.format("put"))
+        await s.quiet()
+        assert left == 0
+        assert s.output("a") == ws.fresh("a/src")
+        assert "def left0" in s.output("a")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from loop_kit import manifest
 from loop_kit.dev import Batch, Builder, Done, Event, Failed, Member, Watcher
+from loop_kit.manifest._toml import inline
 from tests.dev import join
 
 PATIENCE = 20
@@ -71,7 +71,7 @@ class Workspace:
         self._member(f"providers.{name}", {"use": use, **keys})
 
     def _member(self, table: str, keys: Mapping[str, Any]) -> None:
-        lines = (f"{key} = {json.dumps(value)}" for key, value in keys.items())
+        lines = (f"{key} = {inline(value)}" for key, value in keys.items())
         self._members[table] = "\n".join((f"[{table}]", *lines))
         self.write("loop.toml", "\n".join(self._members.values()) + "\n")
 

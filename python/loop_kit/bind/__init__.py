@@ -22,9 +22,11 @@ from loop_kit.bind._resolve import bound
 from loop_kit.bind._typescript import declarations
 from loop_kit.errors import LoadError
 
-__all__ = ["LANGUAGES", "Bindings", "bindings", "is_current", "python", "typescript", "write"]
+__all__ = ["LANGUAGES", "MARK", "Bindings", "bindings", "is_current", "python", "typescript", "write"]
 
 LANGUAGES = ("python", "typescript")
+MARK = "Made by `loop bind` from "
+"""How the first comment of what is made begins."""
 
 Source = str | os.PathLike[str]
 

@@ -13,7 +13,7 @@ from loop_kit.cli._output import dim, examples, good, strong
 from loop_kit.cli._workspace import manifest_option
 
 if TYPE_CHECKING:
-    from loop_kit.dev._events import Place
+    from loop_kit.dev._events import Member, Place
     from loop_kit.dev._loop import Told
 
 _PAGE = "127.0.0.1:7080"
@@ -100,11 +100,13 @@ def show(event: Told) -> None:
 
     match event:
         case Begun():
-            _say(f"building {event.member.name} …")
+            doing = "binding" if event.member.kind == "bind" else "building"
+            _say(f"{doing} {_named(event.member)} …")
         case Fetching():
             _say(dim(event.text))
         case Done(fresh=True):
-            _say(f"built {strong(event.member.name)} {dim(f'in {event.milliseconds} ms')}")
+            done = "bound" if event.member.kind == "bind" else "built"
+            _say(f"{done} {strong(_named(event.member))} {dim(f'in {event.milliseconds} ms')}")
         case Live():
             took = dim(f"in {event.milliseconds:.0f} ms")
             _say(f"{good('live')} {strong(event.member.name)} {took}")
@@ -119,6 +121,11 @@ def show(event: Told) -> None:
             fail(event.member.name, event.reason.rstrip())
             for place in event.places[:_SHOWN]:
                 _place(place)
+
+
+def _named(member: Member) -> str:
+    """A member's name; of its types of WIT too, since it is said that it is bound."""
+    return member.name.split(".")[1] if member.kind == "bind" else member.name
 
 
 def _place(place: Place) -> None:

@@ -154,6 +154,9 @@ def _as_text(component: ExplainedComponent) -> str:
     lines += [f"  may {sentence}" for sentence in component.may.allowed]
     if component.may.denied:
         lines.append(f"  may not {either(component.may.denied)}")
+    if component.types:
+        files = ", ".join(click.format_filename(file) for file in component.types)
+        lines.append(f"  has types of its WIT in {files}, by `loop bind`")
     if not component.imports:
         lines.append("  imports nothing")
     for names, item in _grouped(component.imports):

@@ -7,18 +7,19 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from loop_kit.dev._bindings import Declared, declared
 from loop_kit.dev._command import Ran, prepared, run
 from loop_kit.dev._events import Begun, Cancelled, Done, Event, Failed, Fetching, Member
-from loop_kit.dev._files import Files, below
+from loop_kit.dev._files import Files, combined
 from loop_kit.dev._imports import Imports
-from loop_kit.dev._inputs import Inputs, inputs_of
+from loop_kit.dev._inputs import inputs_of
+from loop_kit.dev._jobs import Job, Run, marked, pause, since
 from loop_kit.dev._places import places
 from loop_kit.dev._state import OWN, Built, State
-from loop_kit.dev._tree import Tree, changes, wit_folders
+from loop_kit.dev._tree import Tree, changes
 from loop_kit.dev._watch import Batch
 from loop_kit.dev.engine._maker import Makers, in_development
 from loop_kit.errors import LoadError, LoopError
@@ -32,46 +33,6 @@ file of a change there is a millisecond more, to a hundred."""
 
 SOON = 0.003
 """The same, before code is bundled for an engine, which is done anew in no time."""
-
-PAUSE, LONGEST = 0.3, 60.0
-"""Seconds without a change before a build is repeated that may have changed its inputs itself: the second time twice as
-long as it takes, and so on."""
-
-Bind = Callable[[Path], Awaitable[object]]
-
-
-@dataclass(eq=False)
-class _Run:
-    """A command that runs.
-
-    Attributes:
-        inputs: What its member was made of when it was started.
-        snapshot: Its inputs when it was started.
-        patient: Files that may change meanwhile, since it may write them itself.
-        command: The command.
-        cause: What changed and had it cancelled, or empty.
-    """
-
-    inputs: Inputs
-    snapshot: dict[str, str | None]
-    patient: frozenset[str]
-    command: asyncio.Task[Ran]
-    cause: set[str] = field(default_factory=set)
-
-
-@dataclass(eq=False)
-class _Job:
-    """What is being done for a member."""
-
-    task: asyncio.Task[Done | Failed] | None = None
-    run: _Run | None = None
-    touched: set[str] = field(default_factory=set)
-    """What has changed since the last run."""
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    at: float = 0.0
-    """When its inputs changed last."""
-    failed: tuple[str, Failed] | None = None
-    """With what inputs it failed last, and how."""
 
 
 class Builder:
@@ -94,8 +55,6 @@ class Builder:
         manifest: The manifest.
         tell: Is told of what happens, at once and on the event loop.
         jobs: How many commands run at once; as many as there are processors by default.
-        bind: Called with a folder of WIT that has changed, before what is built from it; its errors are told as
-            `Failed`.
     """
 
     def __init__(
@@ -104,20 +63,19 @@ class Builder:
         tell: Callable[[Event], object] = lambda event: None,
         *,
         jobs: int | None = None,
-        bind: Bind | None = None,
     ) -> None:
         self.manifest = in_development(manifest)
         self._makers = Makers(manifest.folder)
         self._tell = tell
-        self._bind = bind
         self._room = asyncio.Semaphore(jobs or os.cpu_count() or 1)
         self._state = State(manifest.folder)
         self._files = Files(manifest.folder, self._state.files)
         self._imports = Imports(manifest.folder, self._state.imports)
         self._tree = Tree(self._files, self._imports)
         self._seen: dict[Member, str] = {}
-        self._jobs: dict[Member, _Job] = {}
-        self._wits: list[str] = []
+        self._jobs: dict[Member, Job] = {}
+        self._bound: dict[Member, Declared] = {}
+        self._held: dict[Member, set[Member]] = {}
         self._later: set[Member] = set()
         self._looking = asyncio.Lock()
 
@@ -202,9 +160,6 @@ class Builder:
                 paths = set(map(str, batch.paths))
             else:
                 paths = {os.path.abspath(path) for path in batch}
-            wit = any(path.endswith(".wit") or os.path.isdir(path) for path in paths)
-            if wit and wit_folders(await self._tree.look()) != self._wits:
-                return await self._scan()
             self._files.begin(self._state.mark)
             found, self._later = self._later, set()
             return self._react(await self._tree.update(paths)) | (found & self._tree.inputs.keys())
@@ -212,12 +167,12 @@ class Builder:
     async def build(self, members: Iterable[Member]) -> list[Done | Failed]:
         """Makes members what their inputs say; returns once all of them are, or have failed, in the same order.
 
-        Members that are not there any more are left out.
+        Members that are not there any more are left out. One whose types of WIT cannot be made has failed with them.
 
         What is made already, or is being made, is not made twice. Members without anything to run are done at once.
         Giving up waiting ends nothing: `changed` and `aclose` do.
         """
-        order = ("wit", "manifest", "provider", "component")
+        order = ("bind", "manifest", "provider", "component")
         wanted = [member for member in members if member in self._tree.inputs]
         tasks = {member: self._start(member) for member in sorted(wanted, key=lambda m: order.index(m.kind))}
         waiting = asyncio.gather(*tasks.values(), return_exceptions=True)
@@ -230,8 +185,8 @@ class Builder:
         first = not self._tree.inputs
         self._files.begin(self._state.mark)
         found = await self._tree.look()
-        self._wits = wit_folders(found)
-        inputs = inputs_of(self.manifest, self._wits)
+        self._bound = {Member("bind", made.name): made for made in declared(self.manifest)}
+        inputs = inputs_of(self.manifest)
         gone = self._tree.inputs.keys() - inputs.keys()
         self._tree.define(inputs)
         for member in gone:
@@ -255,7 +210,7 @@ class Builder:
             digest, paths = self._tree.digest(member), told.get(member, set())
             if digest == self._seen.get(member):
                 continue
-            job = self._jobs.setdefault(member, _Job())
+            job = self._jobs.setdefault(member, Job())
             if job.run is not None and not self._supersede(job.run, member):
                 if paths.isdisjoint(self._tree.named(member)):
                     continue  # it is looked at when the run has ended
@@ -266,10 +221,12 @@ class Builder:
                     self._unlearn(member, paths)
             job.at = now + min(len(paths), 100) / 1000  # many files are the work of a tool that may go on
             self._seen[member] = digest
-            changed.add(member)
-        return frozenset(changed)
+            if job.waits:
+                continue  # it looks at its files, or is held back, when it has what it waits for
+            changed |= {member, *self._held.pop(member, ())}
+        return frozenset(changed) & self._tree.inputs.keys()
 
-    def _supersede(self, running: _Run, member: Member) -> bool:
+    def _supersede(self, running: Run, member: Member) -> bool:
         """Ends a run whose inputs have changed; False if what has may be its own work."""
         different = changes(running.snapshot, self._tree.snapshot(member)) - self._own(member)
         # what is new may be made by the build itself: that is found out when it has ended
@@ -297,9 +254,7 @@ class Builder:
 
     def _has_task(self, member: Member) -> bool:
         component = self._component(member)
-        return (member.kind == "wit" and self._bind is not None) or (
-            component is not None and component.build is not None
-        )
+        return member.kind == "bind" or (component is not None and component.build is not None)
 
     async def _must_build(self, member: Member) -> bool:
         """Whether what is there is not what the inputs say; puts an output back that is only not in its place."""
@@ -311,7 +266,9 @@ class Builder:
         if built.running or built.inputs != inputs:
             return True
         if component is None:
-            return False
+            if built.output != await self._made(self._bound[member]):
+                built.inputs = ""
+            return not built.inputs
         kept, there = self._state.output(built.output), await self._files.digest(str(component.path))
         if (
             not built.output
@@ -339,14 +296,16 @@ class Builder:
     # ---- making it so
 
     def _start(self, member: Member) -> asyncio.Task[Done | Failed]:
-        job = self._jobs.setdefault(member, _Job())
+        job = self._jobs.setdefault(member, Job())
         if job.task is None or job.task.done():
             job.task = asyncio.create_task(self._make(member, job), name=f"build {member}")
         return job.task
 
-    async def _make(self, member: Member, job: _Job) -> Done | Failed:
-        if member.kind == "wit" and self._bind is not None:
-            return await self._bound(member, job)
+    async def _make(self, member: Member, job: Job) -> Done | Failed:
+        if member.kind == "bind":
+            return await self._bind(member, job)
+        if (failed := await self._bindings(member, job)) is not None:
+            return failed
         built = self._state.built(str(member)) if self._has_task(member) else Built()
         patient: frozenset[str] = frozenset()
         rounds, ended = 0, True
@@ -354,6 +313,9 @@ class Builder:
         try:
             while (component := self._component(member)) is not None and component.build is not None:
                 await self._settled(member, job)
+                if (failed := await self._bindings(member, job)) is not None:
+                    last = failed
+                    break
                 async with self._room:
                     snapshot = await self._look(member)
                     job.touched.clear()
@@ -367,7 +329,7 @@ class Builder:
                     if job.failed is not None and job.failed[0] == inputs:
                         last = job.failed[1]
                         break
-                    before = {path: _written(path) for path in patient}
+                    before = {path: marked(path) for path in patient}
                     started = time.monotonic()
                     self._tell(Begun(member))
                     built.running, ended = True, False
@@ -384,7 +346,7 @@ class Builder:
                     job.run = None  # not before: what it wrote last is told only now
                     different = changes(snapshot, after)
                     different -= self._own(member)
-                    wrote = {path for path, mark in before.items() if _written(path) not in (None, mark)}
+                    wrote = {path for path, mark in before.items() if marked(path) not in (None, mark)}
                     self._learn(built, snapshot, after, wrote, rounds)
                     last, ended = await self._ended(component, built, ran, took), True
                     built.running = False
@@ -397,7 +359,7 @@ class Builder:
                 patient = frozenset(different)
                 if not different or any(path in snapshot and path not in before for path in different):
                     rounds = 0
-                elif await self._touched(job, different, _pause(rounds, took)):
+                elif await self._touched(job, different, pause(rounds, took)):
                     patient, rounds = frozenset(), 0
                 else:
                     rounds += 1
@@ -447,20 +409,14 @@ class Builder:
         with contextlib.suppress(OSError):
             self._state.save_builds()
 
-    async def _settled(self, member: Member, job: _Job) -> None:
-        """Waits for the bindings that a component is built with, and until its files have come to rest."""
-        rules = self._tree.inputs[member].rules
-        for other, theirs in list(self._jobs.items()):
-            if other.kind == "wit" and theirs.task is not None and not theirs.task.done():
-                folder = str(self.manifest.folder / other.name)
-                if any(below(folder, rule.base) or below(rule.base, folder) for rule in rules):
-                    await asyncio.shield(asyncio.gather(theirs.task, return_exceptions=True))
+    async def _settled(self, member: Member, job: Job) -> None:
+        """Waits until files have come to rest."""
         component = self._component(member)
         settle = SETTLE if component is None or component.dev is None else SOON
         while (left := job.at + settle - time.monotonic()) > 0:  # noqa: ASYNC110 # it is time that is waited for
             await asyncio.sleep(left)
 
-    async def _touched(self, job: _Job, paths: set[str], seconds: float) -> bool:
+    async def _touched(self, job: Job, paths: set[str], seconds: float) -> bool:
         """Whether any of these files changes within a time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -470,12 +426,12 @@ class Builder:
         return not job.touched.isdisjoint(paths)
 
     async def _run(
-        self, component: Component, job: _Job, snapshot: dict[str, str | None], patient: frozenset[str]
+        self, component: Component, job: Job, snapshot: dict[str, str | None], patient: frozenset[str]
     ) -> tuple[Ran | OSError | LoadError | None, set[str]]:
         """Runs a build; None with what changed, if it was ended for that."""
         member = Member("component", component.name)
         command = asyncio.create_task(self._command(component, member, snapshot))
-        running = job.run = _Run(self._tree.inputs[member], snapshot, patient, command)
+        running = job.run = Run(self._tree.inputs[member], snapshot, patient, command)
         try:
             await asyncio.wait([command])
         except asyncio.CancelledError:
@@ -534,42 +490,70 @@ class Builder:
     def _same(self, member: Member) -> Done:
         return Done(member, self.digest(member), fresh=False)
 
-    async def _bound(self, member: Member, job: _Job) -> Done | Failed:
-        assert self._bind is not None
-        built, folder = self._state.built(str(member)), self.manifest.folder
-        while True:
-            inputs = self._tree.digest(member)
-            if built.inputs == inputs:
-                return self._same(member)
-            if job.failed is not None and job.failed[0] == inputs:
-                return job.failed[1]
+    # ---- types of WIT
+
+    async def _bindings(self, member: Member, job: Job) -> Failed | None:
+        """Has the types made that a member is made of, or its own; how that failed, if it did."""
+        for other, made in self._bound.items():
+            if other not in self._bound:
+                continue  # another manifest came meanwhile
+            if made.owner != member and not any(
+                self._tree.takes(member, str(file)) for _, file in made.files
+            ):
+                continue
+            if self._state.built(str(other)).inputs == self._tree.digest(other):
+                continue
+            job.waits = True
+            try:
+                [ended] = await asyncio.shield(asyncio.gather(self._start(other), return_exceptions=True))
+            finally:
+                job.waits = False
+            if isinstance(ended, Failed):
+                self._held.setdefault(other, set()).add(member)
+                return ended
+        return None
+
+    async def _bind(self, member: Member, job: Job) -> Done | Failed:
+        built = self._state.built(str(member))
+        last: Done | Failed | None = None
+        while (made := self._bound.get(member)) is not None:
+            await self._settled(member, job)
             async with self._room:
+                snapshot = await self._look(member)
+                inputs = self._tree.digest(member)
+                if built.inputs == inputs:
+                    job.failed = None
+                    break
+                if job.failed is not None and job.failed[0] == inputs:
+                    return job.failed[1]
                 started = time.monotonic()
                 self._tell(Begun(member))
                 try:
-                    await self._bind(folder / member.name)
-                except (LoopError, OSError, ValueError) as error:
-                    took, text = round((time.monotonic() - started) * 1000), str(error)
-                    failed = Failed(member, took, text.partition("\n")[0], text, places(text, folder))
-                    job.failed = (inputs, failed)
-                    self._tell(failed)
+                    wrote = await asyncio.to_thread(made.write)
+                except (LoopError, OSError) as error:
+                    text = str(error)
+                    reason, found = text.partition("\n")[0], places(text, self.manifest.folder)
+                    last = Failed(member, since(started), reason, text, found)
+                    job.failed = inputs, last
                 else:
-                    job.failed, built.inputs = None, inputs
-                    self._note()
-                    self._tell(Done(member, inputs, round((time.monotonic() - started) * 1000)))
-                    if self._tree.digest(member) == inputs:
-                        return Done(member, inputs, round((time.monotonic() - started) * 1000))
+                    job.failed, built.inputs, built.output = None, inputs, await self._made(made)
+                    await self._written([str(file) for file, anew in wrote.items() if anew])
+                    last = Done(member, inputs, since(started))
+                self._note()
+                self._tell(last)
+                if changes(snapshot, await self._look(member)):
+                    continue
+                break
+        return last or self._same(member)
 
+    async def _made(self, made: Declared) -> str:
+        """The digest of the files of types."""
+        files = [str(file) for _, file in made.files]
+        return combined([(file, await self._files.digest(file, anew=True)) for file in files])
 
-def _pause(rounds: int, took: int) -> float:
-    """How long nobody must write what a build is suspected of: somebody who saves now and then is to be noticed."""
-    return min(max(PAUSE, took / 1000 * 2**rounds), LONGEST) if rounds else PAUSE
-
-
-def _written(path: str) -> tuple[int, int, int] | None:
-    """What is another one once a file was written, even as it was."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+    async def _written(self, files: list[str]) -> None:
+        """Takes up what was made of WIT before anybody goes on who waits for it."""
+        async with self._looking:
+            self._files.begin(self._state.mark)
+            told = await self._tree.update(files)
+            self._later |= self._react(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop_kit import _core, tools
+from loop_kit.dev._files import below
 from loop_kit.errors import LoadError
 from loop_kit.manifest import Component
 from loop_kit.placements._exit import Exit
 from loop_kit.placements._watchdog import Watchdog
 
-__all__ = ["Command", "Ran", "check", "make", "prepared", "run"]
+__all__ = ["Command", "Ran", "check", "make", "prepared", "run", "work_and_words", "work_of"]
 
 Command = str | tuple[str, ...]
 """A string for the shell, or an argument list."""
@@ -28,6 +30,8 @@ KEPT = 128 << 10
 """Bytes of output that are kept: the first half of them, and the last."""
 
 _CHUNK = 64 << 10
+
+_CD = re.compile(r"\s*cd\s+(?P<folder>'[^']+'|\"[^\"$`]+\"|[^\s;&|'\"$`~]+)\s*(?:&&|;)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,30 @@ async def prepared(component: Component, tell: Callable[[str], object] = lambda 
     with contextlib.suppress(OSError):  # the build says it in its own words
         component.path.parent.mkdir(parents=True, exist_ok=True)
     return command
+
+
+def work_of(build: str | tuple[str, ...], folder: Path) -> Path:
+    """The folder that a build of the manifest in `folder` works in."""
+    return work_and_words(build, folder)[0]
+
+
+def work_and_words(build: str | tuple[str, ...], folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder of the workspace that a build works in, and the words of its command."""
+    if not isinstance(build, str):
+        return folder, build
+    found = _CD.match(build)
+    work = folder
+    if found is not None:
+        named = Path(os.path.normpath(folder / found["folder"].strip("'\"")))
+        # whether or not it is there now
+        if below(str(named), str(folder)):
+            work, build = named, build[found.end() :]
+    try:
+        lexer = shlex.shlex(build, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        return work, tuple(lexer)
+    except ValueError:
+        return work, tuple(build.split())
 
 
 async def make(component: Component, folder: Path) -> Ran | None:

@@ -12,11 +12,11 @@ class Member(NamedTuple):
     """A part of a workspace that can change: `str` of it is its place in the manifest.
 
     Attributes:
-        kind: What it is: `manifest` is the `loop.toml` itself, `wit` a folder of WIT.
-        name: Its name in the manifest; a WIT folder's path from there, with `/`.
+        kind: What it is: `manifest` is the `loop.toml` itself, `bind` the types of WIT that a member has.
+        name: Its name in the manifest; of types their place there, `components.site.bind`.
     """
 
-    kind: Literal["manifest", "wit", "component", "provider"]
+    kind: Literal["bind", "manifest", "component", "provider"]
     name: str
 
     def __str__(self) -> str:

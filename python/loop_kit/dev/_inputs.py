@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 from loop_kit._modules import file_of
 from loop_kit.capabilities.fsx._pattern import Pattern
+from loop_kit.dev._bindings import Declared, declared
+from loop_kit.dev._command import work_and_words
 from loop_kit.dev._events import Member
 from loop_kit.dev._files import NEVER, below
 from loop_kit.dev.engine import recipe
@@ -19,13 +20,12 @@ from loop_kit.manifest import Component, Login, Manifest, Provider, Secret
 from loop_kit.manifest._use import is_shipped
 from loop_kit.tools import TOOLS, named
 
-__all__ = ["BUILT", "Inputs", "Rule", "given", "inputs_of", "work_of"]
+__all__ = ["BUILT", "Inputs", "Rule", "given", "inputs_of"]
 
 BUILT = frozenset(("build", "dist", "target"))
 """Folders of what was built: no inputs by default."""
 
 _WILD = re.compile(r"[*?\[{\\]")
-_CD = re.compile(r"\s*cd\s+(?P<folder>'[^']+'|\"[^\"$`]+\"|[^\s;&|'\"$`~]+)\s*(?:&&|;)")
 
 
 @dataclass(frozen=True)
@@ -83,22 +83,22 @@ class Inputs:
     output: Path | None = None
 
 
-def inputs_of(manifest: Manifest, wits: Iterable[str] = ()) -> dict[Member, Inputs]:
-    """The inputs of all members that have any.
-
-    Args:
-        manifest: The manifest.
-        wits: The folders of WIT that were found.
-    """
+def inputs_of(manifest: Manifest) -> dict[Member, Inputs]:
+    """The inputs of all members that have any."""
     folder = manifest.folder
     lock = manifest.path.with_suffix(".lock")
     found = [Inputs(Member("manifest", manifest.path.name), files=_texts(manifest.path, lock))]
-    for wit in wits:
-        name = Path(os.path.relpath(wit, folder)).as_posix()
-        found.append(Inputs(Member("wit", name), rules=(Rule(wit, "**/*.wit"),)))
+    found += [_of_bindings(made) for made in declared(manifest)]
     found += [_of_component(component, folder) for component in manifest.components.values()]
     found += [_of_provider(provider, folder) for provider in manifest.providers.values()]
     return {inputs.member: inputs for inputs in found}
+
+
+def _of_bindings(made: Declared) -> Inputs:
+    # WIT that was fetched may well be left out by git
+    pattern = "" if made.wit.suffix in (".wit", ".wasm") else "**/*.wit"
+    rule = Rule(str(made.wit), pattern, ignored=True)
+    return Inputs(Member("bind", made.name), repr(made), (rule,))
 
 
 def _of_component(component: Component, folder: Path) -> Inputs:
@@ -113,7 +113,7 @@ def _of_component(component: Component, folder: Path) -> Inputs:
     if component.sources:
         rules = given(component.sources, folder)
     else:
-        work, words = _work(component.build, folder)
+        work, words = work_and_words(component.build, folder)
         rules = (Rule(str(work), plain=True), *_named(words, work, folder, component.path))
     return Inputs(member, definition, rules, loaded, None, component.path)
 
@@ -176,30 +176,6 @@ def _literal(text: str) -> Iterator[str]:
         if _WILD.search(parts[count - 1]):
             return
         yield "/".join(parts[:count])
-
-
-def work_of(build: str | tuple[str, ...], folder: Path) -> Path:
-    """The folder that a build of the manifest in `folder` works in."""
-    return _work(build, folder)[0]
-
-
-def _work(build: str | tuple[str, ...], folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder that a build works in, and its words."""
-    if not isinstance(build, str):
-        return folder, build
-    found = _CD.match(build)
-    work = folder
-    if found is not None:
-        named = Path(os.path.normpath(folder / found["folder"].strip("'\"")))
-        # whether or not it is there now
-        if below(str(named), str(folder)):
-            work, build = named, build[found.end() :]
-    try:
-        lexer = shlex.shlex(build, posix=True, punctuation_chars=True)
-        lexer.whitespace_split = True
-        return work, tuple(lexer)
-    except ValueError:
-        return work, tuple(build.split())
 
 
 def _named(words: Iterable[str], work: Path, folder: Path, output: Path | None) -> Iterator[Rule]:

@@ -187,8 +187,9 @@ class _Loop:
 
     async def _make(self, component: Component) -> Path:
         """What the workspace has a component loaded from: its last good build."""
-        for made in await self._builder.build([Member("component", component.name)]):
-            if isinstance(made, Failed) and not self._builder.digest(made.member):
+        member = Member("component", component.name)
+        for made in await self._builder.build([member]):
+            if isinstance(made, Failed) and not self._builder.digest(member):
                 raise _Unbuilt(f"building {component.name}: {made.reason}")
         path = self._builder.output(component.name)
         check(component, path)
@@ -196,7 +197,11 @@ class _Loop:
 
     async def _begin(self) -> None:
         """Builds what must be, and loads what the manifest says is to run."""
-        await self._builder.build(await self._builder.scan())
+        members = await self._builder.scan()
+        while members:
+            await self._builder.build(members)
+            # what builds have written is known before anything is loaded, which is so not loaded again for it
+            members = await self._builder.changed(())
         await self._load_all()
 
     async def _load_all(self) -> None:

@@ -13,7 +13,7 @@ from loop_kit.dev._files import NEVER, Files, Found, below, combined, is_never
 from loop_kit.dev._imports import Imports
 from loop_kit.dev._inputs import Inputs, Rule
 
-__all__ = ["Tree", "changes", "wit_folders"]
+__all__ = ["Tree", "changes"]
 
 Snapshot = Mapping[str, str | None]
 
@@ -37,15 +37,6 @@ def changes(old: Snapshot, new: Snapshot) -> set[str]:
 def _separate(folders: set[str]) -> list[str]:
     """Those that do not lie in another."""
     return [at for at in folders if not any(other != at and below(at, other) for other in folders)]
-
-
-def wit_folders(found: Found) -> list[str]:
-    """The folders of WIT: those with `.wit` files, and not what lies in one of them."""
-    folders: list[str] = []
-    for folder in sorted({os.path.dirname(path) for path in found.files if path.endswith(".wit")}):
-        if not any(below(folder, known) for known in folders):
-            folders.append(folder)
-    return folders
 
 
 class Tree:
@@ -204,6 +195,13 @@ class Tree:
     def named(self, member: Member) -> dict[str, str | None]:
         """The files that count by their names and imports, with their digests."""
         return dict(self._named.get(member, {}))
+
+    def takes(self, member: Member, path: str) -> bool:
+        """Whether a file counts for a member, or would if it were there."""
+        group = self._groups.get(member)
+        return path in self._named.get(member, ()) or (
+            group is not None and (path in group.files or self._counts(group, path, visible=True))
+        )
 
     # ---- which files
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from loop_kit.dev._registry import NAME as COMMAND_NAME
 from loop_kit.manifest import model
+from loop_kit.manifest._bind import BIND, check_bindings
 from loop_kit.manifest._grants import GRANTS
 from loop_kit.manifest._match import IMPORT_PATTERN
 from loop_kit.manifest._placed import check_placements
@@ -201,6 +202,7 @@ COMPONENT = Table(
             ListOf(SOURCE),
             "Patterns of the files that its pages show: `loop dev` tells browsers when they change.",
         ),
+        "bind": Field(BIND, BIND.doc),
         "run": Field(Choice(("serve", "run")), "What `loop run` of the workspace does with the component."),
         "serve": Field(SERVE, SERVE.doc),
         "watch": Field(
@@ -230,6 +232,7 @@ def _named(table: Table) -> MapOf:
 def _check(raw: Mapping[str, Any], at: Cursor) -> None:
     check_references(raw, at)
     check_placements(raw, at)
+    check_bindings(raw, at)
 
 
 MANIFEST = Table(

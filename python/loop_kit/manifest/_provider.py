@@ -10,6 +10,7 @@ from typing import Any
 
 from loop_kit._address import EXAMPLES, LISTEN_PATTERN
 from loop_kit.manifest import model
+from loop_kit.manifest._bind import BIND
 from loop_kit.manifest._secrets import SECRET, Secrets, with_secrets
 from loop_kit.manifest._shape import (
     Bool,
@@ -46,7 +47,7 @@ _PLACES = (
     (_SIDECAR, _SIDECAR_KEYS, "`sidecar:`"),
     (_REMOTE, _REMOTE_KEYS, "`remote:`"),
     (_ELSEWHERE, ("handshake", "login"), "`sidecar:` and `remote:`"),
-    (_OWN, ("sources",), "`python:` and `sidecar:`"),
+    (_OWN, ("sources", "bind"), "`python:` and `sidecar:`"),
 )
 
 
@@ -230,6 +231,7 @@ PROVIDER = Table(
             ListOf(SOURCE, minimum=1),
             "Patterns of the files that it is made of, if not those that its own file imports; for `loop dev`.",
         ),
+        "bind": Field(BIND, BIND.doc),
     },
     named=True,
     verify=_verify,

@@ -84,6 +84,7 @@ class ExplainedComponent:
         unread: Why its file could not be read, or None.
         may: What it may do, in words, and what not.
         commands: The commands that the manifest has of it.
+        types: Files with types of its WIT, which `loop bind` writes.
     """
 
     name: str
@@ -93,6 +94,7 @@ class ExplainedComponent:
     unread: str | None = None
     may: May = field(default_factory=May)
     commands: tuple[str, ...] = ()
+    types: tuple[Path, ...] = ()
 
     @property
     def answered(self) -> bool:
@@ -130,7 +132,13 @@ def _component(manifest: Manifest, component: Component, imports_of: ImportsOf) 
         said = may(manifest, component)
         why = _why(component, error)
         return ExplainedComponent(
-            component.name, component.path, declared, unread=why, may=said, commands=commands
+            component.name,
+            component.path,
+            declared,
+            unread=why,
+            may=said,
+            commands=commands,
+            types=_types(component),
         )
     unused = {
         link: _nearest_import(link, names)
@@ -139,7 +147,14 @@ def _component(manifest: Manifest, component: Component, imports_of: ImportsOf) 
     }
     imports = tuple(_import(manifest, component, name) for name in names)
     said = may(manifest, component, names)
-    return ExplainedComponent(component.name, component.path, imports, unused, may=said, commands=commands)
+    return ExplainedComponent(
+        component.name, component.path, imports, unused, may=said, commands=commands, types=_types(component)
+    )
+
+
+def _types(component: Component) -> tuple[Path, ...]:
+    bind = component.bind
+    return () if bind is None else tuple(file for file in (bind.python, bind.typescript) if file is not None)
 
 
 def _import(manifest: Manifest, component: Component, name: str) -> ExplainedImport:

@@ -17,6 +17,7 @@ from loop_kit.manifest._source import Source, dotted
 from loop_kit.manifest._toml import string
 
 __all__ = [
+    "Bind",
     "Component",
     "Dir",
     "Limits",
@@ -170,6 +171,25 @@ class Login:
 
 
 @dataclass(frozen=True)
+class Bind:
+    """Types of WIT for a member's code, which `loop dev` and `loop bind` keep right.
+
+    Attributes:
+        wit: File or folder of WIT, or a component; None: the folder `wit` of the member's code.
+        python: The Python module to write, or None.
+        typescript: The declarations to write, or None.
+        world: The world whose imports and exports are wanted, or None for all of the package.
+        interfaces: The interfaces that are wanted; empty: all.
+    """
+
+    wit: Path | None = None
+    python: Path | None = None
+    typescript: Path | None = None
+    world: str | None = None
+    interfaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Provider:
     """Whatever exports a capability.
 
@@ -197,6 +217,7 @@ class Provider:
         token: What a remote provider asks for, or None.
         login: Whom to be at the NATS server between, on both sides of it where the provider is a sidecar; or None.
         sources: Patterns of the files that it is made of, for `loop dev`; empty: those that it imports.
+        bind: Types of WIT for its code, or None.
     """
 
     name: str
@@ -219,6 +240,7 @@ class Provider:
     token: Secret | None = None
     login: Login | None = None
     sources: tuple[str, ...] = ()
+    bind: Bind | None = None
 
     @property
     def sandboxed(self) -> bool:
@@ -313,6 +335,7 @@ class Component:
         sources: Patterns of the files that `build` reads; empty: all of the folder that it works in.
         dev: The script by which `loop dev` gives its code to an engine instead of building it anew.
         assets: Patterns of the files that its pages show; None: the folders that it may read and not write.
+        bind: Types of WIT for its code, or None.
         run: What `loop run` of the workspace does with it; None if nothing.
         serve: How it is served.
         watch: Buckets whose changes its `wasi:keyvalue/watcher` is called for.
@@ -329,6 +352,7 @@ class Component:
     sources: tuple[str, ...] = ()
     dev: Path | None = None
     assets: tuple[str, ...] | None = None
+    bind: Bind | None = None
     run: Literal["serve", "run"] | None = None
     serve: Serve = field(default_factory=Serve)
     watch: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit import inspect
-from loop_kit.dev._inputs import work_of
+from loop_kit.dev._command import work_of
 from loop_kit.errors import LoopError
 from loop_kit.manifest import Component, Manifest
 from loop_kit.manifest._match import ImportName
