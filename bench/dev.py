@@ -1,63 +1,60 @@
-"""What watching and building a workspace costs: 200 components and 200 providers in Python, of twelve files each.
+"""What `loop dev` costs in a workspace of 200 members: components, providers in Python, sidecars, of a dozen files each.
 
-How long until all is watched and known when nothing has changed, how long until an edit is told, known and built, and
-what it takes while nothing happens. The builds do next to nothing: what is measured is what comes around them.
+How long until it is ready from when it is started, what it takes while nothing happens, and how much memory it has; and
+how long until an edit is told, known and built. The builds do next to nothing: what is measured is what comes around
+them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 # behind the standard library, which has an `http` too
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from bench import members
 from bench.report import Bench
 
 from loop_kit import dev, manifest
 from loop_kit.manifest import Manifest
 
-MEMBERS, FILES = 200, 9
-WHO = "loop_kit.dev"
+WHO, GOAL = "loop dev", "goal"
+READY_MS, IDLE = 3000.0, 1.0
+"""What there must be at most: milliseconds until it is ready with a warm cache, percent of a processor at rest."""
+SETTLED = 2.0
+"""Seconds after it is ready that do not count as rest."""
 
 
-def workspace(folder: Path) -> Manifest:
-    text = []
-    for number in range(MEMBERS):
-        name = f"m{number}"
-        at = folder / "members" / name
-        for file in range(FILES):
-            path = at / f"src/d{file % 3}/f{file}.js"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"// {number} {file}\n" * 30)
-        (at / "wit").mkdir()
-        (at / "wit/world.wit").write_text("package a:b;")
-        (at / "provider.py").write_text(f"import json\nfrom members.{name} import words\n" + "x = 1\n" * 50)
-        (at / "words.py").write_text("x = 1\n" * 40)
-        build = f"cd members/{name} && mkdir -p build && cat src/d0/* > build/out.wasm"
-        text.append(f'[components.{name}]\npath = "members/{name}/build/out.wasm"\nbuild = "{build}"')
-        use = f"python:members.{name}.provider:Provider"
-        text.append(f'[providers.{name}]\nuse = "{use}"\ntrusted = true\n')
-    (folder / "loop.toml").write_text("\n".join(text))
-    return manifest.load(folder)
-
-
-async def begin(found: Manifest) -> float:
-    """Seconds until all is watched and looked at, and what is missing is built."""
-    start = time.perf_counter()
-    async with dev.Watcher(found), dev.Builder(found) as builder:
-        await builder.build(await builder.scan())
-        return time.perf_counter() - start
-
-
-def ready(bench: Bench, found: Manifest) -> None:
-    """Until all is watched and known."""
-    bench.add("nothing is built yet", WHO, "ms", [asyncio.run(begin(found)) * 1e3])
-    samples = [asyncio.run(begin(found)) * 1e3 for _ in range(bench.options.rounds)]
-    bench.add("nothing has changed", WHO, "ms", samples)
+def start(bench: Bench, folder: Path, home: Path) -> None:
+    """From when `loop dev` is started until all components serve, and then at rest."""
+    with members.running_dev(folder, home) as run:
+        bench.add("ready, nothing built or compiled yet", WHO, "ms", [run.seconds * 1e3])
+    ready, idle, own, others = [], [], [], []
+    for _ in range(bench.options.rounds):
+        with members.running_dev(folder, home) as run:
+            ready.append(run.seconds * 1e3)
+            with urllib.request.urlopen(f"{run.url}n") as answer:
+                assert answer.status == 200
+            time.sleep(SETTLED)
+            before, since = run.cpu(), time.perf_counter()
+            time.sleep(bench.seconds)
+            idle.append((run.cpu() - before) / (time.perf_counter() - since) * 100)
+            host, rest = run.memory()
+            own.append(host)
+            others.append(rest)
+    for name, unit, samples, goal in (
+        ("ready", "ms", ready, READY_MS),
+        ("at rest, all its processes", "% CPU", idle, IDLE),
+    ):
+        bench.add(name, WHO, unit, samples)
+        bench.add(name, GOAL, unit, [goal] * len(samples))
+        bench.compare(name, WHO, GOAL, at_most=1, note=f"{goal:g} {unit}")
+    bench.add("memory of the host", WHO, "MiB", own)
+    bench.add(f"memory of {members.SIDECARS} sidecars", WHO, "MiB", others)
 
 
 async def edit(found: Manifest, file: str, times: int) -> dict[str, list[float]]:
@@ -73,46 +70,36 @@ async def edit(found: Manifest, file: str, times: int) -> dict[str, list[float]]
             while not built:
                 batch = await anext(watcher)
                 told = time.perf_counter()
-                members = await builder.changed(batch)
+                changed = await builder.changed(batch)
                 known = time.perf_counter()
-                await builder.build(members)
-                built = bool(members)
+                await builder.build(changed)
+                built = bool(changed)
             for step, end in (("told", told), ("known", known), ("built", time.perf_counter())):
                 steps[step].append((end - start) * 1e3)
     return steps
 
 
-def edits(bench: Bench, found: Manifest) -> None:
+def edits(bench: Bench, folder: Path) -> None:
     """From an edit to what follows."""
-    times = 5 if bench.quick else 20
-    for what, file in (("a provider", "members/m7/words.py"), ("a component", "members/m7/src/d0/f0.js")):
+    found, times = manifest.load(folder), 5 if bench.quick else 20
+    for what, file in (
+        ("a provider", "members/near7/words.py"),
+        ("a component", "members/site7/src/d0/f0.js"),
+    ):
         for step, samples in asyncio.run(edit(found, file, times)).items():
-            bench.add(f"edit of {what}, {step}", WHO, "ms", samples)
-
-
-async def rest(found: Manifest, seconds: float) -> float:
-    """Percent of a processor that watching takes while nothing happens."""
-    async with dev.Watcher(found), dev.Builder(found) as builder:
-        await builder.build(await builder.scan())
-        before = time.process_time()
-        await asyncio.sleep(seconds)
-        return (time.process_time() - before) / seconds * 100
-
-
-def idle(bench: Bench, found: Manifest) -> None:
-    """While nothing happens."""
-    bench.add("idle", WHO, "% CPU", [asyncio.run(rest(found, bench.seconds))])
-    bench.add(
-        "memory of the whole process", WHO, "MiB", [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
-    )
+            bench.add(f"edit of {what}, {step}", "loop_kit.dev", "ms", samples)
 
 
 def main() -> None:
-    bench = Bench("dev", seconds=10, packages=("loop-kit",))
-    with tempfile.TemporaryDirectory() as folder:
-        found = workspace(Path(folder).resolve())
-        for group in (ready, edits, idle):
-            bench.group(group, found)
+    bench = Bench("dev", seconds=20, packages=("loop-kit",))
+    assert members.MEMBERS == 200
+    with tempfile.TemporaryDirectory() as text:
+        folder, home = (Path(text).resolve() / name for name in ("workspace", "home"))
+        for path in (folder, home):
+            path.mkdir()
+        members.write(folder)
+        bench.group(start, folder, home)
+        bench.group(edits, folder)
     bench.finish()
 
 

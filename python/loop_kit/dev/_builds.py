@@ -307,6 +307,9 @@ class Builder:
         if (failed := await self._bindings(member, job)) is not None:
             return failed
         built = self._state.built(str(member)) if self._has_task(member) else Built()
+        if not self._has_task(member) or self._is_made(member, built):
+            job.failed = None
+            return self._same(member)
         patient: frozenset[str] = frozenset()
         rounds, ended = 0, True
         last: Done | Failed | None = None
@@ -369,6 +372,11 @@ class Builder:
                 await self._restore(built, component)
                 built.running = False
         return last or self._same(member)
+
+    def _is_made(self, member: Member, built: Built) -> bool:
+        """Whether what is there is what the inputs say that are known: what changes meanwhile is told yet."""
+        inputs = self._tree.sources(member, self._tree.snapshot(member), self._own(member))
+        return inputs == built.inputs and not built.running and self._state.output(built.output).is_file()
 
     def _learn(
         self,

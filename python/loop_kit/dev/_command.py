@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import shlex
@@ -176,6 +177,7 @@ def work_of(build: str | tuple[str, ...], folder: Path) -> Path:
     return work_and_words(build, folder)[0]
 
 
+@functools.lru_cache(1024)
 def work_and_words(build: str | tuple[str, ...], folder: Path) -> tuple[Path, tuple[str, ...]]:
     """The folder of the workspace that a build works in, and the words of its command."""
     if not isinstance(build, str):
