@@ -4,6 +4,7 @@ The page itself is looked at in `tests/browser/dev-*.test.mjs`.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -21,7 +22,6 @@ from loop_kit import testing
 from loop_kit.dev import page
 from loop_kit.dev._devserver import Devserver
 from loop_kit.dev._sources import logged
-from loop_kit.dev.page._site import Site
 from loop_kit.dev.page._token import token_of
 from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
@@ -251,7 +251,7 @@ async def test_a_failure_is_told_in_words() -> None:
         socket = await served.connect()
         near = await answer(socket, do="restart", member="catalogue")
         assert near["error"].startswith("there is no member of that name; did you mean checkout or catalog")
-        refused = await answer(socket, do="swap", provider="catalog", use="x", **{"dry-run": True})
+        refused = await answer(socket, do="swap", member="catalog", use="x", **{"dry-run": True})
         assert "'x' is no provider" in refused["error"]
         assert "there is no command 'no'" in (await answer(socket, do="run", name="no", args=[]))["error"]
         told = (await answer(socket, do="commands"))["ok"]
@@ -384,7 +384,7 @@ async def test_a_workspace_that_runs_is_shown_and_its_provider_started_again(tmp
     )
     async with loop.Host() as host, Workspace(host, load(tmp_path / "loop.toml")) as workspace:
         devserver = Devserver(workspace, instance="first", version="0.1.0", stop=lambda: None)
-        with logged(devserver.line):
+        with contextlib.closing(devserver), logged(devserver.line):
             a = await workspace.load("a")
             pid = await a.call("ask")
             url = await page.serve(host, devserver.visit(), "127.0.0.1:0")
@@ -432,20 +432,3 @@ def test_a_token_is_kept_for_its_address_and_for_its_user_alone(
     file.symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").write_text("x" * 43)
     assert token_of("127.0.0.1:7080") != "x" * 43
-
-
-def test_what_components_measure_is_summed_up_and_bounded() -> None:
-    site = Site()
-    with site.listening():
-        for value in (3.0, 5.0):
-            loop.telemetry.measured(
-                loop.telemetry.Measurement("counter", "orders", "1", "", value, {"shelf": "a"})
-            )
-        (series,) = site.measured()
-        assert (series.count, series.sum, series.last, series.min, series.max) == (2, 8.0, 5.0, 3.0, 5.0)
-        assert series.attributes == [("shelf", "a")]
-        for number in range(2_000):
-            loop.telemetry.measured(
-                loop.telemetry.Measurement("counter", "requests", "1", "", 1.0, {"id": number})
-            )
-        assert len(site.measured()) == 1_000

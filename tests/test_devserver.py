@@ -275,6 +275,37 @@ async def test_spans_are_made_only_while_somebody_asks_for_them(folder: Path) ->
                 await asyncio.sleep(0.001)
 
 
+async def test_what_is_measured_is_told(folder: Path) -> None:
+    async with plant(folder) as site:
+        first = await site.ask("metrics#measured")
+        assert {(s.origin.name, s.name, tuple(s.attributes)) for s in first.series} == {
+            ("HOST", "process.cpu.time", ()),
+            ("HOST", "process.memory.usage", ()),
+        }
+        await site.ask("loader#load", "a")
+        about, shift = {"unit": "{job}", "description": ""}, [{"key": "shift", "value": ("text", "late")}]
+        async with driven(Builtin("core", {})) as core:
+            metrics = core["loop:core/metrics"]
+            for value in (2.0, 40.0):
+                await (await metrics.Counter("jobs", about)).add(value, shift)
+                await (await metrics.Gauge("jobs", about)).set(value, shift)
+                await (await metrics.Histogram("jobs", about)).record(value, shift)
+        now = await site.ask("metrics#measured")
+        assert now.lost == 0
+        of_far = [s for s in now.series if s.attributes == [("member", "far")]]
+        assert [s.name for s in of_far] == ["process.cpu.time", "process.memory.usage"]
+        assert of_far[1].last > 1 << 20
+        told = {s.instrument.name: s for s in now.series if s.origin.name == "COMPONENT"}
+        assert {*told} == {"COUNTER", "GAUGE", "HISTOGRAM"}
+        assert {(s.name, s.unit, s.count, s.sum, s.last) for s in told.values()} == {
+            ("jobs", "{job}", 2, 42.0, 40.0)
+        }
+        assert {tuple(s.attributes) for s in told.values()} == {(("shift", "late"),)}
+        assert [n for _, n in told["HISTOGRAM"].buckets] == [1, 1]
+        assert told["HISTOGRAM"].buckets[0][0] == 2.0
+    assert not telemetry.listens()
+
+
 async def test_a_reader_that_is_stuck_holds_nobody_up(folder: Path) -> None:
     async with plant(folder) as site:
         stream = await site.ask("events#subscribe", TOPICS["lines"], 0)

@@ -197,17 +197,42 @@ test("latency says of each link where it goes", { timeout: PATIENCE }, async (t)
   assert.deepEqual(scaled, [...scaled].sort((a, b) => b - a));
 });
 
-test("metrics are those of the workspace, and what components measure", { timeout: PATIENCE }, async (t) => {
-  const shop = await Workspace.own(t, "--still");
+test("metrics are those of the workspace, its links, its processes, and what components measure", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--more", "8");
   const { page, view } = await open(t, browser, shop.url);
   await view("Metrics").click();
   await page.getByRole("heading", { name: "Calls" }).waitFor();
+  const card = (title, more = "") => page.locator(".card", { has: page.getByRole("heading", { name: title, exact: true }), hasText: more });
+  const value = (title, more) => card(title, more).locator(".value");
   for (const value of [3, 4]) await shop.tell("measure", "counter", "orders", "1", "Orders that were placed", value, { shelf: "pears" });
   await shop.tell("measure", "gauge", "queue", "1", "", 17, {});
-  const orders = page.locator(".card", { hasText: "orders" });
+  for (let n = 1; n <= 100; n++) await shop.tell("measure", "histogram", "render", "ms", "", n, {});
+  const orders = card("orders");
   await orders.getByText("7 in all").waitFor();
   await orders.getByText("shelf=pears").waitFor();
-  assert.equal(await page.locator(".card", { hasText: "queue" }).locator(".value").innerText(), "17");
+  assert.equal(await value("queue").innerText(), "17");
+  // a bound of a bucket, so a little more than the 50 and 95 that they are
+  await card("render").getByText("100 values").waitFor();
+  const [half, most] = [await value("render").innerText(), await card("render").locator(".note").innerText()];
+  assert.ok(parseFloat(half) >= 50 && parseFloat(half) < 60 && half.endsWith("ms"), half);
+  assert.match(most, /^median · 95 % below (9[5-9]|100)(\.\d)? ms · 100 values$/);
+
+  // of 410 calls a second to the catalog, each of 92 µs; the link with the most calls comes first
+  await page.waitForFunction(() => [...document.querySelectorAll(".card .note")].some((it) => /^(3[5-9]\d|4\d\d) calls\/s/.test(it.textContent)));
+  assert.equal(await value("storefront → catalog").innerText(), "92 µs");
+  const links = page.getByRole("heading", { name: "Links", exact: true }).locator("xpath=following-sibling::div[1]");
+  assert.equal(await links.locator("h3").first().innerText(), "storefront → log");
+
+  assert.match(await value("images", "of a processor").innerText(), /^(2\d|3[0-4])(\.\d)? %$/);
+  assert.match(await value("host", "resident memory").innerText(), /^1\d\d MiB$/);
+
+  // what has no end is bounded, and said so
+  await page.getByRole("searchbox", { name: "Filter metrics" }).fill("requests");
+  for (let n = 0; n < 300; n++) await shop.tell("measure", "counter", "requests", "1", "", 1, { id: String(n) });
+  await page.getByText("101 more: filter to see them.").waitFor(); // 200 of them, and one for all others
+  await page.getByRole("searchbox", { name: "Filter metrics" }).fill("overflow");
+  await card("requests").getByText("100 in all").waitFor();
+  assert.equal(await page.locator(".card").count(), 1);
 });
 
 test("grants are sentences, and a refusal comes with the lines to copy", { timeout: PATIENCE }, async (t) => {
@@ -244,15 +269,64 @@ test("a restart, and a swap whose changes are shown before", { timeout: PATIENCE
   await dialog.getByText("2 changes, not made yet:").waitFor();
   assert.deepEqual(await dialog.locator("del, ins").allInnerTexts(), ["sidecar:python:catalog:Catalog", "remote:quic://catalog.lan:7000", "sidecar", "remote"]);
   assert.equal(await node(page, "catalog").getAttribute("class").then((it) => it.includes("is-sidecar")), true);
+  // whoever then says something else sees anew what it changes
+  await dialog.getByRole("spinbutton", { name: "seconds for calls that have begun" }).fill("2.5");
+  assert.equal(await swap.isDisabled(), true);
+  assert.equal(await dialog.locator("del").count(), 0);
+  await page.keyboard.press("Enter");
+  await dialog.getByText("2 changes, not made yet:").waitFor();
   await page.keyboard.press("Enter"); // the focus is on Swap by now
   await page.locator('[data-node="catalog"].is-remote').waitFor();
   const digest = await node(page, "catalog").locator(".digest").textContent();
   assert.notEqual(digest, "d34db377");
-  assert.deepEqual((await shop.tell("nothing")).slice(-4), [
+  assert.deepEqual((await shop.tell("nothing")).slice(-5), [
     ["restart", "catalog"],
-    ["swap", "catalog", "nonsense", true],
-    ["swap", "catalog", "remote:quic://catalog.lan:7000", true],
-    ["swap", "catalog", "remote:quic://catalog.lan:7000", false],
+    ["swap", "catalog", "nonsense", true, 10_000],
+    ["swap", "catalog", "remote:quic://catalog.lan:7000", true, 10_000],
+    ["swap", "catalog", "remote:quic://catalog.lan:7000", true, 2_500],
+    ["swap", "catalog", "remote:quic://catalog.lan:7000", false, 2_500],
+  ]);
+});
+
+test("a swap by keys alone has code read anew, of a provider and of a component", { timeout: PATIENCE }, async (t) => {
+  const shop = await Workspace.own(t, "--still");
+  const { page } = await open(t, browser, shop.url);
+  const dialog = page.getByRole("dialog", { name: "Swap" });
+  const choose = async (member) => {
+    await page.keyboard.press("Control+k");
+    await page.keyboard.type(`swap ${member}`);
+    await page.keyboard.press("Enter");
+    await dialog.waitFor();
+  };
+  await choose("images");
+  await page.keyboard.press("Shift+Tab"); // from the field to what it belongs to
+  await page.keyboard.press("ArrowDown");
+  assert.equal(await dialog.getByRole("radio", { name: "The same, its code read anew" }).isChecked(), true);
+  assert.equal(await dialog.getByRole("combobox", { name: "use" }).isDisabled(), true);
+  await page.keyboard.press("Enter");
+  await dialog.getByText("1 change, not made yet:").waitFor();
+  await page.keyboard.press("Enter");
+  await page.getByText("images was swapped: its new code serves").waitFor();
+  await dialog.waitFor({ state: "hidden" });
+
+  await choose("storefront");
+  assert.equal(await dialog.getByRole("radio").count(), 0); // there is but one thing that can be
+  await page.keyboard.press("Enter");
+  await dialog.getByText("1 change, not made yet:").waitFor();
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "hidden" });
+
+  await choose("pricing"); // of which nobody knows the code
+  await page.keyboard.press("Shift+Tab");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  await dialog.getByText("Nothing would change.").waitFor();
+  assert.equal(await dialog.getByRole("button", { name: "Swap", exact: true }).isDisabled(), true);
+  assert.deepEqual(await shop.tell("nothing"), [
+    ["swap", "images", null, true, 10_000],
+    ["swap", "images", null, false, 10_000],
+    ["swap", "storefront", null, true, 10_000],
+    ["swap", "pricing", null, true, 10_000],
   ]);
 });
 
@@ -338,6 +412,10 @@ for (const colorScheme of ["light", "dark"]) {
     }
     await page.keyboard.press("Control+k");
     assert.deepEqual(await problems(), [], "the palette");
+    await page.keyboard.type("swap catalog");
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog", { name: "Swap" }).waitFor();
+    assert.deepEqual(await problems(), [], "a swap");
     await page.keyboard.press("Escape");
     await shop.tell("fail", "checkout");
     await page.getByRole("alertdialog").waitFor();

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import loop_kit as loop
+from loop_kit.dev._measured import Measured, of_host
 
 STEPS = ("encode", "session", "queue", "provider", "decode")
 # name, kind, placement, transport, source
@@ -84,6 +86,7 @@ class Scripted:
         self.started = time.time()
         self.rates = rates
         self.done: list[list[Any]] = []
+        self.counted: Measured | None = None
         self.history: list[Any] = []
         self.listeners: list[asyncio.Queue[Any]] = []
         self.all: dict[str, dict[str, Any]] = {}
@@ -158,9 +161,16 @@ class Scripted:
     async def swap(
         self, member: str, use: str | None, dry_run: bool, drain: int | None
     ) -> list[dict[str, str]]:
-        self.done.append(["swap", member, use, dry_run])
+        self.done.append(["swap", member, use, dry_run, drain])
         found = self._known(member)
-        if use is None or ":" not in use:
+        if use is None:
+            if found["digest"] is None:
+                return []
+            fresh = digest(f"{member} {found['generation'] + 1}")
+            if not dry_run:
+                self.change(member, generation=found["generation"] + 1, digest=fresh)
+            return [{"member": member, "before": found["digest"], "after": fresh}]
+        if ":" not in use:
             raise loop.Err(
                 ("refused", f"{use!r} is no provider: expected builtin:, python:, sidecar: or remote:")
             )
@@ -184,6 +194,22 @@ class Scripted:
         if member not in self.all:
             raise loop.Err(("unknown", [name for name in self.all if name[:1] == member[:1]]))
         return self.all[member]
+
+    # metrics
+
+    def measured(self) -> dict[str, Any]:
+        """As the real one has it of components; the processes are made up."""
+        series, lost = ([], 0) if self.counted is None else self.counted.read()
+        seconds = time.time() - self.started
+        host = []
+        for name, share, size in (("", 0.031, 148), ("catalog", 0.112, 41), ("images", 0.264, 96)):
+            at = [("member", name)] if name else []
+            if name and name not in self.all:
+                continue
+            host.append(of_host("process.cpu.time", "counter", "s", "CPU time", share * seconds, at))
+            memory = size * 2**20 * (1 + 0.02 * math.sin(seconds))
+            host.append(of_host("process.memory.usage", "gauge", "By", "Resident memory", memory, at))
+        return {"series": [*host, *series], "lost": lost}
 
     # loader, command
 

@@ -20,6 +20,7 @@ from typing import Any
 import loop_kit as loop
 from loop_kit import telemetry
 from loop_kit.dev import page
+from loop_kit.dev._measured import Measured
 from tests.devserver.scripted import Scripted, failure
 
 
@@ -34,6 +35,18 @@ async def flood(workspace: Scripted, lines: int, seconds: int) -> None:
     workspace.line("info", "storefront", "http", f"flooded with {told}")
 
 
+def measure(chance: random.Random) -> None:
+    """What the components of a shop measure meanwhile."""
+    for instrument, name, unit, value, attributes in (
+        ("counter", "orders.placed", "{order}", float(chance.randrange(3)), {"currency": "EUR"}),
+        ("counter", "mail.bytes", "By", float(chance.randrange(900, 40_000)), {}),
+        ("gauge", "cart.open", "{cart}", float(chance.randrange(60, 80)), {}),
+        ("histogram", "render.duration", "ms", chance.lognormvariate(1.2, 0.7), {"page": "item"}),
+        ("histogram", "search.hits", "{item}", float(chance.randrange(1, 240)), {"index": "terms"}),
+    ):
+        telemetry.measured(telemetry.Measurement(instrument, name, unit, "", value, attributes))
+
+
 async def live(workspace: Scripted) -> None:
     """What happens in a shop, without end."""
     chance = random.Random(7)
@@ -44,6 +57,7 @@ async def live(workspace: Scripted) -> None:
         workspace.line(
             "info", "storefront", "http", f"GET /items/{item} 200", took=f"{chance.randrange(4, 60)} ms"
         )
+        measure(chance)
         if number % 3 == 0:
             workspace.line(
                 "debug", "catalog", "catalog.shelf", f"shelf {item % 40} read from the bucket", hit="true"
@@ -106,6 +120,8 @@ async def main() -> None:
     parser.add_argument("--live", action="store_true", help="things happen by themselves")
     args = parser.parse_args()
     workspace = Scripted(more=args.more, rates=not args.still)
+    workspace.counted = Measured()
+    workspace.counted.begin()
     if args.live:
         past(workspace)
     async with loop.Host() as host:

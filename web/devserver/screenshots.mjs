@@ -43,6 +43,11 @@ async function pictures(colorScheme, names) {
       await view("Latency");
       await page.locator(".bars li").nth(2).scrollIntoViewIfNeeded();
     },
+    metrics: async () => {
+      await view("Metrics");
+      await page.getByRole("heading", { name: "Processes" }).evaluate((it) => it.scrollIntoView({ block: "start" }));
+      await page.getByRole("region", { name: "Metrics" }).evaluate((it) => it.scrollBy(0, -24));
+    },
     grants: () => view("Grants"),
     swap: async () => {
       await view("Graph");
@@ -72,7 +77,7 @@ async function pictures(colorScheme, names) {
 }
 
 try {
-  await pictures("light", ["graph", "member", "traces", "grants"]);
+  await pictures("light", ["graph", "member", "traces", "metrics", "grants"]);
   await pictures("dark", ["graph", "logs", "latency", "swap"]);
   await pictures("light", ["build"]);
 } finally {

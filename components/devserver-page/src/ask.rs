@@ -4,8 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::json;
-use crate::loop_::devserver::{command, workspace};
-use crate::loop_::devserver_page::site;
+use crate::loop_::devserver::{command, metrics, workspace};
 
 #[derive(Deserialize)]
 pub struct Request {
@@ -25,11 +24,14 @@ pub enum What {
         member: String,
     },
     Swap {
-        provider: String,
+        member: String,
+        /// None: its code is read anew.
         #[serde(rename = "use")]
-        source: String,
+        source: Option<String>,
         #[serde(rename = "dry-run")]
         dry_run: bool,
+        /// Milliseconds; none: as the host has it.
+        drain: Option<u32>,
     },
     Run {
         name: String,
@@ -43,7 +45,7 @@ pub fn state() -> Value {
         "about": json::about(&workspace::about()),
         "members": workspace::members().iter().map(json::member).collect::<Vec<_>>(),
         "links": workspace::links().iter().map(json::link).collect::<Vec<_>>(),
-        "measured": site::measured().iter().map(json::series).collect::<Vec<_>>(),
+        "measured": json::measurements(&metrics::measured()),
     })
 }
 
@@ -56,10 +58,11 @@ pub async fn answer(what: What) -> Result<Value, String> {
             .map(|()| Value::Null)
             .map_err(|e| json::failure(&e)),
         What::Swap {
-            provider,
+            member,
             source,
             dry_run,
-        } => workspace::swap(provider, Some(source), dry_run, None)
+            drain,
+        } => workspace::swap(member, source, dry_run, drain)
             .await
             .map(|changes| changes.iter().map(json::change).collect())
             .map_err(|e| json::failure(&e)),

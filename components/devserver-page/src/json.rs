@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::loop_::devserver::command;
 use crate::loop_::devserver::events::{Event, Level, Line, Place, Step};
+use crate::loop_::devserver::metrics::{Instrument, Measurements, Origin, Series};
 use crate::loop_::devserver::workspace::{Change, Failure, Kind, Link, Member, Phase, Placement, Summary};
-use crate::loop_::devserver_page::site::Series;
 
 pub fn about(about: &Summary) -> Value {
     json!({
@@ -80,10 +80,22 @@ pub fn link(link: &Link) -> Value {
     })
 }
 
-pub fn series(series: &Series) -> Value {
+pub fn measurements(told: &Measurements) -> Value {
+    json!({ "series": told.series.iter().map(series).collect::<Vec<_>>(), "lost": told.lost })
+}
+
+fn series(series: &Series) -> Value {
     json!({
+        "origin": match series.origin {
+            Origin::Host => "host",
+            Origin::Component => "component",
+        },
         "name": series.name,
-        "instrument": series.instrument,
+        "instrument": match series.instrument {
+            Instrument::Counter => "counter",
+            Instrument::Gauge => "gauge",
+            Instrument::Histogram => "histogram",
+        },
         "unit": series.unit,
         "description": series.description,
         "attributes": series.attributes,
@@ -92,6 +104,7 @@ pub fn series(series: &Series) -> Value {
         "last": series.last,
         "min": series.min,
         "max": series.max,
+        "buckets": series.buckets,
     })
 }
 

@@ -21,7 +21,9 @@ from loop_kit.provider import server_of
 __all__ = ["INTERFACES", "WIT", "Door", "dial"]
 
 WIT = Path(__file__).resolve().parents[1] / "capabilities" / "devserver" / "wit"
-INTERFACES = tuple(f"loop:devserver/{name}" for name in ("workspace", "loader", "events", "command"))
+INTERFACES = tuple(
+    f"loop:devserver/{name}" for name in ("workspace", "loader", "events", "metrics", "command")
+)
 
 _LONGEST = 100
 """Bytes of a socket's path: 107 on Linux, 103 on some systems."""

@@ -21,6 +21,7 @@ from loop_kit._swaps import DRAIN
 from loop_kit._types import Err
 from loop_kit.dev._commands import Commands
 from loop_kit.dev._journal import Journal, Subscriber, Topic
+from loop_kit.dev._measured import Measured, processes
 from loop_kit.dev._sources import SpanSource, member_of, refusal_of
 from loop_kit.dev._view import View
 from loop_kit.errors import LoopError
@@ -42,7 +43,7 @@ _log = logging.getLogger("loop_kit.workspace")
 
 
 class Devserver:
-    """Serves `loop:devserver/workspace`, `loader`, `events` and `command` for one workspace.
+    """Serves `loop:devserver/workspace`, `loader`, `events`, `metrics` and `command` for one workspace.
 
     Everything runs on the workspace's event loop, but `line` may be called from any thread.
 
@@ -77,6 +78,7 @@ class Devserver:
         self._stop = stop
         self._spans = SpanSource(self.journal)
         self._traffic = _Traffic()
+        self._measured = Measured()
         self._known_phases: dict[tuple[str, str], tuple[str, int]] = {}
         self._subscribers: list[Subscriber] = []
         self._commands = Commands(workspace, self)
@@ -87,6 +89,7 @@ class Devserver:
         """Listens no longer to the workspace."""
         self._unlisten()
         self._traffic.close()
+        self._measured.close()
 
     def visit(self) -> Devserver:
         """The same for one session, whose subscriptions end by `leave`."""
@@ -229,6 +232,17 @@ class Devserver:
                     self._subscribers.remove(subscriber)
 
         return told()
+
+    # loop:devserver/metrics
+
+    def measured(self) -> dict[str, Any]:
+        """What components measure, and what the system says of the processes."""
+        series, lost = self._measured.read()
+        members = {
+            (member.name, member.pid) for member in self._workspace.members() if member.pid is not None
+        }
+        own = processes([("", os.getpid()), *sorted(members)])
+        return {"series": [*own, *series], "lost": lost}
 
     # loop:devserver/command
 

@@ -149,6 +149,7 @@ class _Loop:
     async def run(self, looked: Looked) -> None:
         """Until it is to end."""
         urls: dict[str, str] = {}
+        looked.devserver.measured()  # from the beginning on
         if self._settings.page is not None:
             try:
                 urls["page"] = await page.serve(self._host, looked.devserver.visit(), self._settings.page)

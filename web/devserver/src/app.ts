@@ -18,7 +18,7 @@ export interface App {
   select(member: string | null): void;
   go(view: string, what?: string): void;
   restart(member: string): void;
-  swap(provider: string): void;
+  swap(member: string): void;
   /** Says something for some seconds, or until what it returns is called. */
   toast(message: string, kind?: "good" | "bad"): () => void;
   copy(text: string, what: string): void;

@@ -12,35 +12,43 @@ function modal(label: string, kind: string): HTMLDialogElement {
   return dialog;
 }
 
-/** Exchanges a provider: first what would change is shown, then it is done. */
-export function swapDialog(app: App): (provider: string) => void {
+/** Seconds that calls which have begun may take, where nobody says otherwise: `docs/swap.md`. */
+const DRAIN = 10;
+
+/** Exchanges a member: first what would change is shown, then it is done. */
+export function swapDialog(app: App): (member: string) => void {
   const dialog = modal("Swap", "sheet");
-  return (provider) => {
-    const member = app.store.members.get(provider);
+  return (name) => {
+    const member = app.store.members.get(name);
     if (!member) return;
     const before = member.source;
+    const isProvider = member.kind === "provider";
     const uses = [...new Set([before, before.startsWith("python:") ? `sidecar:${before}` : before.startsWith("sidecar:python:") ? before.slice(8) : "", "builtin:", "component:", "sidecar:", "remote:"])].filter(Boolean);
     const field = h("input", { type: "text", value: before, name: "use", list: "uses", spellcheck: "false", autocomplete: "off", oninput: () => reset() });
+    const other = h("input", { type: "radio", name: "what", value: "other", checked: true, onchange: () => reset() });
+    const same = h("input", { type: "radio", name: "what", value: "same", checked: !isProvider, onchange: () => reset() });
+    const drain = h("input", { type: "number", name: "drain", min: 0, max: 86_400, step: "any", required: true, value: String(DRAIN), "aria-describedby": "drain-hint", oninput: () => reset() });
     const told = h("div", { class: "told", role: "status" });
     const go = button("Swap", () => void run(false), { icon: "swap", class: "primary", disabled: true });
     let busy = false;
     const reset = (): void => {
       told.replaceChildren();
       go.disabled = true;
+      field.disabled = same.checked;
     };
     const run = async (dry: boolean): Promise<void> => {
       if (busy) return;
       busy = true;
-      const use = field.value.trim();
+      const use = same.checked ? null : field.value.trim();
       try {
-        const changes = await app.wire.ask<Change[]>({ do: "swap", provider, use, "dry-run": dry });
+        const changes = await app.wire.ask<Change[]>({ do: "swap", member: name, use, "dry-run": dry, drain: Math.round(drain.valueAsNumber * 1000) });
         if (dry) {
           told.replaceChildren(...diff(changes));
           go.disabled = changes.length === 0;
           if (!go.disabled) go.focus();
         } else {
           dialog.close();
-          app.toast(`${provider} was swapped: ${use} serves`, "good");
+          app.toast(`${name} was swapped: ${use ?? "its new code"} serves`, "good");
         }
       } catch (error) {
         told.replaceChildren(h("p", { class: "bad", role: "alert" }, (error as Error).message));
@@ -50,14 +58,24 @@ export function swapDialog(app: App): (provider: string) => void {
       }
     };
     const form = h("form", { onsubmit: (event: SubmitEvent) => { event.preventDefault(); void run(true); } },
-      h("header", {}, h("h2", {}, `Swap ${provider}`), button("Close", () => dialog.close(), { icon: "close", class: "quiet" })),
-      h("p", { class: "hint" }, "Another provider takes its place while calls go on. If it does not come up, the old one stays."),
-      h("label", {}, h("span", {}, "use"), field, h("datalist", { id: "uses" }, uses.map((value) => h("option", { value })))),
+      h("header", {}, h("h2", {}, `Swap ${name}`), button("Close", () => dialog.close(), { icon: "close", class: "quiet" })),
+      h("p", { class: "hint" }, `${isProvider ? "Another provider" : "New code"} takes its place while calls go on. If it does not come up, the old one stays.`),
+      isProvider && h("fieldset", {}, h("legend", {}, "What takes its place"),
+        h("label", { class: "choice" }, other, h("span", {}, "Another provider")),
+        h("label", { class: "under" }, h("span", {}, "use"), field, h("datalist", { id: "uses" }, uses.map((value) => h("option", { value })))),
+        h("label", { class: "choice" }, same, h("span", {}, "The same, its code read anew"))),
+      h("label", {}, h("span", {}, "seconds for calls that have begun"), drain),
+      h("p", { class: "hint", id: "drain-hint" }, "They end in the old code; what has not ended by then fails, and so do handles and streams."),
       told, h("footer", {}, h("button", { type: "submit" }, "Show what changes"), go));
     dialog.replaceChildren(form);
     dialog.showModal();
-    field.focus();
-    field.select();
+    if (isProvider) {
+      field.focus();
+      field.select();
+    } else {
+      same.checked = true;
+      form.querySelector<HTMLElement>("[type=submit]")!.focus();
+    }
   };
 }
 

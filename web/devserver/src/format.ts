@@ -24,6 +24,18 @@ export function duration(nanoseconds: number): string {
   return `${nanoseconds.toFixed(0)} ns`;
 }
 
+/** 512 B, 1.5 KiB, 155 MiB. */
+export function bytes(value: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const at = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, Math.abs(value))) / 10)));
+  return `${trim(value / 1024 ** at)} ${units[at]}`;
+}
+
+/** A part of 1: 0.4 %, 12 %. */
+export function percent(part: number): string {
+  return `${trim(part * 100)} %`;
+}
+
 /** A time of day with milliseconds: 14:03:07.120. */
 export function clock(milliseconds: number): string {
   const at = new Date(milliseconds);

@@ -121,7 +121,7 @@ function page(given: string): void {
         () => app.toast(`${member} was started again`, "good"),
         (error: Error) => app.toast(`${member} was not started again: ${error.message}`, "bad"));
     },
-    swap: (provider) => swap(provider),
+    swap: (member) => swap(member),
     toast(message, kind) {
       const one = h("p", { class: `toast ${kind ?? ""}` }, message);
       toasts.append(one);
@@ -171,7 +171,7 @@ function page(given: string): void {
       ...store.commands.map((command): Action => ({ label: command.name, detail: command.summary, icon: "play", usage: command.usage, run: (args) => run(command.name, args) })),
       ...members.map((it): Action => ({ label: `Look at ${it.name}`, detail: `${it.kind}, ${it.placement}`, icon: "graph", run: () => { app.go("graph"); app.select(it.name); } })),
       ...members.map((it): Action => ({ label: `Restart ${it.name}`, detail: it.phase, icon: "restart", run: () => app.restart(it.name) })),
-      ...members.filter((it) => it.kind === "provider").map((it): Action => ({ label: `Swap ${it.name}…`, detail: it.source, icon: "swap", run: () => swap(it.name) })),
+      ...members.map((it): Action => ({ label: `Swap ${it.name}…`, detail: it.source, icon: "swap", run: () => swap(it.name) })),
       { label: "Turn dark or light", detail: "theme", icon: "theme", run: () => turn() },
       { label: "Stop the workspace", detail: "components first, then what they use", icon: "stop", usage: "type `stop` to be sure", run: (args) => stop(args) },
     ];

@@ -1,6 +1,6 @@
 // All that the page knows. Views read it once a frame, at most.
 
-import type { About, Build, Command, Event, Hello, Line, Link, Member, Refusal, Series, Span, State } from "./types.js";
+import type { About, Build, Command, Event, Hello, Line, Link, Measured, Member, Refusal, Series, Span, State } from "./types.js";
 
 const LINES = 100_000;
 const TRACES = 300;
@@ -60,7 +60,7 @@ export class Lines {
 }
 
 export const keyOf = (link: Link): string => `${link.importer}\n${link.interface}\n${link.provider}`;
-export const seriesKey = (series: Series): string => `${series.name}\n${series.attributes.join("\n")}`;
+export const seriesKey = (series: Series): string => `${series.origin}\n${series.instrument}\n${series.name}\n${series.attributes.join("\n")}`;
 
 export type Part = "about" | "members" | "links" | "lines" | "traces" | "refusals" | "builds" | "measured";
 
@@ -68,7 +68,7 @@ export class Store {
   about: About | null = null;
   members = new Map<string, Member>();
   links: Link[] = [];
-  measured: Series[] = [];
+  measured: Measured = { series: [], lost: 0 };
   commands: Command[] = [];
   lines = new Lines();
   sources = new Set<string>();
@@ -120,7 +120,7 @@ export class Store {
       time: performance.now(),
       links: new Map(state.links.map((link) => [keyOf(link), link])),
       lines: this.lines.next,
-      measured: new Map(state.measured.map((series) => [seriesKey(series), series])),
+      measured: new Map(state.measured.series.map((series) => [seriesKey(series), series])),
     });
     if (this.samples.length > SAMPLES) this.samples.shift();
     for (const part of ["about", "members", "links", "measured"] as const) this.#touch(part);

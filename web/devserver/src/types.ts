@@ -51,6 +51,7 @@ export interface Link {
 }
 
 export interface Series {
+  origin: "host" | "component";
   name: string;
   instrument: "counter" | "gauge" | "histogram";
   unit: string;
@@ -61,6 +62,13 @@ export interface Series {
   last: number;
   min: number;
   max: number;
+  /** Of a histogram: an upper bound, and how many values lie there. */
+  buckets: [number, number][];
+}
+
+export interface Measured {
+  series: Series[];
+  lost: number;
 }
 
 export interface Line {
@@ -125,7 +133,7 @@ export interface State {
   about: About;
   members: Member[];
   links: Link[];
-  measured: Series[];
+  measured: Measured;
 }
 
 export interface Command {

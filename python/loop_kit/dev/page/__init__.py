@@ -105,7 +105,7 @@ def _check(address: str) -> None:
 
 async def _run(host: Host, workspace: Any, site: Site, address: str, token: str, app: App) -> None:
     """Serves until the host closes; after a fault, such as one of the workspace's provider, it begins anew."""
-    with site.listening(), contextlib.suppress(HostClosed):
+    with contextlib.suppress(HostClosed):
         while True:
             try:
                 _LOG.error("the page is no longer served: %s", await app.call("run"))

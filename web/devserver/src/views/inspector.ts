@@ -66,7 +66,7 @@ export function inspector(app: App): { root: HTMLElement; update(): void } {
       member.reason ? h("p", { class: "reason" }, member.reason) : "",
       h("div", { class: "buttons" },
         button("Restart", () => app.restart(member.name), { icon: "restart", "data-act": "restart" }),
-        member.kind === "provider" && button("Swap…", () => app.swap(member.name), { icon: "swap", "data-act": "swap" }),
+        button("Swap…", () => app.swap(member.name), { icon: "swap", "data-act": "swap" }),
         button("Logs", () => app.go("logs", member.name), { icon: "logs", "data-act": "logs" }),
         url && /^https?:/.test(url) && h("a", { class: "button", href: url, target: "_blank", rel: "noreferrer" }, "Visit")),
       h("dl", {},

@@ -1,10 +1,13 @@
-// Numbers over time: of the workspace itself, and what components measure.
+// Numbers over time: of the workspace itself, its links and processes, and what components measure.
 
 import type { App, View } from "../app.js";
 import { attribute, h, keyed, s, text } from "../dom.js";
-import { count, duration } from "../format.js";
-import { seriesKey } from "../store.js";
-import type { Series } from "../types.js";
+import { brief, bytes, count, duration, percent } from "../format.js";
+import { keyOf, seriesKey } from "../store.js";
+import type { Link, Series } from "../types.js";
+
+/** Cards of one kind that are drawn; a filter brings the others. */
+const MOST = 100;
 
 interface Card {
   key: string;
@@ -19,11 +22,18 @@ export function metrics(app: App): View {
   const { store } = app;
   let words = "";
   const search = h("input", { type: "search", placeholder: "Filter metrics", "aria-label": "Filter metrics", oninput: () => { words = search.value.toLowerCase(); draw(); } });
-  const own = h("div", { class: "cards" });
-  const told = h("div", { class: "cards" });
   const empty = h("p", { class: "empty", hidden: true }, h("strong", {}, "No component has measured anything yet"), "What they count by loop:core/metrics shows here.");
+  const lost = h("p", { class: "hint", hidden: true });
+  const parts = [part("Workspace", workspace), part("Links", links), part("Processes", processes), part("Measured by components", measured, empty, lost)];
   const root = h("section", { class: "view metrics-view" }, h("div", { class: "tools" }, search),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Metrics" }, h("h2", {}, "Workspace"), own, h("h2", {}, "Measured by components"), empty, told));
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Metrics" }, parts.flatMap((it) => it.nodes)));
+
+  function part(title: string, cards: () => Card[], ...more: Node[]) {
+    const all = h("div", { class: "cards" });
+    const rest = h("p", { class: "hint", hidden: true });
+    const heading = h("h2", {}, title);
+    return { all, rest, heading, cards, nodes: [heading, ...more, all, rest] };
+  }
 
   function workspace(): Card[] {
     const calls = store.history((now, before, seconds) => total(now.links, before.links, (it) => it.calls) / seconds);
@@ -45,25 +55,60 @@ export function metrics(app: App): View {
     ];
   }
 
-  function measured(): Card[] {
-    return store.measured.map((series) => {
-      const key = seriesKey(series);
-      const unit = series.unit && series.unit !== "1" ? ` ${series.unit}` : "";
-      const detail = series.attributes.map(([name, value]) => `${name}=${value}`).join(" ") || series.description || series.instrument;
-      const past = store.history((now, before, seconds) => sample(series.instrument, now.measured.get(key), before.measured.get(key), seconds));
-      const value = series.instrument === "counter" ? `${count(mean(past))}/s` : series.instrument === "gauge" ? `${count(series.last)}${unit}` : `${count(series.count ? series.sum / series.count : 0)}${unit}`;
-      const note = series.instrument === "counter" ? `${count(series.sum)}${unit} in all`
-        : series.instrument === "gauge" ? `between ${count(series.min)} and ${count(series.max)}` : `${count(series.count)} values, ${count(series.min)} to ${count(series.max)}`;
-      return { key, title: series.name, detail, value, values: past, note };
+  /** Those that are called most come first. */
+  function links(): Card[] {
+    const counted = store.links.filter((link) => link.traffic);
+    const order = new Map(counted.map((link) => [link, store.rate(link)?.calls ?? 0]));
+    return counted.sort((a, b) => order.get(b)! - order.get(a)! || keyOf(a).localeCompare(keyOf(b))).map((link) => {
+      const rate = store.rate(link);
+      const key = keyOf(link);
+      const times = store.history((now, before) => each(now.links.get(key), before.links.get(key)));
+      const errors = rate?.errors ? ` · ${count(rate.errors)} errors/s` : "";
+      return { key, title: `${link.importer} → ${link.provider}`, detail: brief(link.interface), value: rate ? duration(rate.mean) : "", values: times, note: `${count(rate?.calls ?? 0)} calls/s${errors} · ${count(link.traffic!.calls)} in all` };
     });
   }
 
+  /** The host, and each member that has a process of its own. */
+  function processes(): Card[] {
+    return store.measured.series.filter((it) => it.origin === "host").map((series) => {
+      const key = seriesKey(series);
+      const past = history(series);
+      const title = series.attributes[0]?.[1] ?? "host";
+      const isCpu = series.name === "process.cpu.time";
+      return isCpu
+        ? { key, title, detail: "of a processor", value: percent(mean(past)), values: past, note: `${count(series.sum)} s since it began` }
+        : { key, title, detail: series.description.toLowerCase(), value: bytes(series.last), values: past, note: "" };
+    });
+  }
+
+  function measured(): Card[] {
+    return store.measured.series.filter((it) => it.origin === "component").map((series) => {
+      const shown = (value: number): string => measure(value, series.unit);
+      const detail = series.attributes.map(([name, value]) => `${name}=${value}`).join(" ") || series.description || series.instrument;
+      const past = history(series);
+      const card = { key: seriesKey(series), title: series.name, detail, values: past };
+      if (series.instrument === "counter") return { ...card, value: `${shown(mean(past))}/s`, note: `${shown(series.sum)} in all` };
+      if (series.instrument === "gauge") return { ...card, value: shown(series.last), note: `between ${shown(series.min)} and ${shown(series.max)}` };
+      return { ...card, value: shown(quantile(series, 0.5)), note: `median · 95 % below ${shown(quantile(series, 0.95))} · ${count(series.count)} values` };
+    });
+  }
+
+  function history(series: Series): number[] {
+    const key = seriesKey(series);
+    return store.history((now, before, seconds) => sample(series.instrument, now.measured.get(key), before.measured.get(key), seconds));
+  }
+
   function draw(): void {
-    const fits = (card: Card): boolean => `${card.title} ${card.detail}`.toLowerCase().includes(words);
-    const some = measured().filter(fits);
-    empty.hidden = some.length > 0;
-    for (const [parent, cards] of [[own, workspace().filter(fits)], [told, some]] as const) {
-      keyed(parent, cards, (card) => card.key, () => h("article", { class: "card" }, h("h3"), h("p", { class: "hint" }), h("p", { class: "value" }), spark(), h("p", { class: "hint note" })), (element, card) => {
+    empty.hidden = store.measured.series.some((it) => it.origin === "component");
+    lost.hidden = !store.measured.lost;
+    text(lost, `${count(store.measured.lost)} values are of series that there is no room for: an attribute has too many values.`);
+    for (const { all, rest, heading, cards } of parts) {
+      const some = cards().filter((card) => `${card.title} ${card.detail}`.toLowerCase().includes(words));
+      const shown = some.slice(0, MOST);
+      heading.hidden = words !== "" && some.length === 0;
+      rest.hidden = shown.length === some.length;
+      text(rest, `${some.length - shown.length} more: filter to see them.`);
+      keyed(all, shown, (card) => card.key, () => h("article", { class: "card" }, h("h3"), h("p", { class: "hint" }), h("p", { class: "value" }), spark(), h("p", { class: "hint note" })), (element, card) => {
         const [title, detail, value, line, note] = [...element.children];
         text(title!, card.title);
         text(detail!, card.detail);
@@ -79,6 +124,31 @@ export function metrics(app: App): View {
       if (parts.has("links") || parts.has("measured")) draw();
     },
   };
+}
+
+/** What a call took between two moments, in nanoseconds. */
+function each(now: Link | undefined, before: Link | undefined): number {
+  const calls = (now?.traffic?.calls ?? 0) - (before?.traffic?.calls ?? 0);
+  return calls > 0 && now?.traffic && before?.traffic ? (now.traffic.busy - before.traffic.busy) / calls : 0;
+}
+
+/** A value below which such a part of all lie: the bound of its bucket. */
+function quantile(series: Series, part: number): number {
+  let left = part * series.count;
+  for (const [bound, n] of series.buckets) {
+    left -= n;
+    if (left <= 0) return Math.min(bound, series.max);
+  }
+  return series.max;
+}
+
+/** A value with its unit, as UCUM has it. */
+function measure(value: number, unit: string): string {
+  if (unit === "s") return duration(value * 1e9);
+  if (unit === "ms") return duration(value * 1e6);
+  if (unit === "us") return duration(value * 1e3);
+  if (unit === "By") return bytes(value);
+  return unit === "" || unit === "1" || unit.startsWith("{") ? count(value) : `${count(value)} ${unit}`;
 }
 
 type Counted = { calls: number; errors: number | null; busy: number };
