@@ -76,6 +76,42 @@ def test_the_site_is_the_same_while_it_is_developed(tmp_path: Path) -> None:
     assert not (site / "build").exists()
 
 
+# Of each: a source with the beginning of a page, what shows it; and a file that it is not made of.
+EDITS = {
+    "site": ("src/layout.js", "/values", "README.md"),
+    "site-python": ("src/pages.py", "/values", "README.md"),
+}
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", EDITS)
+def test_an_example_that_is_developed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`loop dev` builds it when a source changes, and only then, and serves on meanwhile."""
+    for variable in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "home"))
+        (tmp_path / "home").mkdir(exist_ok=True)
+    site = copied(name, tmp_path)
+    source, target, apart = EDITS[name]
+    old, new = '<html lang="en">', '<html lang="en" data-edited>'
+    command = [LOOP, "dev", "-m", f"examples/{name}", "--no-page"]
+    with serving(command, tmp_path) as (url, server):
+        assert server.stdout is not None
+        said = iter(server.stdout.readline, "")
+        next(line for line in said if line.startswith("watching;"))
+        assert new not in fetch(url, f"GET {target}", 200)
+        text = (site / source).read_text()
+        assert text.count(old) == 1
+        (site / apart).write_text("changed\n")
+        (site / source).write_text(text.replace(old, new))
+        told = []
+        for line in said:
+            told.append(line)
+            if line.startswith("live site"):
+                break
+        assert new in fetch(url, f"GET {target}", 200), told
+        assert sum(line.startswith("building") for line in told) == 1, told
+
+
 def fetch(url: str, request: str, status: int) -> str:
     """The body of an answer, which must have this status."""
     method, target = request.split()
