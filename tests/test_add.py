@@ -341,6 +341,11 @@ def test_a_provider_to_be_written(language: str, wit: bool, folder: Path) -> Non
         assert [*folder.glob(source.removeprefix("!"))], source
     if language == "python":
         assert provider.use == "sidecar:python:corner_shop.provider:Provider"
+        bound = loop("bind", "--check", cwd=folder)
+        assert bound.returncode == 0
+        assert bound.stdout.startswith(
+            "corner_shop/bindings.py: is what" if wit else "loop.toml says of no types"
+        )
         dry = subprocess.run(
             ("make", "-n", "run"), cwd=into, env=env, capture_output=True, text=True, check=True
         ).stdout

@@ -171,6 +171,9 @@ def test_a_project_of_other_wit_tests_itself(language: str, tmp_path: Path, env:
     )
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "shop/wit/shop.wit").read_text() == WIT
+    bound = loop("bind", "--check", cwd=tmp_path / "shop")
+    expected = "bindings.py: is what the WIT says" if language == "python" else "loop.toml says of no types"
+    assert (bound.returncode, bound.stdout.startswith(expected)) == (0, True), bound
     tested = make(tmp_path / "shop", "test", env)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 

@@ -174,4 +174,6 @@ def _served(language: str, example: dict[str, str], wit: Path) -> dict[str, str]
     base = wit if wit.is_dir() else wit.parent
     found = sorted(wit.rglob("*.wit")) if wit.is_dir() else [wit]
     texts = {f"wit/{file.relative_to(base).as_posix()}": file.read_text("utf-8") for file in found}
+    if language == "python":
+        kept[MANIFEST] = f'{kept[MANIFEST].rstrip()}\nbind = {{ python = "bindings.py" }}\n'
     return kept | _skeletons.written(language, wit) | texts

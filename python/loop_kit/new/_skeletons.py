@@ -106,7 +106,7 @@ def _python(wit: Path, served: list[str]) -> dict[str, str]:
     head = [
         '"""To be written: docs/providers.md of loop-kit says what a provider may do.',
         "",
-        "`loop bind wit -o bindings.py` makes the types anew when the WIT has changed.",
+        "`loop dev` makes the types anew when the WIT changes, and so does `loop bind`.",
         '"""',
         "",
         "from __future__ import annotations",
