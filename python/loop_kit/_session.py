@@ -177,9 +177,11 @@ def asking(*all_: Events) -> Callable[[], Coroutine[Any, Any, None]]:
     known = [weakref.ref(events) for events in all_]
 
     async def ask() -> None:
-        for events in [each() for each in known]:
-            if events is not None and events.wire is not None:
-                await events.wire.reload(0)
+        there = [events.wire for each in known if (events := each()) is not None and events.wire is not None]
+        if not there:
+            raise PeerError("nobody is connected who could exchange it")
+        for wire in there:
+            await wire.reload(0)
 
     return ask
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import loop_kit as loop
-from loop_kit import _handover
+from loop_kit import _handover, _swaps
 from loop_kit._members import Member
 from loop_kit.errors import LoadError, LoopError
 from loop_kit.manifest import load
@@ -223,7 +223,10 @@ async def test_a_restart_begins_anew(space: Workspace) -> None:
     assert await app.call("ask", 1) == 1
 
 
-async def test_one_that_asks_is_exchanged(space: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_that_asks_is_exchanged(
+    space: Workspace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_swaps, "ASKED", 60)
     caplog.set_level(logging.INFO, "loop_kit.swap")
     app = await space.load("app")
     assert await app.call("ask", 3) == 3
