@@ -116,13 +116,14 @@ class Running:
                     waiting += map(int, (task / "children").read_text().split())
         return found
 
-    def cpu(self) -> float:
-        """Seconds of CPU that they all have taken."""
-        ticks = 0
+    def cpu(self) -> tuple[float, float]:
+        """Seconds of CPU that have been taken: by the host, and by all others together."""
+        ticks = []
         for pid in self._processes():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+            ticks.append(int(fields[11]) + int(fields[12]))
+        each = os.sysconf("SC_CLK_TCK")
+        return ticks[0] / each, sum(ticks[1:]) / each
 
     def memory(self) -> tuple[float, float]:
         """MiB that are its own, without what it shares with others: the host's, and those of all others together."""
