@@ -54,20 +54,13 @@ impl Drop for Runtime {
 
 impl Engine {
     /// Engines with compiled code cached in `cache` (created, owner-only), or not at all.
-    ///
-    /// Errors when the clock's thread cannot be started.
-    pub fn new(cache: Option<PathBuf>) -> Result<Self> {
-        let inner = Arc::new(Inner {
+    pub fn new(cache: Option<PathBuf>) -> Self {
+        Engine(Arc::new(Inner {
             engines: Mutex::default(),
             cache: cache.map(Cache::new),
             ticks: Arc::default(),
             runtime: OnceLock::new(),
-        });
-        let weak = Arc::downgrade(&inner);
-        std::thread::Builder::new()
-            .name("loop-epochs".into())
-            .spawn(move || tick(&weak))?;
-        Ok(Engine(inner))
+        }))
     }
 
     /// Ticks since the engine was made.
@@ -81,6 +74,13 @@ impl Engine {
             return Ok(e.clone());
         }
         let engine = make(flavour)?;
+        if engines.is_empty() {
+            // only now: whoever runs no component needs no clock, which would keep a processor from its rest
+            let weak = Arc::downgrade(&self.0);
+            std::thread::Builder::new()
+                .name("loop-epochs".into())
+                .spawn(move || tick(&weak))?;
+        }
         engines.insert(flavour, engine.clone());
         Ok(engine)
     }

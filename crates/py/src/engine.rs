@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -47,8 +46,6 @@ impl Engine {
             // SAFETY: `in_child` only stores to an atomic, which is allowed after fork.
             unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         });
-        loop_engine::Engine::new(cache)
-            .map(Engine)
-            .map_err(|e| PyRuntimeError::new_err(format!("{e:#}")))
+        Ok(Engine(loop_engine::Engine::new(cache)))
     }
 }

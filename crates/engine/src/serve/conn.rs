@@ -76,21 +76,21 @@ impl Service<Request<Incoming>> for Responder {
             let this = self.clone();
             return Responding::Held(Box::pin(async move {
                 this.hold.clone().over().await;
-                this.begin(request)
+                this.start(request)
             }));
         }
-        self.begin(request)
+        begun(self.start(request))
+    }
+}
+
+fn begun(started: Result<Guest, StatusCode>) -> Responding {
+    match started {
+        Ok(guest) => Responding::Guest(Some(guest)),
+        Err(status) => Responding::Now(status),
     }
 }
 
 impl Responder {
-    fn begin(&self, request: Request<Incoming>) -> Responding {
-        match self.start(request) {
-            Ok(guest) => Responding::Guest(Some(guest)),
-            Err(status) => Responding::Now(status),
-        }
-    }
-
     fn start(&self, request: Request<Incoming>) -> Result<Guest, StatusCode> {
         let authority = authority(&request).map_err(|_| StatusCode::BAD_REQUEST)?;
         let app = self.app.load_full();
@@ -171,7 +171,7 @@ impl Guest {
 /// The wait for a response.
 pub(super) enum Responding {
     /// It waits until requests go on.
-    Held(Pin<Box<dyn Future<Output = Responding> + Send>>),
+    Held(Pin<Box<dyn Future<Output = Result<Guest, StatusCode>> + Send>>),
     Now(StatusCode),
     Guest(Option<Guest>),
 }
@@ -181,10 +181,10 @@ impl Future for Responding {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Responding::Held(held) = &mut *self {
-            let Poll::Ready(begun) = held.as_mut().poll(cx) else {
+            let Poll::Ready(started) = held.as_mut().poll(cx) else {
                 return Poll::Pending;
             };
-            *self = begun;
+            *self = begun(started);
         }
         let slot = match &mut *self {
             Responding::Held(_) => return Poll::Pending,
