@@ -133,7 +133,7 @@ def test_an_address_in_use(folder: Path, where: list[str]) -> None:
 def test_another_contract(folder: Path) -> None:
     with serving(str(folder / "squares.wasm"), "--on", f"unix:{folder / 's'}") as where:
         told = failing(folder, 1, "call", where, "square(1)", "--wit", "other.wit")
-        assert f"{API} is not the same contract on both sides: their WIT differs" in told
+        assert f"{API} is offered, which has other types of square: the WIT differs" in told
         assert "hint: give both sides the same WIT" in told
         more = (
             Guest()

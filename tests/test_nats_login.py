@@ -91,6 +91,7 @@ async def test_a_sidecar_and_its_host_log_in(
 
 async def test_a_host_logs_in(folder: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "near", raising=False)  # of another test's folder
     import near  # type: ignore[import-not-found]
 
     login = Login("kv", SECRET)

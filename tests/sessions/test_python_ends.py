@@ -340,7 +340,7 @@ async def test_another_contract_is_refused_with_both_sides_words(tmp_path: Path)
     (wit / "kv.wit").write_text(
         text.replace("add: func(a: u32, b: u32) -> u32", "add: func(a: u32, b: u32) -> u64")
     )
-    with pytest.raises(errors.VersionMismatch, match="their WIT differs") as caught:
+    with pytest.raises(errors.VersionMismatch, match="the WIT differs") as caught:
         await peer.connect(server.address, wit=wit)
     assert len(caught.value.ours) == len(caught.value.theirs) == 64
     assert caught.value.ours != caught.value.theirs

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from loop_kit import _core
 from loop_kit._invocation import current, invocation, read_traceparent
 from loop_kit._records import emit
 from loop_kit.capabilities import _settings
@@ -29,7 +30,7 @@ __all__ = ["Core", "Token"]
 _SECOND = 10**9
 
 
-@provider(wit="wit")
+@provider(*dict(_core.capabilities())["core"], wit="wit")
 class Core:
     """Serves the whole package `loop:core`: log, metrics, trace, clock, timers, random and cancel.
 
