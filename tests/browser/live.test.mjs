@@ -53,7 +53,7 @@ async function serve(address = "127.0.0.1:0") {
 
 /** As editors save: a file that is there at once, and so changes once. */
 async function write(file, text) {
-  const saved = join(folder, `.saved-${written++}`);
+  const saved = join(tmpdir(), `loop-live-saved-${process.pid}-${written++}`);
   await writeFile(saved, text);
   await rename(saved, join(folder, file));
 }
