@@ -66,14 +66,19 @@ class Near:
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def counting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace in this folder, which is the current one, whose provider is `COUNTING`."""
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     sys.modules.pop("near", None)  # of another test's folder
-    folder = places.workspace(tmp_path)
+    places.workspace(folder)
     (folder / "near.py").write_text(COUNTING)
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return counting(tmp_path, monkeypatch)
 
 
 @pytest.fixture(params=USES)

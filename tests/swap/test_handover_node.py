@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from loop_kit.manifest import load
 from loop_kit.workspace import Workspace
 from tests.checkout import ROOT
 from tests.guests import HOST
-from tests.swap import places
-from tests.swap.test_handover import COUNTING, USES, generation
+from tests.swap.test_handover import COUNTING, USES, counting, generation
 
 NODE = "sidecar:node:./near.mjs"
 ELSEWHERE = USES["sidecar"]
@@ -71,11 +69,7 @@ ASKS = "near asked to be exchanged, and goes on as before"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(tmp_path)
-    sys.modules.pop("near", None)  # of another test's folder
-    folder = places.workspace(tmp_path)
-    (folder / "near.py").write_text(COUNTING)
+    folder = counting(tmp_path, monkeypatch)
     (folder / "near.mjs").write_text(NEAR)
     core = Path(loop.__file__).parent / "capabilities" / "core" / "wit"
     shutil.copytree(core, folder / "wit" / "deps" / "core")

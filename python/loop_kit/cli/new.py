@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,11 @@ LANGUAGES = {
 }
 
 _folder = click.argument("folder", metavar="NAME", type=click.Path(path_type=Path))
+
+
+def _language(kind: Kind) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    choices = click.Choice(LANGUAGES[kind])
+    return click.option("--lang", "language", required=True, type=choices, help="What to write it in.")
 
 
 @click.group(
@@ -70,13 +76,7 @@ def app(folder: Path, language: str, as_json: bool) -> None:
     )
 )
 @_folder
-@click.option(
-    "--lang",
-    "language",
-    required=True,
-    type=click.Choice(LANGUAGES["component"]),
-    help="What to write it in.",
-)
+@_language("component")
 @json_option
 def component(folder: Path, language: str, as_json: bool) -> None:
     """Make a component in the folder NAME.
@@ -96,13 +96,7 @@ def component(folder: Path, language: str, as_json: bool) -> None:
     )
 )
 @_folder
-@click.option(
-    "--lang",
-    "language",
-    required=True,
-    type=click.Choice(LANGUAGES["provider"]),
-    help="What to write it in.",
-)
+@_language("provider")
 @click.option(
     "--wit",
     type=click.Path(exists=True, path_type=Path),
