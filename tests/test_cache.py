@@ -53,6 +53,27 @@ def test_the_second_load_is_a_hit(folder: Path) -> None:
     assert compiled(folder) == [file]
 
 
+def test_what_is_compiled_incrementally_is_the_same() -> None:
+    """Functions are taken from another component, which has them elsewhere, with what they refer to elsewhere too."""
+    before = Guest().exports("n", [], U32, "(i32.const 5)")
+    before.exports("fails", [], U32, "unreachable")
+    after = Guest().exports("first", [], U32, "(i32.const 7)")
+    after.exports("fails", [], U32, "unreachable").exports("n", [], U32, "(i32.const 5)")
+    after.exports("m", [], U32, "(i32.const 6)")
+    said = []
+    for incremental in (False, True):
+        with loop.blocking.Host(cache=None, incremental=incremental) as host:
+            for guest in (before, after, before):
+                app = host.load(guest.wasm())
+                assert app.call("n") == 5
+                with pytest.raises(loop.errors.GuestTrap) as trapped:
+                    app.call("fails")
+                said.append(str(trapped.value))
+            app = host.load(after.wasm())
+            assert (app.call("first"), app.call("m")) == (7, 6)
+    assert said[:3] == said[3:]
+
+
 def test_each_component_and_each_engine_has_its_own_file(folder: Path) -> None:
     load(folder, 6)
     assert len(compiled(folder)) == 2

@@ -55,7 +55,7 @@ _Told = tuple[float | None, str | None, str | None, str | None, Wire | None]
 
 @final
 class Engine:
-    def __new__(cls, cache: str | None = None) -> Engine: ...
+    def __new__(cls, cache: str | None = None, incremental: bool = False) -> Engine: ...
 
 @final
 class Hub:

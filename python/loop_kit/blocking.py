@@ -48,10 +48,14 @@ class Host(Base):
 
     Args:
         cache: Folder of compiled code; None: none. The default is loop-kit's folder in the user's cache.
+        incremental: Whether to keep what functions were compiled to in memory, up to 128 MiB, and to compile of another
+            build of a component only those that differ.
     """
 
-    def __init__(self, *, cache: str | os.PathLike[str] | None = DEFAULT) -> None:
-        super().__init__(cache=cache)
+    def __init__(
+        self, *, cache: str | os.PathLike[str] | None = DEFAULT, incremental: bool = False
+    ) -> None:
+        super().__init__(cache=cache, incremental=incremental)
         self._runner: asyncio.Runner | None = None
         self._waiting: host.Host | None = None
         self._lock = threading.RLock()

@@ -104,7 +104,8 @@ fn seal(key: &[u8; 32], name: &str, code: &[u8]) -> blake3::Hash {
         .finalize()
 }
 
-/// Writes a whole file under another name and moves it into place.
+/// Writes a whole file under another name and moves it into place. One that may not take another's is on the disk when
+/// this returns; the rest have a hash, which tells what a power failure left of them.
 fn publish(path: &Path, parts: &[&[u8]], keep: bool) -> std::io::Result<()> {
     let mut salt = [0; 8];
     getrandom::fill(&mut salt).map_err(std::io::Error::other)?;
@@ -114,8 +115,8 @@ fn publish(path: &Path, parts: &[&[u8]], keep: bool) -> std::io::Result<()> {
         for part in parts {
             file.write_all(part)?;
         }
-        file.sync_all()?;
         if keep {
+            file.sync_all()?;
             fs::hard_link(&temp, path)
         } else {
             fs::rename(&temp, path)

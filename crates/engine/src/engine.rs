@@ -10,6 +10,7 @@ use wasmtime::component::Component;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Result, WasmBacktraceDetails};
 
 use crate::cache::Cache;
+use crate::incremental::Functions;
 use crate::preview1;
 use crate::scope::lock;
 
@@ -37,6 +38,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     engines: Mutex<HashMap<Flavour, wasmtime::Engine>>,
     cache: Option<Cache>,
+    functions: Option<Arc<Functions>>,
     ticks: Arc<AtomicU64>,
     runtime: OnceLock<Runtime>,
 }
@@ -53,11 +55,13 @@ impl Drop for Runtime {
 }
 
 impl Engine {
-    /// Engines with compiled code cached in `cache` (created, owner-only), or not at all.
-    pub fn new(cache: Option<PathBuf>) -> Self {
+    /// Engines with compiled code cached in `cache` (created, owner-only), or not at all; `incremental` ones also keep
+    /// in memory, up to 128 MiB, what they compiled functions to, and compile only those that differ.
+    pub fn new(cache: Option<PathBuf>, incremental: bool) -> Self {
         Engine(Arc::new(Inner {
             engines: Mutex::default(),
             cache: cache.map(Cache::new),
+            functions: incremental.then(Arc::default),
             ticks: Arc::default(),
             runtime: OnceLock::new(),
         }))
@@ -73,7 +77,7 @@ impl Engine {
         if let Some(e) = engines.get(&flavour) {
             return Ok(e.clone());
         }
-        let engine = make(flavour)?;
+        let engine = make(flavour, self.0.functions.as_ref())?;
         if engines.is_empty() {
             // only now: whoever runs no component needs no clock, which would keep a processor from its rest
             let weak = Arc::downgrade(&self.0);
@@ -144,10 +148,16 @@ fn tick(inner: &Weak<Inner>) {
     }
 }
 
-fn make(flavour: Flavour) -> Result<wasmtime::Engine> {
-    let pooled = wasmtime::Engine::new(config(flavour, true).as_mut());
+fn make(flavour: Flavour, functions: Option<&Arc<Functions>>) -> Result<wasmtime::Engine> {
+    let made = |pooling| {
+        let mut config = config(flavour, pooling);
+        if let Some(functions) = functions {
+            config.enable_incremental_compilation(functions.clone())?;
+        }
+        wasmtime::Engine::new(&config)
+    };
     // Pools reserve address space; where that is rationed (`ulimit -v`), instances are allocated one by one.
-    pooled.or_else(|_| wasmtime::Engine::new(config(flavour, false).as_mut()))
+    made(true).or_else(|_| made(false))
 }
 
 fn config(flavour: Flavour, pooling: bool) -> Box<Config> {

@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod hold;
 mod import;
+mod incremental;
 mod inspect;
 mod instance;
 mod joint;

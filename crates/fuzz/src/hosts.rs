@@ -33,7 +33,7 @@ pub fn exchange<R>(shared: &Shared, f: impl FnOnce(&mut Exchange) -> R) -> R {
 
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::new(None))
+    ENGINE.get_or_init(|| Engine::new(None, false))
 }
 
 /// How the engine's import answers.

@@ -36,16 +36,16 @@ pub struct Engine(pub loop_engine::Engine);
 
 #[pymethods]
 impl Engine {
-    /// `cache`: folder of compiled code, or None for no cache.
+    /// `cache`: folder of compiled code, or None for no cache. `incremental`: whether to keep compiled functions too.
     #[new]
-    #[pyo3(signature = (cache = None))]
-    fn new(cache: Option<PathBuf>) -> PyResult<Self> {
+    #[pyo3(signature = (cache = None, incremental = false))]
+    fn new(cache: Option<PathBuf>, incremental: bool) -> PyResult<Self> {
         check_fork()?;
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
             // SAFETY: `in_child` only stores to an atomic, which is allowed after fork.
             unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         });
-        Ok(Engine(loop_engine::Engine::new(cache)))
+        Ok(Engine(loop_engine::Engine::new(cache, incremental)))
     }
 }

@@ -50,7 +50,12 @@ async fn drive(address: &str, component: &str) -> Result<()> {
         Link::new(session(address).await?, None, 0, None, Handle::current()),
         None,
     );
-    let mut link = loop_engine::Link::new(&Engine::new(None), &std::fs::read(component)?, false, |_| false)?;
+    let mut link = loop_engine::Link::new(
+        &Engine::new(None, false),
+        &std::fs::read(component)?,
+        false,
+        |_| false,
+    )?;
     let imported: Vec<_> = link.imports.iter().flat_map(|i| i.funcs.clone()).collect();
     for function in &imported {
         link.define::<Encoded>(function, route.import(function));

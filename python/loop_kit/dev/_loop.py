@@ -101,7 +101,7 @@ async def dev(
         LoadError: The folder cannot be watched, or the page cannot be served.
     """
     with telemetry.exporting():
-        async with Host() as host, Watcher(manifest) as watcher:
+        async with Host(incremental=True) as host, Watcher(manifest) as watcher:
             journal: list[Journal] = []
 
             shown = Shown(manifest)

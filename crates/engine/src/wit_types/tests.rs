@@ -128,7 +128,7 @@ fn functions(interface: &Interface) -> BTreeMap<String, String> {
 
 #[test]
 fn interfaces_are_those_of_components() {
-    let link = Link::new(&Engine::new(None), &component(), false, |_| false).unwrap();
+    let link = Link::new(&Engine::new(None, false), &component(), false, |_| false).unwrap();
     let wit = Wit::parse("test.wit", WIT).unwrap();
     assert_eq!(wit.interfaces(), ["acme:kv/types@0.1.0", "acme:kv/store@0.1.0"]);
     for name in ["acme:kv/types", "acme:kv/store"] {
