@@ -48,9 +48,7 @@ _WASI = [f"wasi:{name}/" for name in ("cli", "clocks", "filesystem", "http", "io
 class Base:
     """Engine and links of a host."""
 
-    def __init__(
-        self, *, cache: str | os.PathLike[str] | None = DEFAULT, incremental: bool = False
-    ) -> None:
+    def __init__(self, *, cache: str | os.PathLike[str] | None = DEFAULT, incremental: bool = False) -> None:
         folder = default_cache() if cache is DEFAULT else cache
         self._engine = _core.Engine(None if folder is None else os.fspath(folder), incremental)
         self._closed = False

@@ -3,7 +3,10 @@
 LoopError                    anything loop-kit raises on purpose
 ├── ManifestError            loop.toml cannot be used as it is
 ├── LoadError                a component cannot be loaded
-│   └── LinkError            its imports are missing or do not fit
+│   ├── LinkError            its imports are missing or do not fit
+│   └── PackageError         an artifact, a registry, the store or loop.lock is not as it should be
+│       ├── Damaged              bytes are not those of their digest
+│       └── Untrusted            it is not signed by whom the policy names
 ├── NoSuchExport             a call names no export, or more than one (also a LookupError)
 ├── CallError                a call ended without a result
 │   ├── ArgumentError        an argument does not fit its WIT type (also a TypeError)
@@ -43,6 +46,7 @@ __all__ = [
     "BadHandle",
     "CallError",
     "Cancelled",
+    "Damaged",
     "DeadlineExceeded",
     "ForkError",
     "GuestTrap",
@@ -57,6 +61,7 @@ __all__ = [
     "NotGranted",
     "NotOffered",
     "Overloaded",
+    "PackageError",
     "PeerError",
     "Problem",
     "ProtocolError",
@@ -65,6 +70,7 @@ __all__ = [
     "ProviderTypeError",
     "Reentered",
     "Unauthenticated",
+    "Untrusted",
     "VersionMismatch",
     "WireError",
 ]
@@ -192,6 +198,28 @@ class LinkError(LoadError):
             self.hint = (
                 "link them in a loop.toml (`loop explain` says what to add), or `load(…, imports={…})`"
             )
+
+
+class PackageError(LoadError):
+    """An artifact, a registry, the store or a lockfile is not as it should be."""
+
+
+class Damaged(PackageError):
+    """Bytes are not those of their digest.
+
+    Attributes:
+        digest: What they should be, `sha256:…`.
+        found: What they are: a digest, or in words.
+    """
+
+    def __init__(self, digest: str, found: str, where: str) -> None:
+        super().__init__(f"{where} is not {digest}: it is {found}")
+        self.digest = digest
+        self.found = found
+
+
+class Untrusted(PackageError):
+    """Something is not signed by whom the policy names."""
 
 
 class NoSuchExport(LoopError, LookupError):

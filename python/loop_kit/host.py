@@ -89,9 +89,7 @@ class Host(Base):
             build of a component only those that differ.
     """
 
-    def __init__(
-        self, *, cache: str | os.PathLike[str] | None = DEFAULT, incremental: bool = False
-    ) -> None:
+    def __init__(self, *, cache: str | os.PathLike[str] | None = DEFAULT, incremental: bool = False) -> None:
         super().__init__(cache=cache, incremental=incremental)
         self._hub: _core.Hub | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

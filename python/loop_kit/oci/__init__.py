@@ -1,0 +1,1 @@
+"""OCI artifacts: their documents, layouts on disk, and registries."""
