@@ -57,9 +57,11 @@ def test_collected_documents(case: dict[str, Any]) -> None:
         assert parse(data) == found  # they say themselves what they are
     taken = case.get("wasm_artifact")
     if taken in (True, "optional"):  # the media types of before are taken too
+        assert isinstance(found, Manifest)
         assert wasm_layer(found) is found.layers[0]
     elif taken is not None:
         assert taken == "refuse-or-document"
+        assert isinstance(found, Manifest)
         with pytest.raises(PackageError, match="expected one layer"):
             wasm_layer(found)
 
