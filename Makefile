@@ -33,7 +33,8 @@ run: setup ## Develop examples/site: build it, serve it with its page, swap in w
 	$(BIN)/loop dev -m $(SITE)
 
 test: setup own-target interop ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
-	tools/system_packages chromium curl
+	tools/system_packages chromium curl docker-registry
+	tools/pinned registry wkg > /dev/null
 	test -d "$$(rustc --print target-libdir --target wasm32-wasip2)" || rustup target add wasm32-wasip2
 	NATS_SERVER=$(CURDIR)/$(BIN)/nats-server \
 	  cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-remote -p loop-wire \

@@ -43,6 +43,24 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`HOST:PORT` of a registry without an API for referrers, Debian's docker-registry."""
+    from tests.registries import docker
+
+    with docker(tmp_path_factory.mktemp("docker-registry")) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def crane_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`HOST:PORT` of a registry with an API for referrers, go-containerregistry's."""
+    from tests.registries import crane
+
+    with crane(tmp_path_factory.mktemp("crane-registry")) as host:
+        yield host
+
+
 @pytest.fixture
 def soak(request: pytest.FixtureRequest) -> Soak:
     config = request.config

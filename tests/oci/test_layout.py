@@ -13,27 +13,8 @@ import pytest
 from loop_kit.errors import PackageError
 from loop_kit.oci import media_types
 from loop_kit.oci.layout import REF_NAME, Fault, Layout, check, name_of
-from loop_kit.oci.model import EMPTY_CONFIG, Descriptor, Index, Manifest, Platform, describe
-from loop_kit.oci.wasm import WasmConfig
-
-CREATED = "2026-01-01T00:00:00Z"
-
-
-def put(layout: Layout, document: Manifest | Index, **more: Any) -> Descriptor:
-    data = document.to_bytes()
-    layout.blobs.add(data)
-    return describe(document, data, **more)
-
-
-def put_blob(layout: Layout, data: bytes, media_type: str) -> Descriptor:
-    return Descriptor(media_type, layout.blobs.add(data), len(data))
-
-
-def put_component(layout: Layout, code: bytes = b"code") -> tuple[Descriptor, Manifest]:
-    layer = put_blob(layout, code, media_types.WASM)
-    config = WasmConfig(CREATED, (layer.digest,), exports=("wasi:cli/run@0.2.6",), imports=())
-    manifest = Manifest(put_blob(layout, config.to_bytes(), media_types.WASM_CONFIG), (layer,))
-    return put(layout, manifest), manifest
+from loop_kit.oci.model import Descriptor, Index, Manifest, Platform
+from tests.oci.artifacts import put, put_blob, put_component, put_signature
 
 
 @pytest.fixture
@@ -42,8 +23,8 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def test_a_layout_is_made_once_and_lists_what_is_added(layout: Layout) -> None:
-    first, _ = put_component(layout)
-    second, _ = put_component(layout, b"other")
+    first, _ = put_component(layout.blobs)
+    second, _ = put_component(layout.blobs, b"other")
     assert layout.create().index() == Index()
     assert json.loads((layout.folder / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
     layout.add("1.0", first)
@@ -64,13 +45,13 @@ def test_a_layout_is_made_once_and_lists_what_is_added(layout: Layout) -> None:
 
 
 def test_names_that_cannot_be_told_apart(layout: Layout, tmp_path: Path) -> None:
-    first, _ = put_component(layout)
+    first, _ = put_component(layout.blobs)
     with pytest.raises(PackageError, match="does not list anything; it has no tags"):
         layout.resolve()
     layout.add("a", first)
     layout.add("b", first)
     assert layout.resolve() == layout.resolve("a")
-    layout.add("c", put_component(layout, b"other")[0])
+    layout.add("c", put_component(layout.blobs, b"other")[0])
     with pytest.raises(PackageError, match="lists 2 artifacts") as told:
         layout.resolve()
     assert told.value.hint == "name one of them: a, b, c"
@@ -91,7 +72,7 @@ def test_names_that_cannot_be_told_apart(layout: Layout, tmp_path: Path) -> None
 def _add(folder: Path, names: list[str]) -> None:
     layout = Layout(folder).create()
     for name in names:
-        layout.add(name, put_component(layout, name.encode())[0])
+        layout.add(name, put_component(layout.blobs, name.encode())[0])
 
 
 def test_processes_that_add_do_not_lose_each_others_names(tmp_path: Path) -> None:
@@ -109,15 +90,13 @@ def test_processes_that_add_do_not_lose_each_others_names(tmp_path: Path) -> Non
 
 
 def test_signatures_are_found_by_their_subject(layout: Layout) -> None:
-    component, _ = put_component(layout)
-    layer = put_blob(layout, b"signed", "application/x")
-    signature = Manifest(EMPTY_CONFIG, (layer,), component, artifact_type="application/x.signature")
-    layout.blobs.add(b"{}")
+    component, _ = put_component(layout.blobs)
+    signature, _ = put_signature(layout.blobs, component)
     layout.add("1.0", component)
-    layout.add(None, put(layout, signature))
+    layout.add(None, signature)
     (found,) = layout.referrers(component.digest)
-    assert found.artifact_type == "application/x.signature"
-    assert layout.referrers(layer.digest) == []
+    assert (found.digest, found.artifact_type) == (signature.digest, "application/x.signature+json")
+    assert layout.referrers(signature.digest) == []
     assert check(layout.folder) == []
 
 
@@ -155,12 +134,12 @@ TAMPERING = [(remove, "missing"), (truncate, "wrong-size"), (flip, "wrong-bytes"
 @pytest.fixture
 def tree(layout: Layout) -> dict[str, str]:
     """An index of two platforms and a component beside it; digests by part."""
-    _, manifest = put_component(layout)
+    _, manifest = put_component(layout.blobs)
     manifests = []
     for arch in ("amd64", "arm64"):
         of_arch = Manifest(manifest.config, manifest.layers, annotations={"for": arch})
-        manifests.append(put(layout, of_arch, platform=Platform(arch, "linux")))
-    index = put(layout, Index(tuple(manifests)))
+        manifests.append(put(layout.blobs, of_arch, platform=Platform(arch, "linux")))
+    index = put(layout.blobs, Index(tuple(manifests)))
     layout.add("1.0", index)
     assert check(layout.folder) == []
     return {
@@ -184,7 +163,7 @@ def test_whatever_is_done_to_any_part_is_named(
 
 
 def test_every_byte_counts(layout: Layout) -> None:
-    descriptor, manifest = put_component(layout)
+    descriptor, manifest = put_component(layout.blobs)
     layout.add("1.0", descriptor)
     for digest in (descriptor.digest, manifest.config.digest, manifest.layers[0].digest):
         path = blob(layout, digest)
@@ -210,11 +189,11 @@ def kinds(faults: list[Fault]) -> list[tuple[str, str]]:
 
 
 def test_documents_that_are_whole_and_still_wrong(layout: Layout) -> None:
-    _, manifest = put_component(layout)
-    other = put_blob(layout, b"another layer", media_types.WASM)
+    _, manifest = put_component(layout.blobs)
+    other = put_blob(layout.blobs, b"another layer", media_types.WASM)
 
     def judged(document: bytes, media_type: str = media_types.MANIFEST, **said: Any) -> list[tuple[str, str]]:
-        descriptor = dataclasses.replace(put_blob(layout, document, media_type), **said)
+        descriptor = dataclasses.replace(put_blob(layout.blobs, document, media_type), **said)
         (layout.folder / "index.json").write_bytes(Index((descriptor,)).to_bytes())
         return kinds(check(layout.folder))
 
@@ -230,36 +209,36 @@ def test_documents_that_are_whole_and_still_wrong(layout: Layout) -> None:
     assert judged(b"anything", "text/plain") == []
     assert judged(Manifest(manifest.config, (other,)).to_bytes()) == [("malformed", "config")]
     sized = Descriptor(media_types.WASM, other.digest, other.size - 1)
-    assert judged(Manifest(put_blob(layout, b"{}", "application/x"), (sized,)).to_bytes()) == [
+    assert judged(Manifest(put_blob(layout.blobs, b"{}", "application/x"), (sized,)).to_bytes()) == [
         ("wrong-size", "layer")
     ]
-    config = put_blob(layout, b'{"os":"wasip2"}', media_types.WASM_CONFIG)
+    config = put_blob(layout.blobs, b'{"os":"wasip2"}', media_types.WASM_CONFIG)
     assert judged(Manifest(config, (other,)).to_bytes()) == [("malformed", "config")]
 
 
 def test_a_config_is_held_to_each_manifest_that_has_it(layout: Layout) -> None:
-    first, manifest = put_component(layout)
-    other = Manifest(manifest.config, (put_blob(layout, b"other", media_types.WASM),))
+    first, manifest = put_component(layout.blobs)
+    other = Manifest(manifest.config, (put_blob(layout.blobs, b"other", media_types.WASM),))
     layout.add("a", first)
-    layout.add("b", put(layout, other))
+    layout.add("b", put(layout.blobs, other))
     assert kinds(check(layout.folder)) == [("malformed", "config")]
 
 
 def test_indexes_within_each_other_end(layout: Layout) -> None:
-    descriptor = put_component(layout)[0]
+    descriptor = put_component(layout.blobs)[0]
     for _ in range(7):
-        descriptor = put(layout, Index((descriptor, descriptor)))
+        descriptor = put(layout.blobs, Index((descriptor, descriptor)))
     layout.add("deep", descriptor)
     assert check(layout.folder) == []  # each is read once
-    layout.add("deeper", put(layout, Index((descriptor,))))
+    layout.add("deeper", put(layout.blobs, Index((descriptor,))))
     assert kinds(check(layout.folder)) == []  # it was read where it is less deep
-    (layout.folder / "index.json").write_bytes(Index((put(layout, Index((descriptor,))),)).to_bytes())
+    (layout.folder / "index.json").write_bytes(Index((put(layout.blobs, Index((descriptor,))),)).to_bytes())
     assert kinds(check(layout.folder)) == [("unsupported", "manifest")]
 
 
 def test_the_files_of_the_layout_itself(layout: Layout) -> None:
-    descriptor, _ = put_component(layout)
-    other, _ = put_component(layout, b"other")
+    descriptor, _ = put_component(layout.blobs)
+    other, _ = put_component(layout.blobs, b"other")
     two = [
         Descriptor(each.media_type, each.digest, each.size, {REF_NAME: "x"}) for each in (descriptor, other)
     ]
@@ -268,7 +247,7 @@ def test_the_files_of_the_layout_itself(layout: Layout) -> None:
         ("index.json", b"[]", ("malformed", "index")),
         ("index.json", b'{"schemaVersion":2,"manifests":[],"manifests":[]}', ("malformed", "index")),
         ("index.json", b"x" * (5 << 20), ("malformed", "index")),
-        ("index.json", put_component(layout)[1].to_bytes(), ("wrong-media-type", "index")),
+        ("index.json", put_component(layout.blobs)[1].to_bytes(), ("wrong-media-type", "index")),
         ("index.json", None, ("missing", "index")),
         ("oci-layout", b'{"imageLayoutVersion":"9"}', ("malformed", "layout")),
         ("oci-layout", None, ("missing", "layout")),
@@ -289,7 +268,7 @@ def test_the_files_of_the_layout_itself(layout: Layout) -> None:
 
 
 def test_a_check_tells_how_far_it_is(layout: Layout) -> None:
-    layout.add("1.0", put_component(layout)[0])
+    layout.add("1.0", put_component(layout.blobs)[0])
     told: list[int] = []
     check(layout.folder, told.append)
     assert sorted(told) == sorted(layout.blobs.size(digest) or 0 for digest in layout.blobs)

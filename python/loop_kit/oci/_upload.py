@@ -1,0 +1,190 @@
+"""Putting one blob into a registry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from loop_kit.errors import PackageError
+from loop_kit.oci import media_types
+from loop_kit.oci._session import Patience, Session
+from loop_kit.oci._web import Answer, Broken
+from loop_kit.oci.blobs import CHUNK as READ
+from loop_kit.oci.model import Descriptor
+
+__all__ = ["CHUNK", "Upload"]
+
+CHUNK = 16 << 20
+"""Bytes of a piece; a blob that has no more is sent whole."""
+
+Tell = Callable[[int], object]
+
+
+class _Lost(PackageError):
+    """The registry does not know the upload any more, or has other bytes of it."""
+
+
+class Upload:
+    """One blob on its way.
+
+    Args:
+        session: The registry.
+        path: The repository's, below the registry.
+        more: What `Session.ask` is told of the repository.
+        file: The blob's bytes.
+        descriptor: Its digest and size.
+    """
+
+    def __init__(
+        self, session: Session, path: str, more: dict[str, Any], file: Path, descriptor: Descriptor
+    ) -> None:
+        self._session = session
+        self._path = path
+        self._more = more
+        self._file = file
+        self._digest = descriptor.digest
+        self._size = descriptor.size
+        self._told = 0
+
+    async def run(self, tell: Tell, chunk: int, mount: str | None) -> None:
+        """Sends it. `mount`: the repository that has it, as the registry names that.
+
+        Raises:
+            PackageError: The registry refuses it, or breaks off again and again.
+        """
+        patience = Patience(self._session.pause)
+        while True:
+            location = await self._begin(mount)
+            if location is None:
+                self._tell_to(self._size, tell)
+                return
+            mount = None
+            try:
+                # a file that another process removes meanwhile is read to its end
+                with self._file.open("rb") as file:
+                    if self._size <= chunk:
+                        await self._whole(location, file, tell)
+                    else:
+                        await self._pieces(location, file, tell, chunk)
+                return
+            except (_Lost, Broken) as error:
+                if isinstance(error, Broken) and not error.again:
+                    raise
+                self._tell_to(0, tell)
+                await patience.wait(error)
+
+    def _tell_to(self, at: int, tell: Tell) -> None:
+        tell(at - self._told)
+        self._told = at
+
+    async def _begin(self, mount: str | None) -> Answer | None:
+        """Where to send it; None where the registry took it from another repository."""
+        query = f"?mount={self._digest}&from={mount}" if mount is not None else ""
+        answer = await self._session.ask(
+            "POST", f"{self._path}/blobs/uploads/{query}", body=b"", takes=(201, 202), **self._more
+        )
+        answer.close()
+        return None if answer.status == 201 else answer
+
+    def _location(self, answer: Answer) -> str:
+        location = answer.header("location")
+        if location is None:
+            raise PackageError(f"{self._session.registry} does not say where to send {self._digest}")
+        return self._session.web.resolve(answer.url, location)
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        at: int,
+        count: int,
+        file: BinaryIO,
+        tell: Tell,
+        *headers: tuple[str, str],
+    ) -> Answer:
+        async def pieces() -> AsyncIterator[bytes]:
+            file.seek(at)
+            left = count
+            while left and (data := file.read(min(left, READ))):
+                left -= len(data)
+                self._tell_to(at + count - left, tell)  # after the last nobody comes back here
+                yield data
+
+        return await self._session.ask(
+            method,
+            url,
+            headers=[("content-type", media_types.OCTETS), *headers],
+            body=(pieces, count),
+            takes=(201, 202, 204, 400, 404, 408, 416, 429, 500, 502, 503, 504),
+            once=True,
+            **self._more,
+        )
+
+    async def _whole(self, begun: Answer, file: BinaryIO, tell: Tell) -> None:
+        url = _with(self._location(begun), f"digest={self._digest}")
+        answer = await self._send("PUT", url, 0, self._size, file, tell)
+        await self._done(answer)
+
+    async def _done(self, answer: Answer) -> None:
+        if answer.status not in (201, 204):
+            # the registry may have got other bytes, or forgotten: from the beginning, a few times
+            raise _Lost(str(await self._session.refusal(answer, f"sending {self._digest}")))
+        answer.close()
+
+    async def _pieces(self, begun: Answer, file: BinaryIO, tell: Tell, chunk: int) -> None:
+        least = begun.header("oci-chunk-min-length") or ""
+        if least.isascii() and least.isdigit():
+            chunk = max(chunk, min(int(least[:12]), self._size))
+        url, at = self._location(begun), 0
+        patience = Patience(self._session.pause)
+        while at < self._size:
+            count = min(chunk, self._size - at)
+            content_range = ("content-range", f"{at}-{at + count - 1}")
+            try:
+                answer = await self._send("PATCH", url, at, count, file, tell, content_range)
+                if answer.status in (201, 202, 204):
+                    answer.close()
+                    url, at = self._location(answer), at + count
+                    patience.renew()
+                    continue
+                error = await self._session.refusal(answer, f"sending {self._digest}")
+            except Broken as broken:
+                error = broken
+            await patience.wait(error)
+            url, further = await self._state(url, at)
+            if further > at:
+                patience.renew()
+            at = further
+            self._tell_to(at, tell)
+        answer = await self._session.ask(
+            "PUT",
+            _with(url, f"digest={self._digest}"),
+            body=b"",
+            takes=(201, 204, 400, 404, 416),
+            **self._more,
+        )
+        await self._done(answer)
+
+    async def _state(self, url: str, at: int) -> tuple[str, int]:
+        """How far the registry is, which may be further than it has said."""
+        answer = await self._session.ask("GET", url, takes=(200, 202, 204, 400, 404, 405), **self._more)
+        answer.close()
+        found = re.fullmatch(r"(?:bytes=)?0-([0-9]{1,19})", answer.header("range") or "")
+        if answer.status not in (202, 204) or (found is None and at):
+            raise _Lost(f"{self._session.registry} has lost what came of {self._digest}")
+        reached = int(found[1]) + 1 if found is not None else 0
+        if reached == 1:  # many say the same of nothing and of one byte
+            reached = 0
+        if not at <= reached <= self._size and reached:
+            raise _Lost(f"{self._session.registry} has other bytes of {self._digest}")
+        if reached < at:
+            raise _Lost(f"{self._session.registry} has lost what came of {self._digest}")
+        location = answer.header("location")
+        return self._session.web.resolve(answer.url, location) if location else url, reached
+
+
+def _with(url: str, parameter: str) -> str:
+    """A URL with one more parameter, whose others are the registry's own and stay as they are."""
+    return f"{url}{'&' if '?' in url else '?'}{parameter}"
