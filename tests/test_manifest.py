@@ -191,7 +191,10 @@ FSX = '[providers.files]\nuse = "builtin:fsx"\n[links]\n'
         (GOOD + "path2 = 1", "unknown key"),
         (GOOD + "path = 1", "loop.toml:3:9: not valid TOML: cannot overwrite a value"),
         ("[components.a]\npath = ''", "loop.toml:2:8: components.a.path: expected a path"),
-        ("[components.a]\noci = 'x'", 'loop.toml:2:1: components.a: "oci" is not supported yet (use "path"'),
+        (
+            "[components.a]\noci = 'x'",
+            'missing key "path" (The .wasm file; where there is a build, its output. Or an artifact',
+        ),
         (GOOD + 'run = "sevre"', 'a.run: expected "serve" or "run", got "sevre" (did you mean "serve"?)'),
         (GOOD + "build = []", "components.a.build: must have at least 1 element"),
         (GOOD + 'build = " "', "components.a.build: expected a command"),
@@ -568,3 +571,53 @@ def test_types() -> None:
     found = read(f'[components.a]\npath = "a.wasm"\n{bind}').components["a"].bind
     root = Path("/team/ws")
     assert found == Bind(Path("/team/wit"), root / "src/t.py", root / "t.d.ts", None, ("store",))
+
+
+OCI = "[components.a]\npath = "
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "oci:ghcr.io/acme/site:1.2",
+        "oci:localhost/a:1",
+        "oci:reg:5000/a/b-c/d_e:v1.0.0-rc.1",
+        f"oci:[::1]:5000/a/b@sha256:{'0' * 64}",
+        f"oci-layout:../dist:1@sha256:{'a' * 64}",
+    ],
+)
+def test_an_artifact_is_a_path_and_a_use(path: str) -> None:
+    manifest = read(f'{OCI}"{path}"\n[providers.p]\nuse = "{path}"\nenv = {{ A = "b" }}')
+    component, provider = manifest.components["a"], manifest.providers["p"]
+    assert component.artifact is not None
+    assert provider.artifact is not None
+    assert (component.artifact.reference, provider.artifact.reference) == (path, path)
+    assert (component.artifact.entry, component.path.exists()) == (None, False)
+    # until `loop.lock` says what it is
+    assert (provider.placement, provider.inside, provider.sandboxed) == ("oci", False, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("oci:ghcr.io/acme/site", 'say which of them: "oci:ghcr.io/acme/site:TAG"'),
+        ("oci:ghcr.io/Acme/site:1", 'did you mean "oci:ghcr.io/acme/site:1"?'),
+        ("oci:acme/site:1", "it begins with a registry"),
+        ("oci:ghcr.io/acme/site@sha256:00", ""),
+        ("oci:", "it begins with a registry"),
+        ("oci-layout:dist", 'say which of them: "oci-layout:dist:TAG"'),
+    ],
+)
+def test_what_names_no_artifact(path: str, hint: str) -> None:
+    said = problems(f'{OCI}"{path}"\n[providers.p]\nuse = "{path}"')
+    assert [line.partition(": expected")[0] for line in said] == [
+        "loop.toml:2:8: components.a.path",
+        "loop.toml:4:7: providers.p.use",
+    ]
+    assert all("REGISTRY/REPOSITORY:TAG" in line and hint in line for line in said)
+
+
+def test_an_artifact_is_not_built() -> None:
+    assert problems(f'{OCI}"oci:ghcr.io/a/b:1"\nbuild = "make"') == [
+        'loop.toml:3:1: components.a: "path" is an artifact, which nothing here makes (remove it)'
+    ]

@@ -162,7 +162,9 @@ def directories(draw: st.DrawFn) -> list[dict[str, Any]]:
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     component_names = draw(st.lists(names, max_size=3, unique=True))
     # Only files: which component may provide for which is for the tests of references.
-    uses = st.sampled_from(["builtin:fsx", "builtin:core", "component:x.wasm", "component:a/b", SHIPPED])
+    uses = st.sampled_from(
+        ["builtin:fsx", "builtin:core", "component:x.wasm", "component:a/b", SHIPPED, "oci:localhost/a/b:1"]
+    )
     untrusted = table({"use": uses}, config=frees, trusted=st.booleans())
     python = table(
         {"use": st.just("python:a_b.c:D.E"), "trusted": st.just(True)},
@@ -192,7 +194,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             stdio=st.booleans(),
         ),
     )
-    whole = component | st.builds(operator.or_, component, built)
+    fetched = st.fixed_dictionaries({"path": st.sampled_from(["oci:a.b/c:1", "oci-layout:d/e:1"])})
+    whole = component | st.builds(operator.or_, component, built | fetched)
     drawn: dict[str, Any] = draw(
         table(
             {"components": st.fixed_dictionaries(dict.fromkeys(component_names, whole))},
@@ -245,16 +248,20 @@ def document_of(manifest: Manifest) -> dict[str, Any]:
     return plain({
         "workspace": {"name": manifest.name},
         "components": {
-            name: {k: v for k, v in vars(component).items() if k != "name" and v is not None and (v or k != "sources")}
+            name: {
+                k: component.artifact.reference if k == "path" and component.artifact else v
+                for k, v in vars(component).items()
+                if k not in ("name", "artifact") and v is not None and (v or k != "sources")
+            }
             for name, component in manifest.components.items()
         },
         "providers": {
             name: {
                 key.replace("_", "-"): value
                 for key, value in vars(provider).items()
-                if key not in ("name", "placement", "target", "path")
+                if key not in ("name", "placement", "target", "path", "artifact")
                 and value != getattr(Provider, key, None)
-                and not (key == "transport" and provider.placement != "sidecar")
+                and not (key == "transport" and provider.placement not in ("sidecar", "oci"))
                 and value not in ((), {})
             }
             for name, provider in manifest.providers.items()
@@ -326,12 +333,13 @@ json_values = st.sampled_from([
     {"env": "X"}, {"file": "\0"}, {"env": "a", "file": "b"}, {"env": "="}, {"provider": "x"}, {"path": "x"},
     {"grant": {}, "provider": "p"}, {"use": "builtin:fsx"}, {"roots": {"a b": {"path": "x"}}},
     {"roots": {"a": {"path": "x", "mode": "rw"}}}, "a.py", ".py", "a/.py", "a.d.ts", {"python": "a.py"},
+    "oci:a.b/c:1", "oci:a.b/c", "oci:localhost/a/b@sha256:" + "0" * 64, "oci:A/b:1", "oci-layout:d:1", "oci-layout:d",
 ])  # fmt: skip
 new_keys = st.sampled_from([
     "x", "", "a b", "path", "oci", "env", "grant", "loop:fsx", "a:b/c", "A=", "trusted", "mode",
     "log", "level", "max-read", "max-entries", "command", "args", "transport", "address", "handshake", "isolate",
     "tls", "token", "ca", "key", "budget", "start-timeout", "login", "user", "password", "credentials",
-    "bind", "python", "typescript", "world", "interfaces",
+    "bind", "python", "typescript", "world", "interfaces", "build", "use",
 ])  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from loop_kit.errors import ManifestError, Problem
 from loop_kit.manifest._load import FILE_NAME, find, load, loads, reveal, with_use
 from loop_kit.manifest.model import (
+    Artifact,
     Bind,
     Component,
     Dir,
@@ -21,6 +22,6 @@ from loop_kit.manifest.model import (
 )
 
 __all__ = [
-    "FILE_NAME", "Bind", "Component", "Dir", "Limits", "Link", "Login", "Manifest", "ManifestError", "Placement",
-    "Problem", "Provider", "Secret", "Serve", "Tls", "Wasi", "find", "load", "loads", "reveal", "with_use",
+    "FILE_NAME", "Artifact", "Bind", "Component", "Dir", "Limits", "Link", "Login", "Manifest", "ManifestError",
+    "Placement", "Problem", "Provider", "Secret", "Serve", "Tls", "Wasi", "find", "load", "loads", "reveal", "with_use",
 ]  # fmt: skip

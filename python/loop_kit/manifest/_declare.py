@@ -8,6 +8,7 @@ from typing import Any
 
 from loop_kit.dev._registry import NAME as COMMAND_NAME
 from loop_kit.manifest import model
+from loop_kit.manifest._artifact import CODE, component, is_artifact
 from loop_kit.manifest._bind import BIND, check_bindings
 from loop_kit.manifest._grants import GRANTS
 from loop_kit.manifest._match import IMPORT_PATTERN
@@ -148,7 +149,12 @@ SERVE = Table(
 
 
 def _built(raw: Mapping[str, Any], at: Cursor) -> None:
+    path = raw.get("path")
     if "build" in raw:
+        if isinstance(path, str) and is_artifact(path):
+            at.problem(
+                '"path" is an artifact, which nothing here makes', "remove it", at="key", child="build"
+            )
         return
     if "sources" in raw:
         at.problem('"sources" are what "build" reads, and there is none', "add it", at="key", child="sources")
@@ -182,9 +188,13 @@ def _whole(words: Sequence[str], at: Cursor) -> None:
 COMPONENT = Table(
     "component",
     "A component of the workspace.",
-    model.Component,
+    component,
     {
-        "path": Field(FILE, "The .wasm file; where there is a build, its output.", required=True),
+        "path": Field(
+            CODE,
+            "The .wasm file; where there is a build, its output. Or an artifact: `oci:REGISTRY/REPOSITORY:TAG`.",
+            required=True,
+        ),
         "build": Field(
             Either((_COMMAND, ListOf(_WORD, verify=_whole, minimum=1))),
             "Command that makes the component, run in the manifest's folder. A string goes to the shell. "
@@ -219,9 +229,15 @@ COMPONENT = Table(
         "wasi": Field(WASI, WASI.doc),
     },
     named=True,
-    later={"oci": 'use "path", with "build" where it has to be made'},
     verify=_built,
-    also={"dependentRequired": {"sources": ["build"], "dev": ["build"]}},
+    also={
+        "dependentRequired": {"sources": ["build"], "dev": ["build"]},
+        "if": {
+            "properties": {"path": {"type": "string", "pattern": "^(oci|oci-layout):"}},
+            "required": ["path"],
+        },
+        "then": {"properties": {"build": False}},
+    },
 )
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit.errors import ManifestError, Problem
+from loop_kit.manifest._artifact import resolved
 from loop_kit.manifest._declare import MANIFEST
 from loop_kit.manifest._provider import means
 from loop_kit.manifest._shape import Cursor
 from loop_kit.manifest._source import MAX_BYTES, Source
-from loop_kit.manifest.model import Limits, Login, Manifest, Secret
+from loop_kit.manifest.model import Limits, Login, Manifest, Provider, Secret
 
 __all__ = ["FILE_NAME", "find", "load", "loads", "reveal", "with_use"]
 
@@ -127,11 +128,15 @@ def _read(source: Source, raw: Mapping[str, Any] | None = None) -> Manifest:
         name: dataclasses.replace(component, limits=component.limits.over(limits))
         for name, component in document.get("components", {}).items()
     }
+    providers: dict[str, Provider] = dict(document.get("providers", {}))
+    resolved(source, components, providers, cursor)
+    if cursor.report:
+        raise ManifestError(cursor.report)
     return Manifest(
         source,
         name=document.get("workspace", {}).get("name") or source.path.parent.name,
         components=components,
-        providers=document.get("providers", {}),
+        providers=providers,
         links=document.get("links", {}),
         limits=limits,
         commands=document.get("commands", {}),

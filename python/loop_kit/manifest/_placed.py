@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loop_kit._address import Address
+from loop_kit.manifest._artifact import is_artifact
 from loop_kit.manifest._scan import Keys
 from loop_kit.manifest._shape import Cursor
 from loop_kit.manifest._toml import string
@@ -43,7 +44,7 @@ def check_placements(raw: Raw, at: Cursor) -> None:
             continue
         if use.startswith("remote:"):
             _check_remote(provider, use.removeprefix("remote:"), here)
-        elif use.startswith("sidecar"):
+        elif use.startswith("sidecar") or is_artifact(use):
             _check_sidecar(provider, here)
         else:
             continue

@@ -29,12 +29,12 @@ from loop_kit.manifest._text import ENV_NAME, FILE, SOURCE, TEXT, absolute
 from loop_kit.manifest._toml import string
 from loop_kit.manifest._use import USE, anchored, has_login
 
-__all__ = ["PROVIDER", "means"]
+__all__ = ["PROVIDER", "means", "of_sidecars"]
 
 # Code of the user's own, in the host's process: what ships with loop-kit is trusted with it.
 _NEEDS_TRUST = rf"^python:(?!{re.escape(model.SHIPPED)})"
 _OWN = r"^(python|sidecar)(:(?!builtin:)|$)"
-_SIDECAR, _REMOTE, _BARE = "^sidecar(:|$)", "^remote:", "^sidecar$"
+_SIDECAR, _REMOTE, _BARE = "^(sidecar(:|$)|oci:|oci-layout:)", "^remote:", "^sidecar$"
 
 # Which keys only mean something where the provider runs elsewhere.
 _SIDECAR_KEYS = (
@@ -54,6 +54,11 @@ _PLACES = (
 def means(key: str, use: str) -> bool:
     """Whether a key of the table means anything for such a provider."""
     return all(re.search(pattern, use) for pattern, keys, _ in _PLACES if key in keys)
+
+
+def of_sidecars(table: Mapping[str, Any]) -> list[str]:
+    """The keys of a provider's table that mean something for one in a process of its own alone."""
+    return [key for key in table if key in (*_SIDECAR_KEYS, "handshake", "login")]
 
 
 class _Command(ListOf):
@@ -169,10 +174,11 @@ def _provider(name: str, use: tuple[str, str, str, Path | None], **values: Any) 
     given = {key.replace("-", "_"): value for key, value in values.items()}
     if placement == "remote":
         given["transport"] = target.partition(":")[0]
-    elif placement == "sidecar" and "transport" not in given:
+    elif placement in ("sidecar", "oci") and "transport" not in given:
         scheme, colon, _ = given.get("address", "").partition(":")
         given["transport"] = scheme if colon else "pipe" if os.name == "nt" else "unix"
-    return model.Provider(name, text, placement, target, path, **given)  # type: ignore[arg-type]
+    artifact = model.Artifact(text) if placement == "oci" else None
+    return model.Provider(name, text, placement, target, path, artifact=artifact, **given)  # type: ignore[arg-type]
 
 
 PROVIDER = Table(

@@ -108,7 +108,7 @@ def _missing_provider(name: str, providers: Mapping[str, Raw]) -> str:
     use = (
         f'"builtin:{builtin}"'
         if builtin in BUILTINS
-        else '"builtin:…", "python:…", "component:…", "sidecar:…" or "remote:…"'
+        else '"builtin:…", "python:…", "component:…", "sidecar:…", "remote:…" or "oci:…"'
     )
     return f"add [providers.{builtin if builtin in BUILTINS else 'NAME'}] with use = {use}"
 

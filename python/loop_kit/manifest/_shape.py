@@ -140,10 +140,9 @@ class Text(Shape):
 
 @dataclass(frozen=True)
 class Choice(Shape):
-    """One of some words; `later` has words that are known but not available yet, and why."""
+    """One of some words."""
 
     words: tuple[str, ...]
-    later: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def expects(self) -> str:  # type: ignore[override]
@@ -153,9 +152,7 @@ class Choice(Shape):
         return isinstance(value, str)
 
     def read(self, value: str, at: Cursor) -> str:
-        if value in self.later:
-            at.problem(f"{string(value)} {self.later[value]}")
-        elif value not in self.words:
+        if value not in self.words:
             at.problem(f"expected {self.expects}, got {_excerpt(value)}", did_you_mean(value, self.words))
         return value
 
@@ -325,7 +322,6 @@ class Table(Shape):
         title: Name of the definition in the JSON Schema.
         doc: What the table is.
         named: Whether `into` also takes the table's own key, as `name`.
-        later: Keys that are known but not available yet, and what to do instead.
         verify: Checks that concern several keys; gets the raw table.
         also: Schema of `verify`, as far as JSON Schema can say it.
     """
@@ -335,7 +331,6 @@ class Table(Shape):
     into: Callable[..., Any]
     fields: Mapping[str, Field]
     named: bool = False
-    later: Mapping[str, str] = field(default_factory=dict)
     verify: Callable[[Mapping[str, Any], Cursor], None] | None = None
     also: Mapping[str, Any] = field(default_factory=dict)
     expects: str = "a table"
@@ -346,14 +341,11 @@ class Table(Shape):
     def read(self, value: dict[str, object], at: Cursor) -> Any:
         before = len(at.report)
         for key in value:
-            if key in self.later:
-                at.problem(f"{string(key)} is not supported yet", self.later[key], at="key", child=key)
-            elif key not in self.fields:
+            if key not in self.fields:
                 message = f"unknown key {_excerpt(key)}"
                 at.problem(message, did_you_mean(key, self.fields) or self._known(), at="key", child=key)
         for key, known in self.fields.items():
-            # A key of a later version stands for whatever it would replace.
-            if known.required and key not in value and not self.later.keys() & value.keys():
+            if known.required and key not in value:
                 at.problem(f"missing key {string(key)}", known.doc, at="key")
         values = {
             key: known.shape.check(value[key], at.child(key))

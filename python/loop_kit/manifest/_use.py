@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loop_kit._address import CONNECT_PATTERN, EXAMPLES
 from loop_kit._shipped import shipped, shipped_names
+from loop_kit.manifest._artifact import ARTIFACT, SCHEMES, check_artifact
 from loop_kit.manifest._shape import Cursor, JsonSchema, Shape, did_you_mean
 from loop_kit.manifest._text import absolute
 from loop_kit.manifest._toml import string
@@ -16,8 +17,11 @@ __all__ = ["BUILTINS", "USE", "anchored", "has_login", "is_file", "is_shipped"]
 BUILTINS = ("core", "devserver", "fsx", "keyvalue", "netx", "process")
 _ASIDE = tuple(name for name in BUILTINS if name != "devserver")  # which is the host itself
 
-_FORMS = '"builtin:NAME", "python:module:Class", "component:NAME", "sidecar:PROGRAM" or "remote:ADDRESS"'
-_PLACEMENTS = ("builtin", "python", "component", "sidecar", "remote")
+_FORMS = (
+    '"builtin:NAME", "python:module:Class", "component:NAME", "sidecar:PROGRAM", "remote:ADDRESS" or '
+    '"oci:REGISTRY/REPOSITORY:TAG"'
+)
+_PLACEMENTS = ("builtin", "python", "component", "sidecar", "remote", *SCHEMES)
 _DOTTED = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 _PYTHON = rf"{_DOTTED}:{_DOTTED}"
 _KINDS = ("builtin", "python", "node")
@@ -38,6 +42,9 @@ class _Use(Shape):
         path = None
         if placement not in _PLACEMENTS or not (colon or placement == "sidecar"):
             at.problem(f"expected {_FORMS}, got {string(value)}", _guess(value))
+        elif placement in SCHEMES:
+            check_artifact(value, at)
+            return value, "oci", target, None
         elif placement == "builtin" and target not in BUILTINS:
             hint = did_you_mean(target, BUILTINS) or f"there are {', '.join(BUILTINS)}"
             at.problem(f"there is no builtin {string(target)}", hint)
@@ -68,12 +75,13 @@ class _Use(Shape):
             r"component:[^\u0000]+",
             f"sidecar(:({_SIDECAR}))?",
             f"remote:({CONNECT_PATTERN})",
+            ARTIFACT,
         )
         examples = [
             "builtin:fsx", "python:my_module:MyProvider", "component:cache", "component:cache.wasm",
             "component:loop:core/virtual-clock", "sidecar:builtin:fsx", "sidecar:python:my_module:MyProvider",
             "sidecar:node:provider.js",
-            "sidecar:bin/provider", f"remote:{EXAMPLES[1]}",
+            "sidecar:bin/provider", f"remote:{EXAMPLES[1]}", "oci:ghcr.io/acme/kv:1.2.0",
         ]  # fmt: skip
         return {"type": "string", "pattern": f"^({'|'.join(forms)})$", "examples": examples}
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from loop_kit.errors import ManifestError, Problem
 from loop_kit.manifest._match import Match, best_match
@@ -16,7 +16,11 @@ from loop_kit.manifest._scan import Keys, Position
 from loop_kit.manifest._source import Source, dotted
 from loop_kit.manifest._toml import string
 
+if TYPE_CHECKING:
+    from loop_kit.lock import Entry
+
 __all__ = [
+    "Artifact",
     "Bind",
     "Component",
     "Dir",
@@ -32,7 +36,7 @@ __all__ = [
     "Wasi",
 ]
 
-Placement = Literal["builtin", "python", "component", "sidecar", "remote"]
+Placement = Literal["builtin", "python", "component", "sidecar", "remote", "oci"]
 
 TRANSPORTS = ("stdio", "unix", "shm", "pipe", "tcp", "quic", "http2", "ws", "nats")
 """What a sidecar can be reached by."""
@@ -78,6 +82,21 @@ class Secret:
             return ManifestError([Problem("loop.toml", None, None, "", message)])
         source, keys = self._place
         return ManifestError([source.problem(keys, message, at="value")])
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a component or provider is fetched as.
+
+    Attributes:
+        reference: Its name as written: `oci:REGISTRY/REPOSITORY:TAG` or `oci-layout:FOLDER:TAG`, with a digest or not.
+        entry: What `loop.lock` says that it is, or None.
+        stale: The other name that `loop.lock` has an entry of, or None.
+    """
+
+    reference: str
+    entry: Entry | None = None
+    stale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,8 +215,9 @@ class Provider:
     Attributes:
         name: Its name in the manifest.
         use: What it is, as written: `builtin:fsx`, `python:module:Class`, `component:NAME`, `sidecar:PROGRAM`,
-            `remote:ADDRESS`.
-        placement: Where it runs: `builtin`, `python`, `component`, `sidecar` or `remote`.
+            `remote:ADDRESS`, or an artifact, `oci:REFERENCE`.
+        placement: Where it runs: `builtin`, `python`, `component`, `sidecar` or `remote`; `oci` for an artifact of which
+            `loop.lock` does not say what it is.
         target: `use` after the placement: a builtin's name, `module:Class`, a component's name, a program, an
             address.
         path: The file that it names, if it does: a `.wasm` file that is not a component of this workspace (its own, or
@@ -218,6 +238,7 @@ class Provider:
         login: Whom to be at the NATS server between, on both sides of it where the provider is a sidecar; or None.
         sources: Patterns of the files that it is made of, for `loop dev`; empty: those that it imports.
         bind: Types of WIT for its code, or None.
+        artifact: What it is fetched as, or None.
     """
 
     name: str
@@ -241,6 +262,7 @@ class Provider:
     login: Login | None = None
     sources: tuple[str, ...] = ()
     bind: Bind | None = None
+    artifact: Artifact | None = None
 
     @property
     def sandboxed(self) -> bool:
@@ -250,12 +272,14 @@ class Provider:
     @property
     def inside(self) -> bool:
         """Whether it runs in the host's process."""
-        return self.placement not in ("sidecar", "remote")
+        return self.placement not in ("sidecar", "remote", "oci")
 
     def argv(self) -> tuple[str, ...]:
         """What a sidecar runs: Python providers with this interpreter, Node's with the `node` that PATH has."""
         kind, colon, rest = self.target.partition(":")
-        if not self.target:
+        if self.artifact is not None:
+            program = self.command or (self.use,)
+        elif not self.target:
             program = self.command
         elif colon and kind in ("builtin", "python"):
             served = self.target if kind == "builtin" else rest
@@ -330,7 +354,7 @@ class Component:
 
     Attributes:
         name: Its name in the manifest.
-        path: The `.wasm` file; the output of `build` where there is one.
+        path: The `.wasm` file; the output of `build` where there is one, or in the store.
         build: How to make it: a string for the shell, or an argument list; None if it is there already.
         sources: Patterns of the files that `build` reads; empty: all of the folder that it works in.
         dev: The script by which `loop dev` gives its code to an engine instead of building it anew.
@@ -344,6 +368,7 @@ class Component:
         imports: Links by import key, before the workspace's.
         limits: Its limits, the workspace's defaults filled in.
         wasi: What WASI shows it.
+        artifact: What it is fetched as, or None.
     """
 
     name: str
@@ -361,6 +386,7 @@ class Component:
     imports: Mapping[str, Link] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     wasi: Wasi = field(default_factory=Wasi)
+    artifact: Artifact | None = None
 
 
 @dataclass(frozen=True)
