@@ -1,0 +1,87 @@
+"""Processes that fetch, pack, unpack and clean up, and are killed at any moment: the store is always as it should be."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from loop_kit.errors import PackageError
+from loop_kit.oci.blobs import Blobs, digest_of
+from loop_kit.store import Store
+from tests.soaking import Soak
+from tests.store.artifacts import artifact, put, unpacked
+
+KINDS = 12
+"""So many artifacts, so that processes want the same ones, and gc takes what another has just put there."""
+SIZE = 400_000
+
+
+def _work(folder: Path, seed: int) -> None:
+    """Does this and that until it is killed. What it does not expect ends it with another code."""
+    chosen, store = random.Random(seed), Store(folder)
+    while True:
+        kind = chosen.randrange(KINDS)
+        root, parts = artifact(kind, size=SIZE)
+        match chosen.choice(["pull", "pull", "pack", "unpack", "gc", "verify"]):
+            case "pull":
+                with store.use() as use:
+                    put(use.blobs, parts, piece=1 << 14)
+                    store.pin(f"pulled {kind}", root, parts)
+                    # what is in use does not go, whatever others do
+                    assert [digest_of(use.blobs.read(digest)) for digest in parts] == [*parts]
+            case "pack":
+                with store.use() as use:
+                    for data in parts.values():
+                        use.blobs.add(data)
+                    store.pin(f"packed {kind}", root, parts)
+            case "unpack":
+                with store.use() as use:
+                    store.trees.make(use, root.digest, unpacked(parts))
+                    assert store.trees.check(root.digest).noted == {"files": 4}
+            case "gc":
+                with contextlib.suppress(PackageError):  # there is no such root, or not any more
+                    store.gc(forget=[f"{chosen.choice(['pulled', 'packed'])} {kind}"])
+            case "verify":
+                assert store.verify() == []
+
+
+@pytest.mark.timeout(3600)
+def test_whoever_is_killed_at_any_moment_the_store_verifies(tmp_path: Path, soak: Soak) -> None:
+    folder, rounds = tmp_path / "store", soak(12, 100)
+    chosen = random.Random(2026)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    killed = trees = blobs = 0
+    for number in range(rounds):
+        workers = [context.Process(target=_work, args=(folder, 1000 * number + at)) for at in range(3)]
+        for worker in workers:
+            worker.start()
+        time.sleep(chosen.uniform(0.05, 0.6))  # when they are killed does not matter
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
+            assert worker.exitcode == -9, "it failed before it was killed"
+            killed += 1
+        store = Store(folder)
+        assert store.verify() == []
+        found = list(Blobs(folder))
+        assert all(digest_of(Blobs(folder).read(digest)) == digest for digest in found)
+        for root in store.roots():
+            assert {*root.digests} <= {*found}
+        trees += len(list(store.trees))
+        blobs += len(found)
+        if number % 3 == 2:  # nobody is left who needs what is not pinned
+            store.gc()
+            needed = {digest for root in store.roots() for digest in root.digests}
+            assert set(Blobs(folder)) == needed
+            assert set(store.trees) <= needed
+            assert os.listdir(folder / "users") == os.listdir(folder / ".partial") == []
+            assert store.verify() == []
+    assert trees > rounds / 3, "there was hardly anything to find fault with"
+    assert blobs > rounds
+    soak.note(rounds=rounds, killed=killed, blobs=blobs, trees=trees)
