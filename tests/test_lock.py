@@ -22,6 +22,8 @@ WHOLE = Entry(
     "provider",
     "2.0.1",
     signed_by="acme",
+    serial=7,
+    signatures=(f"sha256:{'2' * 64}",),
     exports=("acme:search/index@0.1.0",),
     imports=("loop:core/log@0.1.0", "loop:fsx/files@0.1.0"),
     grants={"loop:fsx": {"roots": {"data": {"mode": "ro"}}}},
@@ -58,6 +60,8 @@ def entries(draw: st.DrawFn) -> Entry:
         draw(words),
         draw(digests) if kind == "component" else None,
         draw(words),
+        draw(st.integers(0, 99)),
+        draw(st.lists(digests, max_size=2, unique=True).map(sorted).map(tuple)),
         draw(listed),
         draw(listed),
         draw(st.dictionaries(words, values, max_size=2)),
@@ -115,6 +119,8 @@ size = 4096
 kind = "provider"
 version = "2.0.1"
 signed-by = "acme"
+serial = 7
+signatures = ["sha256:{"2" * 64}"]
 exports = ["acme:search/index@0.1.0"]
 imports = ["loop:core/log@0.1.0", "loop:fsx/files@0.1.0"]
 grants = {{ loop:fsx = {{ roots = {{ data = {{ mode = "ro" }} }} }} }}

@@ -49,6 +49,8 @@ class Entry:
         version: The version that it says it has, or its tag, or "".
         code: The digest of the `.wasm` of a component.
         signed_by: Who signed it, as the policy found; "" where nobody was asked for.
+        serial: That of the release, as it is signed; older ones are refused from then on.
+        signatures: The digests of the manifests of its signatures.
         exports: Capabilities that it provides.
         imports: Capabilities that it needs.
         grants: What it needs to be granted, by capability.
@@ -62,6 +64,8 @@ class Entry:
     version: str = ""
     code: str | None = None
     signed_by: str = ""
+    serial: int = 0
+    signatures: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     grants: Mapping[str, Any] = field(default_factory=dict)
@@ -99,7 +103,7 @@ def _entry(entry: Entry) -> str:
     lines = []
     for field_ in dataclasses.fields(Entry):
         value = getattr(entry, field_.name)
-        if value in (None, "", (), {}):
+        if value in (None, "", (), {}) or (field_.name == "serial" and not value):
             continue
         if isinstance(value, Mapping):
             value = _sorted(value)
@@ -153,6 +157,8 @@ ENTRY = Table(
         "version": Field(TEXT, "The version that it says it has, or its tag."),
         "code": Field(_DIGEST, "The digest of the .wasm of a component."),
         "signed-by": Field(TEXT, "Who signed it."),
+        "serial": Field(Integer(0), "The serial of the release."),
+        "signatures": Field(ListOf(_DIGEST), "The digests of its signatures."),
         "exports": Field(ListOf(TEXT), "Capabilities that it provides."),
         "imports": Field(ListOf(TEXT), "Capabilities that it needs."),
         "grants": Field(MapOf(Free()), "What it needs to be granted, by capability."),

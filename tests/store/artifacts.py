@@ -36,12 +36,11 @@ def put(blobs: Blobs, parts: dict[str, bytes], piece: int = 1 << 16) -> None:
 def unpacked(parts: dict[str, bytes]) -> Any:
     """Puts the parts into a folder as files."""
 
-    def fill(place: Path) -> dict[str, Any]:
-        (place / "bin").mkdir()
+    def fill(place: Path) -> None:
+        (place / "bin").mkdir(parents=True)
         for digest, data in parts.items():
             (place / "bin" / digest[7:20]).write_bytes(data)
         (place / "link").symlink_to("bin")
-        return {"files": len(parts)}
 
     return fill
 

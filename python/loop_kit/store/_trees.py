@@ -2,7 +2,7 @@
 
 trees/HEX/files/…      what was unpacked, which nobody may write to
 trees/HEX/listing      its files: rights, digest and name of each, in order
-trees/HEX/record.json  of what it was made, the digest of the listing, and what whoever made it noted
+trees/HEX/record.json  of what it was made, and the digest of the listing
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loop_kit.errors import Damaged, PackageError
 from loop_kit.oci.blobs import digest_of, is_digest
@@ -31,8 +30,8 @@ _NEW, _GONE = ".new-", ".gone-"
 _MOST = 64 << 20
 """Bytes of a listing."""
 
-Fill = Callable[[Path], Mapping[str, Any]]
-"""Puts files into an empty folder, and returns what is to be noted, as JSON has it."""
+Fill = Callable[[Path], object]
+"""Makes a folder, with files in it."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,10 @@ class Tree:
     Attributes:
         digest: The artifact's.
         files: The folder.
-        noted: What whoever unpacked it noted.
     """
 
     digest: str
     files: Path
-    noted: Mapping[str, Any]
 
 
 class Trees:
@@ -102,10 +99,10 @@ class Trees:
         ensure(self._folder)
         new = self._folder / f"{_NEW}{use.name}-{secrets.token_hex(4)}"
         try:
-            (new / _FILES).mkdir(parents=True, mode=0o755)
-            noted = fill(new / _FILES)
+            new.mkdir(mode=0o700)
+            fill(new / _FILES)
             listing = _listed(new / _FILES)
-            record = {"digest": digest, "listing": digest_of(listing), "noted": noted}
+            record = {"digest": digest, "listing": digest_of(listing)}
             put(new / _LISTING, listing)
             put(new / _RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
             _close(new / _FILES)
@@ -138,8 +135,7 @@ class Trees:
         try:
             record = json.loads((place / _RECORD).read_bytes())
             listing = _bounded(place / _LISTING)
-            expected, noted = str(record["listing"]), dict(record["noted"])
-            named = str(record["digest"])
+            expected, named = str(record["listing"]), str(record["digest"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise damaged(f"its {_RECORD} or {_LISTING} cannot be read ({error})") from None
         if named != digest:
@@ -152,7 +148,7 @@ class Trees:
             raise damaged(f"unreadable: {error.strerror}: {error.filename}") from None
         if found != listing:
             raise damaged(f"changed: {_first(listing, found)}")
-        return Tree(digest, place / _FILES, noted)
+        return Tree(digest, place / _FILES)
 
     def remove(self, digest: str) -> None:
         """Removes a tree, if it is there; at no time is half of it there by its name."""
