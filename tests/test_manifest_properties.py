@@ -35,6 +35,8 @@ from loop_kit.manifest._declare import MANIFEST
 from loop_kit.manifest._shape import Cursor
 from loop_kit.manifest._source import Source
 from loop_kit.manifest._toml import inline, key
+from loop_kit.trust.keys import PublicKey
+from loop_kit.trust.policy import KeyFile, KeyId, Keyless, Policy, Rule
 from tests.checkout import ROOT
 
 SCHEMA = schema_module.schema()
@@ -158,6 +160,31 @@ def directories(draw: st.DrawFn) -> list[dict[str, Any]]:
     return draw(st.lists(directory, max_size=3, unique_by=lambda item: item["guest"]))
 
 
+LINE = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+places = st.sampled_from(["ghcr.io/acme", "[::1]:5000", "localhost:1/a/b"])
+ids = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+
+
+@st.composite
+def trust(draw: st.DrawFn) -> dict[str, Any]:
+    keyless = table({"identity": filled, "issuer": filled, "root": filled})
+    signer = st.just(LINE) | table({"file": filled}) | table({"id": ids}) | keyless
+    signers = draw(st.dictionaries(names, signer, max_size=2))
+    patterns = st.sampled_from(["ghcr.io/acme/*", "**", "*.example:*/**/x-*", "[::1]:5000/a"])
+    artifacts = st.lists(patterns, min_size=1, max_size=2)
+    rule = table({"artifacts": artifacts, "unsigned": st.just("allow")}, **{"max-age": durations})
+    if signers:
+        named = st.lists(st.sampled_from(list(signers)), min_size=1, max_size=2)
+        rule |= table({"artifacts": artifacts, "signers": named}, threshold=st.just(1))
+    more = table(
+        rules=st.lists(rule, max_size=2),
+        mirrors=st.dictionaries(places, places, max_size=2),
+        revoked=st.lists(ids, max_size=2),
+        local=st.sampled_from(["allow", "refuse"]),
+    )
+    return draw(more) | ({"signers": signers} if signers else {})
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     component_names = draw(st.lists(names, max_size=3, unique=True))
@@ -205,6 +232,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             limits=limits,
         )
     ) | ({"providers": providers} if providers else {})
+    if draw(st.booleans()):
+        drawn["trust"] = draw(trust())
     for kind in ("components", "providers"):
         for name, member in drawn.get(kind, {}).items():
             if "bind" in member:  # no two may write one file
@@ -268,6 +297,7 @@ def document_of(manifest: Manifest) -> dict[str, Any]:
         },
         "links": manifest.links,
         "limits": manifest.limits,
+        **({} if manifest.trust is None else {"trust": manifest.trust}),
     })  # fmt: skip
 
 
@@ -287,6 +317,14 @@ def plain(value: Any) -> Any:
         case Tls() | Login() | Bind():
             said = vars(value).items()
             return {k.replace("_", "-"): plain(v) for k, v in said if v is not None and v != ()}
+        case Policy() | Rule() | KeyFile() | KeyId() | Keyless():
+            names = {"path": "file", "max_age": "max-age"}
+            said = vars(value).items()
+            return {names.get(k, k): plain(v) for k, v in said if v is not None and v != ()}
+        case PublicKey():
+            return value.line
+        case frozenset():
+            return sorted(value)
         case Path():
             return str(value)
         case Wasi() | Dir() | Serve():
@@ -334,12 +372,16 @@ json_values = st.sampled_from([
     {"grant": {}, "provider": "p"}, {"use": "builtin:fsx"}, {"roots": {"a b": {"path": "x"}}},
     {"roots": {"a": {"path": "x", "mode": "rw"}}}, "a.py", ".py", "a/.py", "a.d.ts", {"python": "a.py"},
     "oci:a.b/c:1", "oci:a.b/c", "oci:localhost/a/b@sha256:" + "0" * 64, "oci:A/b:1", "oci-layout:d:1", "oci-layout:d",
+    LINE, "0" * 64, "ghcr.io/*", {"identity": "a", "issuer": "b", "root": "c"},
+    {"artifacts": ["**"], "unsigned": "allow"},
 ])  # fmt: skip
 new_keys = st.sampled_from([
     "x", "", "a b", "path", "oci", "env", "grant", "loop:fsx", "a:b/c", "A=", "trusted", "mode",
     "log", "level", "max-read", "max-entries", "command", "args", "transport", "address", "handshake", "isolate",
     "tls", "token", "ca", "key", "budget", "start-timeout", "login", "user", "password", "credentials",
-    "bind", "python", "typescript", "world", "interfaces", "build", "use",
+    "build", "use",
+    "bind", "python", "typescript", "world", "interfaces", "file", "id", "identity", "root", "signers", "unsigned",
+    "threshold", "max-age", "trust", "rules",
 ])  # fmt: skip
 
 

@@ -15,7 +15,7 @@ _BYTES = {
     "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 # Shared with the JSON Schema, hence ECMA 262 syntax; the lookahead keeps out zero.
 SIZE_PATTERN = rf"^(?=[0-9]*[1-9])[0-9]{{1,16}} ?({'|'.join(_BYTES)})$"

@@ -219,7 +219,15 @@ class Damaged(PackageError):
 
 
 class Untrusted(PackageError):
-    """Something is not signed by whom the policy names."""
+    """Something is not signed by whom the policy names.
+
+    Attributes:
+        reason: Why, in a word: `no-signature`, `malformed`, `unknown-key`, `not-allowed`, `revoked`, `bad-signature`,
+            `payload-type`, `wrong-subject`, `wrong-name`, `wrong-version`, `future`, `expired`, `rollback`,
+            `threshold`, `no-rule` or `local`.
+    """
+
+    reason: str = ""
 
 
 class NoSuchExport(LoopError, LookupError):

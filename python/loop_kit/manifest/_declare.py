@@ -33,6 +33,7 @@ from loop_kit.manifest._shape import (
 )
 from loop_kit.manifest._text import ADDRESS, ENV_NAME, FILE, GUEST_PATH, NAME, NET, SOURCE, TEXT
 from loop_kit.manifest._toml import string
+from loop_kit.manifest._trust import TRUST, check_trust
 
 __all__ = ["MANIFEST"]
 
@@ -249,6 +250,7 @@ def _check(raw: Mapping[str, Any], at: Cursor) -> None:
     check_references(raw, at)
     check_placements(raw, at)
     check_bindings(raw, at)
+    check_trust(raw, at)
 
 
 MANIFEST = Table(
@@ -269,6 +271,7 @@ MANIFEST = Table(
         "providers": Field(_named(PROVIDER), "The providers, by name."),
         "links": Field(LINKS, "Links of every component whose own `imports` do not match."),
         "limits": Field(LIMITS, "Limits of every component that does not set its own."),
+        "trust": Field(TRUST, TRUST.doc),
         "commands": Field(
             MapOf(
                 TEXT,

@@ -140,6 +140,7 @@ def _read(source: Source, raw: Mapping[str, Any] | None = None) -> Manifest:
         links=document.get("links", {}),
         limits=limits,
         commands=document.get("commands", {}),
+        trust=document.get("trust"),
     )
 
 

@@ -15,6 +15,7 @@ from loop_kit.manifest._match import Match, best_match
 from loop_kit.manifest._scan import Keys, Position
 from loop_kit.manifest._source import Source, dotted
 from loop_kit.manifest._toml import string
+from loop_kit.trust.policy import Policy
 
 if TYPE_CHECKING:
     from loop_kit.lock import Entry
@@ -401,6 +402,7 @@ class Manifest:
         links: Links that every component has unless its own `imports` match.
         limits: Limits that every component has unless it sets its own.
         commands: The components that make commands, by the commands' names.
+        trust: Who may sign what comes from registries; None: nobody needs to.
     """
 
     source: Source = field(repr=False, compare=False)
@@ -410,6 +412,7 @@ class Manifest:
     links: Mapping[str, Link] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     commands: Mapping[str, str] = field(default_factory=dict)
+    trust: Policy | None = None
 
     @property
     def path(self) -> Path:
