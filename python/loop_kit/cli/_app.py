@@ -37,6 +37,7 @@ COMMANDS = {
     "wire": "Turn values into the bytes of the wire, and back.",
     "bench": "Measure what calls cost in each placement, over each transport.",
     "key": "Make and show the keys that sign what you ship.",
+    "task": "Run tasks of the workspace, as far as something has changed.",
     "tool": "Fetch and run the programs that builds need.",
     "doctor": "Check what this machine has for building and running components.",
     "completion": "Print a script that completes commands in your shell.",

@@ -31,6 +31,7 @@ from loop_kit.manifest._shape import (
     Table,
     Text,
 )
+from loop_kit.manifest._task import DEPENDS, MEMBERS, task_table, tasks
 from loop_kit.manifest._text import ADDRESS, ENV_NAME, FILE, GUEST_PATH, NAME, NET, SOURCE, TEXT
 from loop_kit.manifest._toml import string
 from loop_kit.manifest._trust import TRUST, check_trust
@@ -186,6 +187,8 @@ def _whole(words: Sequence[str], at: Cursor) -> None:
             )
 
 
+TASK = task_table(_WORD, _COMMAND, _whole)
+
 COMPONENT = Table(
     "component",
     "A component of the workspace.",
@@ -263,7 +266,14 @@ MANIFEST = Table(
                 "workspace",
                 "The workspace as a whole.",
                 dict,
-                {"name": Field(NAME, "Its name; the folder's if absent.")},
+                {
+                    "name": Field(NAME, "Its name; the folder's if absent."),
+                    "members": MEMBERS,
+                    "depends": DEPENDS,
+                    "tasks": Field(
+                        tasks(TASK, settings=False), "Tasks of every member that has none of the name."
+                    ),
+                },
             ),
             "The workspace as a whole.",
         ),
@@ -272,6 +282,10 @@ MANIFEST = Table(
         "links": Field(LINKS, "Links of every component whose own `imports` do not match."),
         "limits": Field(LIMITS, "Limits of every component that does not set its own."),
         "trust": Field(TRUST, TRUST.doc),
+        "tasks": Field(
+            tasks(TASK, settings=True),
+            "Tasks for `loop task`, by name; `cache` is a repository in which their results are kept for others too.",
+        ),
         "commands": Field(
             MapOf(
                 TEXT,

@@ -132,15 +132,21 @@ def _read(source: Source, raw: Mapping[str, Any] | None = None) -> Manifest:
     resolved(source, components, providers, cursor)
     if cursor.report:
         raise ManifestError(cursor.report)
+    workspace, tasks = document.get("workspace", {}), dict(document.get("tasks", {}))
     return Manifest(
         source,
-        name=document.get("workspace", {}).get("name") or source.path.parent.name,
+        name=workspace.get("name") or source.path.parent.name,
         components=components,
         providers=providers,
         links=document.get("links", {}),
         limits=limits,
         commands=document.get("commands", {}),
         trust=document.get("trust"),
+        results=tasks.pop("cache", None),
+        tasks=tasks,
+        members=workspace.get("members", ()),
+        member_tasks=workspace.get("tasks", {}),
+        depends=workspace.get("depends", ()),
     )
 
 

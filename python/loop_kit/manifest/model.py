@@ -33,6 +33,7 @@ __all__ = [
     "Provider",
     "Secret",
     "Serve",
+    "Task",
     "Tls",
     "Wasi",
 ]
@@ -391,6 +392,33 @@ class Component:
 
 
 @dataclass(frozen=True)
+class Task:
+    """Something to be run, what it reads and what it writes.
+
+    Attributes:
+        name: Its name in the manifest.
+        run: The command, a string for `sh` or an argument list; None for one that only has others come before.
+        inputs: Patterns of the files that it reads; None: all of the folder that git does not ignore.
+        outputs: Patterns of the files that it writes.
+        deps: What comes before it: `NAME`, `^NAME` or `MEMBER:NAME`.
+        env: Environment variables that it sees, and that count.
+        tool: Programs that count by what they are.
+        cache: Whether its result is kept.
+        sandbox: Whether it is kept from reading files of the workspace that it does not name.
+    """
+
+    name: str
+    run: str | tuple[str, ...] | None = None
+    inputs: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] = ()
+    deps: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    tool: str | tuple[str, ...] = ()
+    cache: bool = True
+    sandbox: bool = True
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A whole `loop.toml`.
 
@@ -403,6 +431,11 @@ class Manifest:
         limits: Limits that every component has unless it sets its own.
         commands: The components that make commands, by the commands' names.
         trust: Who may sign what comes from registries; None: nobody needs to.
+        tasks: Tasks by name.
+        members: Patterns of the folders of members, from this one's.
+        member_tasks: Tasks of every member that has none of the name, by name.
+        depends: Names of the members that this one depends on.
+        results: The repository in which results of tasks are kept for others too, or None.
     """
 
     source: Source = field(repr=False, compare=False)
@@ -413,6 +446,11 @@ class Manifest:
     limits: Limits = field(default_factory=Limits)
     commands: Mapping[str, str] = field(default_factory=dict)
     trust: Policy | None = None
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    members: tuple[str, ...] = ()
+    member_tasks: Mapping[str, Task] = field(default_factory=dict)
+    depends: tuple[str, ...] = ()
+    results: str | None = None
 
     @property
     def path(self) -> Path:

@@ -1,0 +1,539 @@
+"""Runs tasks: what is as it should be is left alone, what is known is restored, and the rest runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import secrets
+import signal
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from loop_kit.errors import LoadError, LoopError, PackageError
+from loop_kit.task._cache import Cache, Output, Result
+from loop_kit.task._globs import NEVER
+from loop_kit.task._graph import closure, order
+from loop_kit.task._key import Parts, differences, environment, program, told
+from loop_kit.task._looks import Looks
+from loop_kit.task._plan import Plan, Task
+from loop_kit.task._state import ROOT_VARIABLE, Last, State
+
+__all__ = ["Ended", "How", "Runner"]
+
+How = Literal["fresh", "cached", "ran", "failed", "skipped"]
+
+_ATTEMPTS = 3
+"""Times that a task runs whose inputs change meanwhile."""
+_GRACE = 5.0
+"""Seconds from SIGTERM to SIGKILL."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What came of a task.
+
+    Attributes:
+        task: Its id.
+        how: `fresh`: all was there; `cached`: it was restored; `ran`; `failed`; `skipped`: another failed before it.
+        seconds: How long it took, or took when it ran.
+        log: What it wrote, or wrote when it ran.
+        reason: Why it failed, or was skipped.
+        notes: What should be known besides.
+    """
+
+    task: str
+    how: How
+    seconds: float = 0.0
+    log: str = ""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Job:
+    """A task that runs."""
+
+    task: Task
+    parts: Parts
+    key: str
+    began: float
+    attempt: int
+    since: int
+    done: threading.Event = field(default_factory=threading.Event)
+    stop: Callable[[int], None] = lambda signum: None
+    ok: bool = False
+    reason: str = ""
+    log: str = ""
+    seconds: float = 0.0
+    outputs: tuple[Output, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+class Runner:
+    """Runs the tasks of a workspace, some at a time.
+
+    Args:
+        plan: The tasks.
+        before: What comes before each.
+        state: What is known of them.
+        looks: The files.
+        cache: Results.
+        began: Told of each task that begins to run.
+        said: Told of what a task writes, a line at a time.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        before: dict[str, tuple[str, ...]],
+        state: State,
+        looks: Looks,
+        cache: Cache,
+        *,
+        began: Callable[[str], object] = lambda task: None,
+        said: Callable[[str, str], object] = lambda task, line: None,
+    ) -> None:
+        self.plan, self.before, self.state, self.looks, self.cache = plan, before, state, looks, cache
+        self._began, self._said = began, said
+        self.keys: dict[str, str] = {}
+        """Keys of the tasks that are as they should be."""
+        self.parts: dict[str, Parts] = {}
+        self._tools: dict[str, tuple[str, str]] = {}
+        self._events: queue.SimpleQueue[tuple[_Job, str | None]] = queue.SimpleQueue()
+        self._allowed: Any = None
+        self._watchdog: Any = None
+        self._stopped = False
+        for gone in state.last.keys() - plan.tasks.keys():
+            del state.last[gone]
+        self._owners = {output.path: task for task, last in state.last.items() for output in last.outputs}
+
+    # ---- what is to be done
+
+    def look(self, task: Task) -> tuple[Parts, str]:
+        """What a task depends on now; what comes before it must be as it should be."""
+        deps = {dep: self.keys[dep] for dep in self.before[task.id]}
+        parts = told(self.looks, task, deps, {name: self.tool(name)[1] for name in task.tools})
+        key = parts.key()
+        self.keys[task.id], self.parts[task.id] = key, parts
+        return parts, key
+
+    def tool(self, name: str) -> tuple[str, str]:
+        """See `program`."""
+        if name not in self._tools:
+            self._tools[name] = program(self.looks, name)
+        return self._tools[name]
+
+    def is_fresh(self, task: Task, key: str) -> bool:
+        """Whether a task's outputs are those of its key, and where they should be."""
+        last = self.state.last.get(task.id)
+        return last is not None and last.key == key and all(map(self._in_place, last.outputs))
+
+    def _in_place(self, output: Output) -> bool:
+        path = os.path.join(self.plan.root, output.path)
+        try:
+            found = os.lstat(path)
+            if output.is_link:
+                return stat.S_ISLNK(found.st_mode) and os.readlink(path) == output.digest
+        except OSError:
+            return False
+        if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o777 != output.mode:
+            return False
+        return (self.looks.digest(output.path) or "").removesuffix("+x") == output.digest
+
+    def why(self, task: Task) -> list[str]:
+        """Why a task that `look` has looked at is not fresh: what is another than when it ran last."""
+        last, parts = self.state.last.get(task.id), self.state.parts(task.id)
+        if last is None:
+            parts = None
+        found = list(differences(parts, self.parts[task.id].json()))
+        if last is not None and not last.key:
+            found.append("it failed, or was ended, the last time")
+        if not found and last is not None:
+            found += [f"output {output.path} is not as it was" for output in last.outputs if not self._in_place(output)]
+        return found
+
+    def restorable(self, task: Task, key: str) -> Result | None:
+        """A result that is kept, if there is one."""
+        return self.cache.find(key, task.at) if task.cache else None
+
+    # ---- doing it
+
+    def run(
+        self, wanted: Iterable[str], *, jobs: int, keep_going: bool = False, force: bool = False
+    ) -> Iterator[Ended]:
+        """Does what must be done for tasks, and what comes before them; tells of each as it ends.
+
+        Args:
+            wanted: The tasks.
+            jobs: How many run at once.
+            keep_going: Whether what does not need one that failed is still begun.
+            force: Whether those that are wanted run in any case.
+
+        Raises:
+            KeyboardInterrupt: After all that ran has ended.
+        """
+        wanted = list(wanted)
+        forced = set(wanted) if force else set()
+        waiting = order(self.before, closure(self.before, wanted))
+        left = {task: set(self.before[task]) & set(waiting) for task in waiting}
+        running: dict[str, _Job] = {}
+        bad: set[str] = set()
+        try:
+            while waiting or running:
+                ready = [] if bad and not keep_going else [t for t in waiting if not left[t]]
+                for name in ready:
+                    if len(running) >= jobs:
+                        break
+                    waiting.remove(name)
+                    task = self.plan.tasks[name]
+                    if bad & set(self.before[name]):
+                        bad.add(name)
+                        yield self._skipped(name, bad)
+                        self._done(name, left)
+                        continue
+                    ended = self._begin(task, running, 1, force=name in forced)
+                    if ended is not None:
+                        bad.update([name] if ended.how == "failed" else [])
+                        yield ended
+                        self._done(name, left)
+                if running:
+                    job, line = self._events.get()
+                    if line is not None:
+                        self._said(job.task.id, line)
+                        continue
+                    del running[job.task.id]
+                    ended = self._finish(job, running)
+                    if ended is not None:
+                        bad.update([job.task.id] if ended.how == "failed" else [])
+                        yield ended
+                        self._done(job.task.id, left)
+                elif waiting and bad and not keep_going:
+                    break
+        except BaseException:
+            self._end_all(running)
+            raise
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.release()
+                self._watchdog = None
+        for name in waiting:
+            yield self._skipped(name, bad)
+
+    @staticmethod
+    def _done(name: str, left: dict[str, set[str]]) -> None:
+        for others in left.values():
+            others.discard(name)
+
+    def _skipped(self, name: str, bad: set[str]) -> Ended:
+        cause = next((dep for dep in self.before[name] if dep in bad), None)
+        return Ended(name, "skipped", reason=f"{cause} failed" if cause else "another task failed")
+
+    def _begin(self, task: Task, running: dict[str, _Job], attempt: int, *, force: bool) -> Ended | None:
+        """Looks at a task, and starts it where it must run; returns what came of it where it need not."""
+        try:
+            parts, key = self.look(task)
+            if task.run is None:
+                return Ended(task.id, "fresh")
+            notes: list[str] = []
+            if task.cache and not force:
+                if self.is_fresh(task, key):
+                    return Ended(task.id, "fresh")
+                if (ended := self._restored(task, parts, key, notes)) is not None:
+                    return ended
+            self._clear(task)
+            job = _Job(task, parts, key, time.monotonic(), attempt, self._now(), notes=notes)
+            self._start(job)
+        except (OSError, LoopError) as error:
+            if isinstance(error, OSError):
+                where = f": {error.filename}" if error.filename is not None else ""
+                return Ended(task.id, "failed", reason=f"{error.strerror or error}{where}")
+            return Ended(task.id, "failed", reason=f"{error}" + (f" ({error.hint})" if error.hint else ""))
+        running[task.id] = job
+        return None
+
+    def _now(self) -> int:
+        os.utime(self.state.mark)
+        return os.stat(self.state.mark).st_ctime_ns
+
+    def _restored(self, task: Task, parts: Parts, key: str, notes: list[str]) -> Ended | None:
+        result = self.restorable(task, key)
+        if result is None:
+            return None
+        missing = [output for output in result.outputs if not self._in_place(output)]
+        last = self.state.last.get(task.id)
+        kept = {output.path for output in result.outputs}
+        try:
+            self._own(task, result.outputs)
+            self.cache.restore(self.plan.root, missing, self.state.scratch)
+        except PackageError as error:
+            notes.append(f"what is kept of it cannot be used: {error}")
+            self.cache.forget(key, result)
+            return None
+        for output in last.outputs if last is not None else ():
+            if output.path not in kept:
+                self._remove(output)
+        self._record(task, parts, key, result.outputs)
+        how: How = "cached" if missing or last is None or last.key != key else "fresh"
+        return Ended(task.id, how, result.seconds, result.log)
+
+    def _clear(self, task: Task) -> None:
+        """Removes what the task has written before, so that what it finds is its inputs alone."""
+        last = self.state.last.get(task.id)
+        for output in last.outputs if last is not None else ():
+            self._remove(output)
+        if last is not None:
+            last.key = ""
+            self.state.last[task.id] = last
+        outputs = self.looks.globs(task)[1]
+        for base in outputs.bases:
+            folder = os.path.dirname(base) if base in outputs.literals else base
+            os.makedirs(os.path.join(self.plan.root, folder), exist_ok=True)
+
+    def _remove(self, output: Output) -> None:
+        path = os.path.join(self.plan.root, output.path)
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                return
+            os.unlink(path)
+
+    def _own(self, task: Task, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            other = self._owners.get(output.path, task.id)
+            if other != task.id:
+                error = LoadError(f"{output.path} is an output of {other} too")
+                error.hint = "give each task a folder of its own for what it writes"
+                raise error
+
+    def _record(self, task: Task, parts: Parts, key: str, outputs: tuple[Output, ...]) -> None:
+        last = self.state.last.get(task.id)
+        for output in last.outputs if last is not None else ():
+            self._owners.pop(output.path, None)
+        self._owners.update({output.path: task.id for output in outputs})
+        self.state.last[task.id] = Last(key, outputs)
+        self.state.save_parts(task.id, parts.json())
+        self.looks.begin()  # what it wrote may be an input of others
+
+    # ---- a command
+
+    def _argv(self, task: Task) -> list[str]:
+        from loop_kit.tools import named
+
+        assert task.run is not None
+        if named(task.run):
+            import asyncio
+
+            from loop_kit.tools import prepared
+
+            run = asyncio.run(prepared(task.run, lambda text: self._said(task.id, text)))
+        else:
+            run = task.run
+        return ["/bin/sh", "-c", run] if isinstance(run, str) else list(run)
+
+    def _start(self, job: _Job) -> None:
+        from loop_kit.placements._watchdog import Watchdog
+
+        if self._watchdog is None:
+            self._watchdog = Watchdog.acquire()
+        argv = self._argv(job.task)
+        self._began(job.task.id)
+        ruleset = self._ruleset(job.task)
+        thread = threading.Thread(target=self._work, args=(job, argv, ruleset), name=f"task {job.task.id}", daemon=True)
+        thread.start()
+
+    def _ruleset(self, task: Task) -> int | None:
+        from loop_kit.task import _sandbox
+
+        if not task.sandbox or not _sandbox.available():
+            return None
+        if self._allowed is None:
+            self._allowed = _sandbox.Allowed(self.plan.root)
+        before = closure(self.before, [task.id])
+        folders = [base for name in before for base in self._written_to(self.plan.tasks[name])]
+        at = task.at
+        while True:
+            folders += [os.path.join(at, name) for name in ("node_modules", ".venv", "venv")]
+            if not at:
+                break
+            at = os.path.dirname(at)
+        files = [*self.looks.inputs(task)]
+        for name in before - {task.id}:
+            last = self.state.last.get(name)
+            files += [output.path for output in last.outputs] if last is not None else []
+        full = [[os.path.join(self.plan.root, path) for path in paths] for paths in (files, folders)]
+        listed = [os.path.join(self.plan.root, path) for path in self.looks.folders(task)]
+        found: int = self._allowed.ruleset(*full, listed)
+        return found
+
+    def _written_to(self, task: Task) -> list[str]:
+        """Folders that hold nothing but what a task writes."""
+        outputs = self.looks.globs(task)[1]
+        return [base for base in outputs.bases if base not in (".", task.at, *outputs.literals)]
+
+    def _work(self, job: _Job, argv: list[str], ruleset: int | None) -> None:
+        """On a thread of its own."""
+        from loop_kit.task._command import Running
+
+        task, rest = job.task, bytearray()
+
+        def said(data: bytes) -> None:
+            rest.extend(data)
+            *lines, last = rest.split(b"\n")
+            rest[:] = last
+            for line in lines:
+                self._events.put((job, line.decode("utf-8", "replace")))
+
+        try:
+            with contextlib.ExitStack() as stack:
+                if ruleset is not None:
+                    stack.callback(os.close, ruleset)
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="loop-task-", ignore_cleanup_errors=True))
+                env = environment(task, scratch) | {ROOT_VARIABLE: self.plan.root}
+                folder = os.path.join(self.plan.root, task.at)
+                held = self._also(ruleset, scratch)
+                running = Running(argv, folder, env, held, self._watchdog.fileno(), said)
+                job.stop = running.stop
+                if self._stopped:
+                    running.stop(signal.SIGKILL)
+                ended, job.log = running.wait()
+                if rest:
+                    self._events.put((job, rest.decode("utf-8", "replace")))
+                job.seconds = time.monotonic() - job.began
+                job.reason = ended.reason
+                if ended.code == 0:
+                    job.outputs = tuple(self._written(task))
+                    job.notes += self._undeclared(job)
+                    job.ok = True
+        except FileNotFoundError as error:
+            job.reason = f"there is no program {error.filename!r}"
+        except (OSError, LoopError) as error:
+            job.reason = str(error)
+        finally:
+            job.done.set()
+            self._events.put((job, None))
+
+    @staticmethod
+    def _also(ruleset: int | None, scratch: str) -> int | None:
+        """Lets a task read its own temporary files."""
+        if ruleset is not None:
+            from loop_kit.task import _sandbox
+
+            _sandbox.allow(ruleset, scratch)
+        return ruleset
+
+    def _written(self, task: Task) -> Iterator[Output]:
+        outputs = self.looks.globs(task)[1]
+        found = {path for base in outputs.bases for path, _ in self._below(base) if outputs.takes(path)}
+        for path in sorted(found):
+            yield self.cache.take(os.path.join(self.plan.root, path), path)
+
+    def _below(self, base: str, skip: frozenset[str] = frozenset()) -> Iterator[tuple[str, os.stat_result]]:
+        """Files and links at a path and below, without folders of some names."""
+        full = os.path.join(self.plan.root, base)
+        with contextlib.suppress(OSError):
+            found = os.lstat(full)
+            if not stat.S_ISDIR(found.st_mode):
+                if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
+                    yield os.path.normpath(base), found
+                return
+            with os.scandir(full) as entries:
+                names = sorted(entry.name for entry in entries)
+            for name in names:
+                if name not in skip:
+                    yield from self._below(name if base in (".", "") else f"{base}/{name}", skip)
+
+    def _undeclared(self, job: _Job) -> Iterator[str]:
+        """Says which files of the member's folder have changed that nobody declares as outputs."""
+        task = job.task
+        others = {at for at in self.plan.members.values() if at and at != task.at}
+        own = [t for t in self.plan.tasks.values() if t.member == task.member]
+        found = []
+        for path, seen in self._below(task.at or ".", NEVER):
+            if seen.st_ctime_ns <= job.since or any(path.startswith(f"{at}/") for at in others):
+                continue
+            if not any(self.looks.globs(t)[1].takes(path) for t in own) and not self.looks.takes(task, path):
+                found.append(path)
+        if found:
+            shown = ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+            yield f"files changed that are none of its outputs, and will not be restored: {shown}"
+
+    def _finish(self, job: _Job, running: dict[str, _Job]) -> Ended | None:
+        """Keeps a result; returns None where the task has begun again."""
+        task = job.task
+        self.looks.begin()
+        if not job.ok:
+            self.state.last[task.id] = Last("", job.outputs or self._last_outputs(task))
+            hint = self._hint(task, job.log)
+            return Ended(task.id, "failed", job.seconds, job.log, job.reason, (*job.notes, *hint))
+        try:
+            self._own(task, job.outputs)
+        except LoadError as error:
+            return Ended(task.id, "failed", job.seconds, job.log, f"{error} ({error.hint})", tuple(job.notes))
+        now, key = self.look(task)
+        if key != job.key:
+            changed = "; ".join(list(differences(job.parts.json(), now.json()))[:_SHOWN])
+            self.state.last[task.id] = Last("", job.outputs)
+            if job.attempt < _ATTEMPTS:
+                return self._begin(task, running, job.attempt + 1, force=True)
+            # nobody knows what it is of: whatever is made of it is of something else each time
+            self.keys[task.id] = secrets.token_hex(32)
+            note = f"it is not kept: while it ran, {changed}"
+            return Ended(task.id, "ran", job.seconds, job.log, notes=(*job.notes, note))
+        if task.cache:
+            self.cache.keep(Result(key, job.outputs, job.log, job.seconds))
+        self._record(task, job.parts, key if task.cache else "", job.outputs)
+        return Ended(task.id, "ran", job.seconds, job.log, notes=tuple(job.notes))
+
+    def _last_outputs(self, task: Task) -> tuple[Output, ...]:
+        last = self.state.last.get(task.id)
+        return last.outputs if last is not None else ()
+
+    def _hint(self, task: Task, log: str) -> list[str]:
+        from loop_kit.task import _sandbox
+
+        words = ("permission denied", "eacces", "permissionerror")
+        if task.sandbox and _sandbox.available() and any(word in log.lower() for word in words):
+            return ["it may read its inputs alone: is a file not among `inputs`? `sandbox = false` lets it read all"]
+        return []
+
+    def _end_all(self, running: dict[str, _Job]) -> None:
+        """Ends all that runs, first kindly, and waits for it."""
+        self._stopped = True
+        try:
+            for job in running.values():
+                job.stop(signal.SIGTERM)
+            end = time.monotonic() + _GRACE
+            for job in running.values():
+                job.done.wait(max(0.0, end - time.monotonic()))
+        finally:
+            for job in running.values():
+                job.stop(signal.SIGKILL)
+            for job in running.values():
+                job.done.wait(_GRACE)
+
+    def settled_paths(self, wanted: Iterable[str]) -> tuple[list[str], list[str]] | None:
+        """All paths and variables that decide whether tasks are fresh; None where signatures do not tell it yet."""
+        from loop_kit.task._key import installed
+
+        paths, env = set(self.plan.watch), set()
+        for name in closure(self.before, wanted):
+            task = self.plan.tasks[name]
+            if task.run is None:
+                continue
+            last = self.state.last.get(name)
+            if not task.cache or last is None or last.key != self.keys.get(name):
+                return None
+            paths.update(self.parts[name].inputs, self.looks.watch(task), installed(task))
+            paths.update(output.path for output in last.outputs)
+            env.update(task.env)
+            for tool in task.tools:
+                env.add("PATH")
+                paths.add(self.tool(tool)[0])
+        paths.discard("")
+        return (list(paths), list(env)) if all(map(self.looks.settled, paths)) else None

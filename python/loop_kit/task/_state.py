@@ -1,0 +1,162 @@
+"""What is known of a workspace's tasks from one run to the next, in `.loop/task`.
+
+Nothing in it is needed: what is missing, or cannot be read, is found out again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from loop_kit.errors import LoopError
+from loop_kit.task._cache import Output
+
+__all__ = ["ROOT_VARIABLE", "Last", "State", "alone"]
+
+_FORMAT = 1
+_LOOK = 0.05
+
+ROOT_VARIABLE = "LOOP_TASK_ROOT"
+"""The variable that tells a task's processes of whose workspace they are."""
+
+
+class Last:
+    """What a task has made when it ran, or was restored, last.
+
+    Attributes:
+        key: Of what; "" where that is not known, or did not end well.
+        outputs: The files.
+    """
+
+    __slots__ = ("key", "outputs")
+
+    def __init__(self, key: str, outputs: tuple[Output, ...]) -> None:
+        self.key = key
+        self.outputs = outputs
+
+
+class State:
+    """Reads what is there.
+
+    Attributes:
+        plan: See `Plan.parsed`.
+        looks: See `Looks.keep`.
+        last: By task.
+    """
+
+    def __init__(self, root: str, version: str) -> None:
+        self.folder = folder_of(root)
+        self._version = version
+        self.plan: dict[str, Any] = {}
+        self.looks: dict[str, Any] = {}
+        self.last: dict[str, Last] = {}
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            said = json.loads((self.folder / "state.json").read_bytes())
+            if said["format"] == _FORMAT and said["version"] == version:
+                self.last = {
+                    task: Last(key, tuple(Output(*output) for output in outputs))
+                    for task, (key, outputs) in said["last"].items()
+                }
+                self.plan, self.looks = dict(said["plan"]), dict(said["looks"])
+
+    @property
+    def mark(self) -> str:
+        """A file by which the file system's own time is told."""
+        return str(self.folder / "now")
+
+    @property
+    def scratch(self) -> Path:
+        """A folder on the file system of the workspace."""
+        return self.folder / "new"
+
+    def save(self) -> None:
+        """Writes it, at once or not at all."""
+        said = {
+            "format": _FORMAT,
+            "version": self._version,
+            "plan": self.plan,
+            "looks": self.looks,
+            "last": {
+                task: [last.key, [astuple(output) for output in last.outputs]] for task, last in self.last.items()
+            },
+        }
+        self._write(self.folder / "state.json", said)
+
+    def parts(self, task: str) -> dict[str, Any] | None:
+        """What the last result of a task depended on, as `differences` takes it."""
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            found = json.loads(self._parts(task).read_bytes())
+            if found["format"] == _FORMAT:
+                return dict(found["parts"])
+        return None
+
+    def save_parts(self, task: str, parts: dict[str, Any]) -> None:
+        """Remembers what the result of a task depended on."""
+        self._write(self._parts(task), {"format": _FORMAT, "parts": parts})
+
+    def _parts(self, task: str) -> Path:
+        return self.folder / "parts" / f"{hashlib.sha256(task.encode()).hexdigest()[:24]}.json"
+
+    @staticmethod
+    def _write(path: Path, said: Any) -> None:
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            fresh.write_text(json.dumps(said), "utf-8")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(json.dumps(said), "utf-8")
+        fresh.replace(path)
+
+
+@contextlib.contextmanager
+def alone(root: str, waiting: Callable[[], object]) -> Iterator[None]:
+    """Keeps other runs out of a workspace; the system takes the lock from one that is killed.
+
+    Raises:
+        LoopError: It is a task of this workspace that asks, or nothing can be kept.
+    """
+    if os.environ.get(ROOT_VARIABLE) == root:
+        error = LoopError("this is a task of the workspace, which cannot run its tasks")
+        error.hint = "name the other task among its `deps`"
+        raise error
+    prepare(folder_of(root))
+    with (folder_of(root) / "lock").open("wb") as file:
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    waiting()
+                told = True
+                time.sleep(_LOOK)
+        yield
+
+
+def folder_of(root: str) -> Path:
+    """Where all of it lies."""
+    return Path(root, ".loop", "task")
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder, which git leaves out.
+
+    Raises:
+        LoopError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ignore = folder.parent / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+    except OSError as error:
+        raise LoopError(f"{error.filename or folder}: {error.strerror}") from None
