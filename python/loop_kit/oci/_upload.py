@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from loop_kit.errors import PackageError
@@ -12,6 +11,7 @@ from loop_kit.oci import media_types
 from loop_kit.oci._session import Patience, Session
 from loop_kit.oci._web import Answer, Broken
 from loop_kit.oci.blobs import CHUNK as READ
+from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Descriptor
 
 __all__ = ["CHUNK", "Upload"]
@@ -33,60 +33,56 @@ class Upload:
         session: The registry.
         path: The repository's, below the registry.
         more: What `Session.ask` is told of the repository.
-        file: The blob's bytes.
+        blobs: Where it is.
         descriptor: Its digest and size.
     """
 
     def __init__(
-        self, session: Session, path: str, more: dict[str, Any], file: Path, descriptor: Descriptor
+        self, session: Session, path: str, more: dict[str, Any], blobs: Blobs, descriptor: Descriptor
     ) -> None:
         self._session = session
         self._path = path
         self._more = more
-        self._file = file
+        self._blobs = blobs
         self._digest = descriptor.digest
         self._size = descriptor.size
         self._told = 0
 
-    async def run(self, tell: Tell, chunk: int, mount: str | None) -> None:
-        """Sends it. `mount`: the repository that has it, as the registry names that.
+    async def run(self, tell: Tell, chunk: int) -> None:
+        """Sends it, in pieces of `chunk` bytes if it has more.
 
         Raises:
+            Damaged: The bytes that are here are not the blob's.
             PackageError: The registry refuses it, or breaks off again and again.
         """
         patience = Patience(self._session.pause)
         while True:
-            location = await self._begin(mount)
-            if location is None:
-                self._tell_to(self._size, tell)
-                return
-            mount = None
+            begun = await self._begin()
             try:
                 # a file that another process removes meanwhile is read to its end
-                with self._file.open("rb") as file:
+                with self._blobs.path(self._digest).open("rb") as file:
                     if self._size <= chunk:
-                        await self._whole(location, file, tell)
+                        await self._whole(begun, file, tell)
                     else:
-                        await self._pieces(location, file, tell, chunk)
+                        await self._pieces(begun, file, tell, chunk)
                 return
             except (_Lost, Broken) as error:
                 if isinstance(error, Broken) and not error.again:
                     raise
                 self._tell_to(0, tell)
+                self._blobs.verify(self._digest)  # it may be ours that is wrong
                 await patience.wait(error)
 
     def _tell_to(self, at: int, tell: Tell) -> None:
         tell(at - self._told)
         self._told = at
 
-    async def _begin(self, mount: str | None) -> Answer | None:
-        """Where to send it; None where the registry took it from another repository."""
-        query = f"?mount={self._digest}&from={mount}" if mount is not None else ""
-        answer = await self._session.ask(
-            "POST", f"{self._path}/blobs/uploads/{query}", body=b"", takes=(201, 202), **self._more
-        )
+    async def _begin(self) -> Answer:
+        """What says where to send it."""
+        target = f"{self._path}/blobs/uploads/"
+        answer = await self._session.ask("POST", target, body=b"", takes=(202,), **self._more)
         answer.close()
-        return None if answer.status == 201 else answer
+        return answer
 
     def _location(self, answer: Answer) -> str:
         location = answer.header("location")

@@ -329,6 +329,26 @@ class Registry:
         answer.close()
         return answer.status == 200
 
+    async def offer_blob(self, repository: str, descriptor: Descriptor, *, mount: str | None = None) -> bool:
+        """Whether a blob is there, or can be taken from the repository `mount` of the same registry.
+
+        Raises:
+            PackageError: The registry cannot be asked.
+        """
+        if await self.has_blob(repository, descriptor):
+            return True
+        if mount is None or mount == repository:
+            return False
+        source = self._path(mount)[len("/v2/") :]
+        target = f"{self._path(repository)}/blobs/uploads/?mount={descriptor.digest}&from={source}"
+        more = self._push(repository, source)
+        answer = await self._session.ask("POST", target, body=b"", takes=(201, 202), **more)
+        answer.close()
+        if answer.status == 202 and (location := answer.header("location")):  # an upload, that nobody needs
+            url = self._session.web.resolve(answer.url, location)
+            (await self._session.ask("DELETE", url, takes=range(200, 600), **more)).close()
+        return answer.status == 201
+
     async def pull_blob(
         self, repository: str, descriptor: Descriptor, blobs: Blobs, tell: Tell | None = None
     ) -> None:
@@ -433,21 +453,21 @@ class Registry:
             mount: A repository of the same registry that has it.
 
         Raises:
+            Damaged: What is in `blobs` is another.
             PackageError: It is not in `blobs`, or the registry refuses it.
             OSError: It cannot be read.
         """
         tell = tell or (lambda _: None)
-        if await self.has_blob(repository, descriptor):
+        if await self.offer_blob(repository, descriptor, mount=mount):
             tell(descriptor.size)
             return
         if blobs.size(descriptor.digest) != descriptor.size:
             raise PackageError(f"{descriptor.digest}, of {descriptor.size} bytes, is not in {blobs.folder}")
-        source = self._path(mount)[len("/v2/") :] if mount is not None and mount != repository else None
-        more = self._push(repository, *([source] if source else []))
+        more = self._push(repository)
         upload = Upload(
             self._session, self._path(repository), more, blobs.path(descriptor.digest), descriptor
         )
-        await upload.run(tell, self._chunk, source)
+        await upload.run(tell, self._chunk)
 
 
 def _media_type(answer: Answer) -> str | None:
