@@ -464,9 +464,7 @@ class Registry:
         if blobs.size(descriptor.digest) != descriptor.size:
             raise PackageError(f"{descriptor.digest}, of {descriptor.size} bytes, is not in {blobs.folder}")
         more = self._push(repository)
-        upload = Upload(
-            self._session, self._path(repository), more, blobs.path(descriptor.digest), descriptor
-        )
+        upload = Upload(self._session, self._path(repository), more, blobs, descriptor)
         await upload.run(tell, self._chunk)
 
 
