@@ -9,16 +9,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from loop_kit.errors import Damaged, PackageError
+from loop_kit.oci import media_types
 from loop_kit.oci._json import MOST_BYTES
 from loop_kit.oci.blobs import CHUNK, Blobs, is_digest
 from loop_kit.oci.layout import Layout, name_of
-from loop_kit.oci.model import Descriptor
+from loop_kit.oci.model import Descriptor, Manifest, parse
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 
 __all__ = ["Folder", "Place", "Repository"]
 
 Tell = Callable[[int], object]
+_DEEPEST = 8
 
 
 class Place(Protocol):
@@ -119,8 +121,25 @@ class Folder:
         return [] if self._layout is None else self._layout.referrers(digest)
 
     async def is_whole(self, descriptor: Descriptor) -> bool:
-        """Never: here a document is read again, to see that all is there."""
-        return False
+        """Whether a document is here, with all that it leads to, each as long as it should be."""
+        return self._has(descriptor, 1, set())
+
+    def _has(self, descriptor: Descriptor, deep: int, seen: set[str]) -> bool:
+        if not is_digest(descriptor.digest) or self.blobs.size(descriptor.digest) != descriptor.size:
+            return False
+        if descriptor.media_type not in media_types.MANIFESTS | media_types.INDEXES:
+            return True
+        if descriptor.digest in seen:
+            return True
+        seen.add(descriptor.digest)
+        if deep > _DEEPEST or descriptor.size > MOST_BYTES:
+            return False
+        try:
+            document = parse(self.blobs.read(descriptor.digest, most=MOST_BYTES), descriptor.media_type)
+        except PackageError:
+            return False
+        parts = document.parts if isinstance(document, Manifest) else document.manifests
+        return all(self._has(part, deep + 1, seen) for part in parts)
 
     async def fetch(self, descriptor: Descriptor, blobs: Blobs, tell: Tell) -> None:
         """Brings a blob from here into a folder."""
@@ -145,7 +164,11 @@ class Folder:
         await source.fetch(descriptor, self.blobs, tell)
 
     async def put(self, descriptor: Descriptor, data: bytes) -> None:
-        """Brings a document here."""
+        """Brings a document here, also in place of one that was damaged."""
+        with contextlib.suppress(PackageError):
+            self.blobs.verify(descriptor.digest)
+            return
+        self.blobs.remove(descriptor.digest)
         with self.blobs.writer(descriptor.digest, len(data)) as writer:
             if writer is not None:
                 writer.restart()
@@ -155,8 +178,8 @@ class Folder:
         """Has a layout list it, by its name if it has one."""
         if self._layout is not None and top:
             plain = dataclasses.replace(descriptor, annotations={})
-            listed = [each for each in self._layout.index().manifests if each.digest == descriptor.digest]
-            if not any(name_of(each) == tag or tag is None for each in listed):
+            listed = {name_of(each) for each in self._layout.index().manifests if each.digest == plain.digest}
+            if not listed or (tag is not None and tag not in listed):
                 self._layout.add(tag, plain)
 
 

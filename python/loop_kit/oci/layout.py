@@ -119,14 +119,14 @@ class Layout:
             self._write(_INDEX, dataclasses.replace(index, manifests=tuple(kept)).to_bytes())
 
     def resolve(self, name: str | None = None) -> Descriptor:
-        """What a tag or a digest stands for; without either, the only thing that is listed.
+        """What a tag or a digest stands for; without either, the only thing that has a tag, or that is listed at all.
 
         Raises:
             PackageError: There is none of that name, or more than one.
         """
         listed = self.index().manifests
         if name is None:
-            found = list(listed)
+            found = [each for each in listed if name_of(each) is not None] or list(listed)
         elif is_digest(name):
             found = [each for each in listed if each.digest == name]
         else:
