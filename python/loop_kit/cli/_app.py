@@ -38,6 +38,8 @@ COMMANDS = {
     "wit": "Check that WIT still links what was built for it.",
     "wire": "Turn values into the bytes of the wire, and back.",
     "bench": "Measure what calls cost in each placement, over each transport.",
+    "sign": "Sign an artifact as a release.",
+    "verify": "Check an artifact, and by whom it is signed.",
     "key": "Make and show the keys that sign what you ship.",
     "task": "Run tasks of the workspace, as far as something has changed.",
     "tool": "Fetch and run the programs that builds need.",

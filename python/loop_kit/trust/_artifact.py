@@ -17,9 +17,10 @@ from loop_kit.trust.statement import PAYLOAD_TYPE, PREDICATE, Statement, instant
 if TYPE_CHECKING:
     from loop_kit.trust._keyring import PrivateKey
 
-__all__ = ["attach", "bundle_of", "sign"]
+__all__ = ["MOST_MANIFEST", "attach", "bundle_of", "sign"]
 
-_MOST_MANIFEST = 256 << 10
+MOST_MANIFEST = 256 << 10
+"""Bytes of the manifest of a signature."""
 
 
 def sign(
@@ -57,7 +58,7 @@ def sign(
     )
     payload = statement.to_bytes()
     Statement.parse(payload, root.digest)  # what nobody would take is not signed
-    return Bundle.of_key(Envelope.signed(PAYLOAD_TYPE, payload, key.public.id, key.sign), key.public.hint)
+    return Bundle.of_key(Envelope.signed(PAYLOAD_TYPE, payload, key.sign), key.public)
 
 
 def attach(blobs: Blobs, root: Descriptor, bundle: Bundle) -> Descriptor:
@@ -90,7 +91,7 @@ def bundle_of(blobs: Blobs, referrer: Descriptor, root: Descriptor) -> bytes | N
         PackageError: It is not there.
     """
     what = f"the manifest of a signature, {referrer.digest},"
-    data = _read(blobs, referrer.digest, what, _MOST_MANIFEST)
+    data = _read(blobs, referrer.digest, what, MOST_MANIFEST)
     try:
         found = parse(data, referrer.media_type, what=what)
     except PackageError as error:

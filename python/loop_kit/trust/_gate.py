@@ -42,7 +42,7 @@ class Gate:
 
     def __call__(
         self,
-        name: str,
+        name: str | None,
         root: Descriptor,
         blobs: Blobs,
         signatures: Iterable[Descriptor],
@@ -53,7 +53,7 @@ class Gate:
         """Whether an artifact may be loaded, judged by the signatures that are there with it.
 
         Args:
-            name: Where it comes from: `REGISTRY/REPOSITORY`.
+            name: Where it comes from: `REGISTRY/REPOSITORY`; None: nobody knows, and its signers' word is taken.
             root: Its root.
             blobs: Where the signatures are.
             signatures: Manifests that refer to the root, of whatever kind.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_BUNDLES", "Identity", "verify"]
 
-MOST_BUNDLES = 64
+MOST_BUNDLES = 256
 """Signatures of one artifact that are looked at."""
 
 _SKEW = 300
@@ -179,7 +179,7 @@ def _signers(policy: Policy, bundle: Bundle) -> tuple[list[tuple[str, str]], str
         raise untrusted("revoked", f"{_names(found)} signed it, whose key is revoked")
     claimed = {one.keyid for one in envelope.signatures} | {bundle.hint}
     for name, key in keys.items():
-        if claimed & {key.id, key.hint}:
+        if key.id in claimed:
             raise untrusted(
                 "bad-signature", f"its signature is not one that {name} ({key.id[:16]}) made of it"
             )

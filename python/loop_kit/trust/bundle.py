@@ -6,12 +6,14 @@ hints at it; one of sigstore has a certificate, and proofs of its logs.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 
 from loop_kit.trust import _json
 from loop_kit.trust._reasons import untrusted
 from loop_kit.trust.dsse import Envelope
+from loop_kit.trust.keys import PublicKey
 
 __all__ = ["MEDIA_TYPE", "Bundle"]
 
@@ -24,7 +26,7 @@ class Bundle:
 
     Attributes:
         envelope: What was signed.
-        hint: Which key it hints at, "" if none.
+        hint: The id of the key that it hints at, "" if none. Nothing is decided by it.
         certified: Whether it has a certificate instead, so that sigstore must be asked.
         data: Its bytes.
     """
@@ -35,14 +37,14 @@ class Bundle:
     data: bytes
 
     @classmethod
-    def of_key(cls, envelope: Envelope, hint: str) -> Bundle:
+    def of_key(cls, envelope: Envelope, key: PublicKey) -> Bundle:
         """The bundle of an envelope that a key signed."""
         found = {
             "mediaType": MEDIA_TYPE,
-            "verificationMaterial": {"publicKey": {"hint": hint}},
+            "verificationMaterial": {"publicKey": {"hint": key.hint}},
             "dsseEnvelope": envelope.as_json(),
         }
-        return cls(envelope, hint, False, _json.canonical(found))
+        return cls(envelope, key.id, False, _json.canonical(found))
 
     @classmethod
     def parse(cls, data: bytes) -> Bundle:
@@ -67,7 +69,12 @@ class Bundle:
 
 
 def _hint(key: Any) -> str:
+    """The id of a key, of the base64 of the same; "" if it is none."""
     hint = key.get("hint", "") if isinstance(key, dict) else None
     if not isinstance(hint, str):
         raise untrusted("malformed", "the signature has neither a key nor a certificate to be checked by")
-    return hint
+    try:
+        found = base64.b64decode(hint, validate=True)
+    except ValueError:
+        return ""
+    return found.hex() if len(found) == 32 else ""

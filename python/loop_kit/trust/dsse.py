@@ -86,11 +86,9 @@ class Envelope:
         }
 
     @classmethod
-    def signed(
-        cls, payload_type: str, payload: bytes, keyid: str, sign: Callable[[bytes], bytes]
-    ) -> Envelope:
-        """An envelope with one signature, which `sign` makes of the bytes to be signed."""
-        return cls(payload, payload_type, (Signature(sign(pae(payload_type, payload)), keyid),))
+    def signed(cls, payload_type: str, payload: bytes, sign: Callable[[bytes], bytes]) -> Envelope:
+        """An envelope with one signature, which `sign` makes of the bytes to be signed. Whose it is the bundle says."""
+        return cls(payload, payload_type, (Signature(sign(pae(payload_type, payload))),))
 
     def signed_by(self, keys: Iterable[PublicKey]) -> list[PublicKey]:
         """Those of some keys that signed it, each once, however many signatures it has.

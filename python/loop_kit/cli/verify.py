@@ -1,0 +1,213 @@
+"""`loop verify`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loop_kit.cli import exit_codes
+from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong, warn
+from loop_kit.cli.key import complete_key
+from loop_kit.errors import Damaged, LoopError, ManifestError, Untrusted
+
+if TYPE_CHECKING:
+    from loop_kit.trust import Gate, Identity
+    from loop_kit.trust._places import Place
+
+
+@dataclass
+class _Judged:
+    """What came of one artifact."""
+
+    digest: str
+    name: str | None
+    tag: str | None
+    signatures: int
+    identity: Identity | None = None
+    error: LoopError | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        identity = None
+        if self.identity is not None:
+            signers = [{"name": name, "key": key} for name, key in self.identity.signers]
+            identity = dataclasses.asdict(self.identity) | {"signers": signers}
+        return {
+            "digest": self.digest,
+            "name": self.name,
+            "tag": self.tag,
+            "signatures": self.signatures,
+            "identity": identity,
+            "reason": self.error.reason if isinstance(self.error, Untrusted) else None,
+            "error": None if self.error is None else str(self.error),
+        }
+
+
+@click.command(
+    epilog=examples(
+        ("loop verify ghcr.io/acme/site:1.2.0", "by the policy of this workspace"),
+        ("loop verify ghcr.io/acme/site:1.2.0 --key acme", "whether that key signed it"),
+        ("loop verify --layout dist --policy loop.toml", "all of a folder, byte by byte, and who signed it"),
+        ("loop verify --layout dist --json | jq .artifacts", ""),
+    )
+)
+@click.argument("artifact", required=False)
+@click.option(
+    "--layout",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="An OCI layout instead: all of it.",
+)
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A loop.toml with [trust].  [default: the nearest at or above this folder]",
+)
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    shell_complete=complete_key,
+    help="A key that must have signed it, instead of a policy: one of yours, or a file. May be given again.",
+)
+@click.option("--name", help="What it must be called, REGISTRY/REPOSITORY.  [default: where it is]")
+@json_option
+def verify(
+    artifact: str | None,
+    layout: Path | None,
+    policy: Path | None,
+    keys: tuple[str, ...],
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Check an artifact, and by whom it is signed.
+
+    ARTIFACT is REGISTRY/REPOSITORY:TAG or oci-layout:DIR:TAG. Of a layout every document and blob is read and compared
+    with its digest; of a registry the artifact's own document, all else is compared when it is fetched. Signatures are
+    judged as they are before anything is loaded: by the policy, and by what was seen of the tag before.
+
+    Exits with 4 if something is damaged or not signed as the policy has it. Without a policy only bytes are judged.
+    """
+    from loop_kit.oci.reference import LAYOUT, LayoutReference, Reference, parse_place
+
+    if (artifact is None) == (layout is None):
+        raise click.UsageError("name an ARTIFACT, or a folder by --layout")
+    where = parse_place(artifact) if artifact is not None else LayoutReference.parse(f"{LAYOUT}{layout}")
+    gate = _gate(policy, keys)
+    faults: Sequence[Any] = ()
+    if isinstance(where, Reference):
+        judged = [asyncio.run(_in_registry(where, gate, name))]
+    else:
+        faults = _faults(where.folder)
+        judged = [] if faults else [_judge(place, gate, name, where.tag) for place in _places(where)]
+    if as_json:
+        print_json({
+            "artifact": str(where),
+            "trusted": None if gate.policy is None else not faults and all(one.error is None for one in judged),
+            "faults": [dataclasses.asdict(one) for one in faults],
+            "artifacts": [one.document for one in judged],
+        })  # fmt: skip
+    else:
+        _print(where, faults, judged, gate)
+    if faults or any(one.error is not None for one in judged):
+        raise SystemExit(exit_codes.LOAD)
+
+
+def _gate(policy: Path | None, keys: Sequence[str]) -> Gate:
+    """What judges: keys alone, or a policy."""
+    from loop_kit.trust import Gate, Policy, PublicKey, Rule
+    from loop_kit.trust._keyring import Keyring
+
+    if keys:
+        if policy is not None:
+            raise click.UsageError("--key stands for a policy: give one of them")
+        ring = Keyring()
+        signers = {
+            name: PublicKey.load(Path(name))
+            if "/" in name or name.endswith((".pub", ".pem"))
+            else ring.get(name).public
+            for name in keys
+        }
+        return Gate(Policy(signers, (Rule(("**",), tuple(signers), len(signers)),)))
+    return _of_manifest(policy)
+
+
+def _of_manifest(policy: Path | None) -> Gate:
+    from loop_kit.manifest import find, load
+    from loop_kit.trust import Gate, policy_of
+
+    if policy is None:
+        try:
+            file = find()
+        except ManifestError:
+            return Gate(None)
+        return Gate(policy_of(load(file)))
+    manifest = load(policy)
+    if manifest.trust is None:
+        raise manifest.error((), "there is no [trust] in it", "say who may sign what")
+    return Gate(policy_of(manifest))
+
+
+def _faults(folder: Path) -> Sequence[Any]:
+    from loop_kit.oci.layout import check
+
+    return check(folder)
+
+
+def _places(where: Any) -> list[Place]:
+    from loop_kit.trust._places import at_layout
+
+    return at_layout(where)
+
+
+async def _in_registry(where: Any, gate: Gate, name: str | None) -> _Judged:
+    from loop_kit.trust._places import at_registry
+
+    async with at_registry(where) as place:
+        moving = where.tag if where.digest is None else None
+        return _judge(place, gate, name or where.name, moving)
+
+
+def _judge(place: Place, gate: Gate, name: str | None, tag: str | None) -> _Judged:
+    judged = _Judged(place.root.digest, name, tag, len(place.signatures))
+    try:
+        judged.identity = gate(name, place.root, place.blobs, place.signatures, tag=tag)
+    except (Untrusted, Damaged) as error:
+        judged.error = error
+    return judged
+
+
+def _print(where: object, faults: Sequence[Any], judged: Sequence[_Judged], gate: Gate) -> None:
+    for fault in faults:
+        click.echo(f"{warn('damaged')}  {fault}")
+    if faults:
+        click.echo(f"{where}: signatures were not judged, since {len(faults)} part(s) are damaged")
+    for one in judged:
+        tag = f":{one.tag}" if one.tag else ""
+        click.echo(f"{strong(f'{one.name}{tag}' if one.name else str(where))}  {one.digest}")
+        if one.error is not None:
+            click.echo(f"  {warn('refused')}  {one.error}")
+            if one.error.hint:
+                click.echo(f"  {dim(one.error.hint)}")
+        elif one.identity is not None and one.identity.signers:
+            _print_identity(one.identity)
+        elif one.identity is not None:
+            click.echo(f"  {warn('unsigned')}, which the policy allows")
+        else:
+            what = f"{one.signatures} signature(s), not judged" if one.signatures else "no signatures"
+            click.echo(f"  whole; {what}: there is no policy")
+
+
+def _print_identity(identity: Identity) -> None:
+    from loop_kit.trust.statement import instant
+
+    until = "" if identity.expires is None else f", until {instant(identity.expires)}"
+    click.echo(f"  {good('signed')} by {identity.signed_by}, {instant(identity.signed)}{until}")
+    click.echo(f"  as {identity.name} {identity.version}, release {identity.serial}")
