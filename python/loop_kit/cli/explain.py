@@ -20,6 +20,7 @@ from loop_kit.errors import LoopError
 if TYPE_CHECKING:
     from loop_kit.manifest import Manifest
     from loop_kit.manifest.explain import ExplainedComponent, ExplainedImport
+    from loop_kit.trust._members import Covered
 
 __all__ = ["explain", "imports_of"]
 
@@ -73,7 +74,8 @@ def explain(
 
     For each import: the provider, where it runs, what it may touch, and which key of loop.toml decided. For
     an import that nothing provides, and for a part of WASI that is closed: what to add to loop.toml. Nothing
-    is built or started. Exits with 4 if a component could not be loaded as things are.
+    is built or started. Where loop.toml has [trust], it also says who must have signed what. Exits with 4 if a
+    component could not be loaded as things are.
     """
     from loop_kit.manifest.explain import explain as explain_manifest
 
@@ -82,14 +84,38 @@ def explain(
         _explain_difference(manifest, since, components, as_json)
         return
     explained = explain_manifest(manifest, imports_of, components)
+    trusted = _covered(manifest, components)
     if as_json:
-        print_json({"manifest": manifest.path, "components": [_as_json(item) for item in explained]})
+        document = {"manifest": manifest.path, "components": [_as_json(item) for item in explained]}
+        trust = {} if manifest.trust is None else {"trust": [dataclasses.asdict(item) for item in trusted]}
+        print_json(document | trust)
     elif not explained:
         click.echo(f"{manifest.source.shown} has no components.")
     else:
         click.echo("\n\n".join(_as_text(item) for item in explained))
+    if trusted and not as_json:
+        click.echo("\n" + "\n".join(_trust_lines(trusted)))
     if not all(item.answered for item in explained):
         ctx.exit(exit_codes.LOAD)
+
+
+def _covered(manifest: Manifest, only: Sequence[str]) -> Sequence[Covered]:
+    """What the manifest's policy says of its members: of all, or of some components."""
+    if manifest.trust is None:
+        return ()
+    from loop_kit.trust._members import covered
+
+    wanted = {f"components.{name}" for name in only}
+    return [item for item in covered(manifest) if not only or item.member in wanted]
+
+
+def _trust_lines(trusted: Sequence[Covered]) -> list[str]:
+    shown = {"signed": good, "unsigned": warn, "refused": warn, "local": dim}
+    lines = [strong("trust")]
+    for item in trusted:
+        where = f" ({item.place})" if item.place else ""
+        lines += [f"  {item.member}  {dim(item.what)}", f"    {shown[item.verdict](item.why)}{where}"]
+    return lines
 
 
 def _explain_difference(manifest: Manifest, since: str, only: Sequence[str], as_json: bool) -> None:
