@@ -11,8 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from loop_kit.errors import Untrusted
 from loop_kit.oci.blobs import Blobs
+from loop_kit.oci.layout import Layout
 from loop_kit.oci.model import Descriptor, Manifest, describe
 from loop_kit.trust import Identity, Policy, PrivateKey, Rule, sign, verify
+from tests.checkout import ROOT
 
 NAME = "registry.example/acme/site"
 NOW = 1_800_000_000  # tests do not look at the clock
@@ -79,3 +81,10 @@ def refused(policy: Policy, root: Descriptor, *signatures: bytes, **more: Any) -
         judged(policy, root, *signatures, **more)
     assert str(told.value).isprintable()
     return told.value
+
+
+def layout(folder: str, tag: str) -> None:
+    """Makes a layout with a component in it, for the docs."""
+    code = (ROOT / "examples" / "plugin.wasm").read_bytes()
+    made = Layout(folder).create()
+    made.add(tag, artifact(Path(folder), code).root)

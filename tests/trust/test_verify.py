@@ -151,7 +151,7 @@ CASES: list[tuple[str, Policy, tuple[bytes, ...], dict[str, Any], str, str]] = [
     (
         "a statement of another kind",
         policy(),
-        (raw(b'{"_type":"https://in-toto.io/Statement/v0.1"}'),),
+        (raw(b'{"_type":"https://in-toto.io/Statement/v2"}'),),
         {},
         "payload-type",
         "not a statement of in-toto",
@@ -180,6 +180,11 @@ def test_what_breaks_the_policy_is_refused(
     error = refused(of, ROOT, *signatures, **more)
     assert error.reason == reason
     assert text in str(error)
+
+
+def test_statements_as_cosign_writes_them_count() -> None:
+    payload = Bundle.parse(signed(ROOT)).envelope.payload
+    assert judged(policy(), ROOT, raw(payload.replace(b"Statement/v1", b"Statement/v0.1"))).version == "1.2.0"
 
 
 def test_a_signature_that_was_tampered_with_is_named_by_its_key() -> None:

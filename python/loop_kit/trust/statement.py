@@ -15,6 +15,8 @@ __all__ = ["NAME_PATTERN", "PAYLOAD_TYPE", "PREDICATE", "VERSION_PATTERN", "Stat
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 PREDICATE = "urn:loop-kit:release:v1"
 _TYPE = "https://in-toto.io/Statement/v1"
+_FORMER = "https://in-toto.io/Statement/v0.1"
+"""As cosign still writes it. What is read of it here is the same."""
 
 NAME_PATTERN = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 """Of artifacts: `REGISTRY/REPOSITORY`."""
@@ -76,7 +78,7 @@ class Statement:
             Untrusted: It is no such statement, or is about something else.
         """
         found = _json.read(payload, "the signed statement")
-        if found.get("_type") != _TYPE:
+        if found.get("_type") not in (_TYPE, _FORMER):
             raise untrusted("payload-type", f"what was signed is not a statement of in-toto, {_TYPE}")
         if found.get("predicateType") != PREDICATE:
             raise untrusted("payload-type", f"the signed statement does not name a release, {PREDICATE}")
