@@ -226,12 +226,17 @@ class Members:
         """A member as it is now."""
         kind, life, digest = entry.key.kind, entry.life, entry.digest
         if kind == "component":
-            path, folder = self._manifest.components[entry.of].path, self._manifest.folder
+            component, folder = self._manifest.components[entry.of], self._manifest.folder
+            path = component.path
             source = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+            if component.artifact is not None:
+                source = component.artifact.reference
             placement, transport = "component", ""
         else:
             provider = self._manifest.providers[entry.of]
             placement, transport, source = provider.placement, provider.transport, provider.use
+            if placement == "oci":  # it will be, if it is no component
+                placement = "sidecar"
             if placement == "component" and provider.path is None and digest is None:
                 served = self._entries.get(Key("component", provider.target))
                 digest = None if served is None else served.digest

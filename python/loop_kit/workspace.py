@@ -40,6 +40,7 @@ from loop_kit.placements._supervisor import Supervisor
 from loop_kit.placements.builtin import Builtin, anchored, plain
 from loop_kit.placements.component import SETTINGS, Settings, wants_settings
 from loop_kit.placements.python import python
+from loop_kit.store.loading import Artifacts, artifact_of, refuse_unresolved
 from loop_kit.wasi import Dir, Wasi
 
 __all__ = ["Workspace"]
@@ -105,6 +106,7 @@ class Workspace:
         self._parts: dict[str, Part] = {}
         self._watches = AsyncExitStack()
         self._members = Members(manifest)
+        self._artifacts = Artifacts()
         self._swaps = Swaps(self)
 
     async def __aenter__(self) -> Workspace:
@@ -118,7 +120,10 @@ class Workspace:
         await self._watches.aclose()
         await self._swaps.aclose()
         self._parts.clear()
-        await self._members.aclose()
+        try:
+            await self._members.aclose()
+        finally:
+            self._artifacts.close()
 
     def members(self) -> list[Member]:
         """All components and providers of the manifest, as they are now; what nobody has needed yet is stopped."""
@@ -192,11 +197,15 @@ class Workspace:
         """Runs the component's `build`, if it has one, in the manifest's folder; returns the file to load.
 
         Raises:
-            LoadError: The command cannot be started, fails, or leaves no component.
+            LoadError: The command cannot be started, fails, or leaves no component. Or it is an artifact that is not in
+                the store as `loop.lock` has it.
         """
         return await self._build(self.manifest.components[name])
 
     async def _build(self, component: Component) -> Path:
+        if component.artifact is not None:
+            await asyncio.to_thread(self._artifacts.check, f"components.{component.name}", component.artifact)
+            return component.path
         if self._make is not None:
             return await self._make(component)
         await make(component, self.manifest.folder)
@@ -205,7 +214,9 @@ class Workspace:
     async def code(self, name: str) -> Path:
         """The file to load a component from, without running the manifest's `build`."""
         component = self.manifest.components[name]
-        return component.path if self._make is None else await self._make(component)
+        if self._make is None or component.artifact is not None:
+            return component.path
+        return await self._make(component)
 
     async def load(self, name: str) -> App:
         """Loads a component with everything that its imports are linked to.
@@ -227,6 +238,7 @@ class Workspace:
             LoadError: It cannot be started.
         """
         declared, key = self.manifest.providers[provider], Key("provider", provider)
+        refuse_unresolved(declared)
         async with self._swaps.loading():
             part = Parts(self._parts, self.manifest).of(provider)
             if key in part.supervised:
@@ -369,10 +381,14 @@ class Workspace:
     ) -> App:
         """Loads the code at `path` as a member, linked through gates to what `parts` has for its imports."""
         name = entry.key.name if entry.key.kind == "component" else None
-        called = name or Path(path).name
+        what, artifact = artifact_of(entry.key.kind, entry.of, path, parts.manifest)
+        called = name or (entry.of if artifact is not None else Path(path).name)
         try:
             # read once, so that the digest is of what runs
-            held = await asyncio.to_thread(read, path)
+            if artifact is None:
+                held = await asyncio.to_thread(read, path)
+            else:
+                held = read(await asyncio.to_thread(self._artifacts.code, what, artifact))
             # engines are for `loop dev` alone
             wasm, code = (held, None) if self._make is None else split(held)
             names = await asyncio.to_thread(inspect.imports, wasm)
@@ -432,6 +448,7 @@ class Workspace:
         alone = f" {asked.called}/{link.name}" if aside else ""
         member = Key("provider", f"{provider.name}{alone}")
         self._members.use(asked.importer, member)
+        refuse_unresolved(provider)
         if part.fresh and member not in part.entries:
             far = provider.placement == "remote"
             part.entries[member] = self._members.successor(member, provider.name, far)
@@ -488,6 +505,8 @@ class Workspace:
         asked = functools.partial(self._swaps.ask, provider.name)
         if provider.placement == "sidecar":
             folder = self.manifest.folder
+            if provider.artifact is not None:
+                provider = await asyncio.to_thread(self._artifacts.provider, provider)
             made = await sidecar.start(self.host._engine, provider, folder, entry.life, asked, self._ill)
             entry.pid = functools.partial(_pid, made)
         else:
@@ -515,6 +534,8 @@ class Workspace:
         if own is not None:
             path = parts.code.get(own.name) or await self._build(own)
         assert path is not None
+        if provider.artifact is not None:
+            await asyncio.to_thread(self._artifacts.check, f"providers.{provider.name}", provider.artifact)
         try:
             imports = await asyncio.to_thread(inspect.imports, path)
         except OSError as e:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop_kit.cli._locked import lock_options, made_ready
 from loop_kit.cli._output import dim, examples, good, strong
 from loop_kit.cli._workspace import manifest_option
 
@@ -42,7 +43,16 @@ _LINES = 20
 @click.option("--no-page", is_flag=True, help="Serve no page.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
 @click.option("--audit", is_flag=True, help="Log each use of a grant.")
-def dev(manifest_path: Path | None, address: str, no_page: bool, opens: bool, audit: bool) -> None:
+@lock_options
+def dev(
+    manifest_path: Path | None,
+    address: str,
+    no_page: bool,
+    opens: bool,
+    audit: bool,
+    locked: bool,
+    offline: bool,
+) -> None:
     """Run a workspace, and swap in what you change.
 
     Builds what is missing, runs what `loop run` would, and watches what it is all made of. A component whose inputs
@@ -62,7 +72,7 @@ def dev(manifest_path: Path | None, address: str, no_page: bool, opens: bool, au
     from loop_kit.dev import _loop
     from loop_kit.manifest import load
 
-    manifest = load(manifest_file(manifest_path))
+    manifest = made_ready(load(manifest_file(manifest_path)), locked=locked, offline=offline)
     with claimed(manifest) as attended:
         attend = functools.partial(
             attended,

@@ -18,7 +18,7 @@ from loop_kit.cli._workspace import complete_component, manifest_option, open_ma
 from loop_kit.errors import LoopError
 
 if TYPE_CHECKING:
-    from loop_kit.manifest import Manifest
+    from loop_kit.manifest import Artifact, Manifest
     from loop_kit.manifest.explain import ExplainedComponent, ExplainedImport
     from loop_kit.trust._members import Covered
 
@@ -172,7 +172,10 @@ def _as_json(component: ExplainedComponent) -> dict[str, Any]:
 def _as_text(component: ExplainedComponent) -> str:
     from loop_kit.manifest._shape import either
 
-    lines = [f"{strong(component.name)}  {dim(click.format_filename(component.path))}"]
+    where = component.artifact.reference if component.artifact else click.format_filename(component.path)
+    lines = [f"{strong(component.name)}  {dim(where)}"]
+    if component.artifact is not None:
+        lines.append(f"  is {_artifact(component.artifact)}")
     if component.commands:
         lines.append(f"  makes `loop x {'`, `loop x '.join(component.commands)}`")
     if component.unread is not None:
@@ -219,6 +222,7 @@ def _rows(item: ExplainedImport) -> list[tuple[str, str]]:
         case "linked":
             return [
                 ("provider", f"{item.provider}, {item.use}"),
+                *([("artifact", _artifact(item.artifact))] if item.artifact else []),
                 *_placement(item),
                 ("grant", _grant(item.grant)),
                 *([("budget", f"{item.budget * 1000:g}ms")] if item.budget is not None else []),
@@ -235,6 +239,8 @@ def _placement(item: ExplainedImport) -> list[tuple[str, str]]:
                 ("command", shlex.join(item.process)),
                 ("trust", warn(f"a native program with your rights, and with {_entrusted(item)}")),
             ]
+        case "oci":
+            return [("runs", warn("as what it is: nobody knows before it is fetched"))]
         case "remote":
             how = " and ".join(item.secured) or "nothing to secure it"
             return [
@@ -247,6 +253,15 @@ def _placement(item: ExplainedImport) -> list[tuple[str, str]]:
             return [("runs", good("sandboxed, as a component"))]
         case _:
             return [("runs", "in this process, as part of loop-kit")]
+
+
+def _artifact(artifact: Artifact) -> str:
+    entry = artifact.entry
+    if entry is None:
+        stale = f"; loop.lock has {artifact.stale}" if artifact.stale else ""
+        return warn(f"not pinned in loop.lock: `loop pull` does so{stale}")
+    version = f"{entry.version}, " if entry.version else ""
+    return f"{version}{entry.digest}, signed by {entry.signed_by or 'nobody whom a policy asks for'}"
 
 
 def _entrusted(item: ExplainedImport) -> str:

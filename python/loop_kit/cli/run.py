@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop_kit.cli._locked import lock_options, made_ready
 from loop_kit.cli._output import examples
 from loop_kit.cli._serving import serve_until_stopped
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         ("loop run --dir .::/ --env LANG=C app.wasm", "… that sees this folder and one variable"),
         ("loop run --allow-net 127.0.0.1:5432 app.wasm", "… that may connect to one address"),
         ("loop run examples/site", "a workspace: what its components' `run` says"),
+        ("loop run --locked --offline examples/site", "… of what loop.lock pins and the store has, alone"),
         ("loop run --audit examples/site", "… with each use of a grant on standard error"),
     ),
 )
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--memory", default="1GiB", show_default=True, help="Memory of the guest.")
 @click.option("--deadline", help="Stop the guest after this time.  [default: never]")
 @click.option("--audit", is_flag=True, help="Of a workspace: log each use of a grant to standard error.")
+@lock_options
 @click.argument("target", type=click.Path(exists=True))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -49,6 +52,8 @@ def run(
     memory: str,
     deadline: str | None,
     audit: bool,
+    locked: bool,
+    offline: bool,
     target: str,
     args: tuple[str, ...],
 ) -> None:
@@ -62,10 +67,12 @@ def run(
     if path.is_dir() or path.suffix == ".toml":
         if dirs or env or net or args:
             raise click.UsageError("grants of a workspace stand in its loop.toml, not on the command line")
-        _workspace(path, audit)
+        _workspace(path, audit, locked=locked, offline=offline)
         return
     if audit:
         raise click.UsageError("--audit is of a workspace, whose components have grants")
+    if locked or offline:
+        raise click.UsageError("--locked and --offline are of a workspace, which may have artifacts")
     import loop_kit as loop
     from loop_kit.wasi import Wasi
 
@@ -168,13 +175,13 @@ def audit_to_stderr() -> None:
     audit.propagate = False
 
 
-def _workspace(path: Path, audit: bool) -> None:
+def _workspace(path: Path, audit: bool, *, locked: bool, offline: bool) -> None:
     import asyncio
 
     from loop_kit.dev import _host
     from loop_kit.manifest import load
 
-    manifest = load(path)
+    manifest = made_ready(load(path), locked=locked, offline=offline)
     if audit:
         audit_to_stderr()
     attending = contextlib.nullcontext(_host.Attending(building))

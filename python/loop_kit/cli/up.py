@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop_kit.cli._locked import lock_options, made_ready
 from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong
 from loop_kit.cli._serving import serve_until_stopped
 from loop_kit.cli._workspace import manifest_file, manifest_option
@@ -34,8 +35,11 @@ _LAST = 20
 @manifest_option
 @click.option("-d", "--detach", is_flag=True, help="Return once it is ready, and let it run.")
 @click.option("--audit", is_flag=True, help="Log each use of a grant.")
+@lock_options
 @json_option
-def up(manifest_path: Path | None, detach: bool, audit: bool, as_json: bool) -> None:
+def up(
+    manifest_path: Path | None, detach: bool, audit: bool, locked: bool, offline: bool, as_json: bool
+) -> None:
     """Run a workspace that other commands can look after.
 
     It does what `loop run` does with a workspace, and has a control plane besides: `loop ps` shows its members, `loop
@@ -56,9 +60,10 @@ def up(manifest_path: Path | None, detach: bool, audit: bool, as_json: bool) -> 
             else:
                 click.echo(f"{strong(left.name)} runs already {dim(f'(process {left.pid})')}")
             return
-        load(file)  # what is wrong with it is told here
+        # what is wrong with it is told here, and what is missing fetched
+        made_ready(load(file), locked=locked, offline=offline)
         sys.exit(_detached(file, audit, as_json))
-    manifest = load(file)
+    manifest = made_ready(load(file), locked=locked, offline=offline)
     sys.exit(_attached(manifest, audit))
 
 

@@ -220,6 +220,10 @@ async def make(component: Component, folder: Path) -> Ran | None:
 
 def check(component: Component, path: Path) -> None:
     """Raises LoadError where the file that a component is to be loaded from is not there."""
+    if component.artifact is not None:
+        from loop_kit.store.loading import entry_of
+
+        entry_of(f"components.{component.name}", component.artifact)
     if not path.is_file():
         hint = "its build did not make it" if component.build else "build it, or give it a `build`"
         raise LoadError(f"component {component.name}: there is no {path}: {hint}")

@@ -44,7 +44,7 @@ class _Use(Shape):
             at.problem(f"expected {_FORMS}, got {string(value)}", _guess(value))
         elif placement in SCHEMES:
             check_artifact(value, at)
-            return value, "oci", target, None
+            return value, "oci", "", None
         elif placement == "builtin" and target not in BUILTINS:
             hint = did_you_mean(target, BUILTINS) or f"there are {', '.join(BUILTINS)}"
             at.problem(f"there is no builtin {string(target)}", hint)

@@ -16,7 +16,7 @@ from loop_kit.manifest._shape import did_you_mean, nearest
 from loop_kit.manifest._source import dotted
 from loop_kit.manifest._toml import inline, key, string
 from loop_kit.manifest._wasi import Gate, gate_of, granted
-from loop_kit.manifest.model import Component, Link, Manifest, Provider
+from loop_kit.manifest.model import Artifact, Component, Link, Manifest, Provider
 from loop_kit.manifest.sentences import May, may
 
 __all__ = ["ExplainedComponent", "ExplainedImport", "ImportsOf", "explain"]
@@ -47,6 +47,7 @@ class ExplainedImport:
         reason: Which key decided and why; or why nothing answers, or what is closed.
         place: `loop.toml:12` of that key, or None.
         add: TOML to add to the manifest, to link or to allow more; None if there is nothing to add.
+        artifact: What the provider is fetched as, or None.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ExplainedImport:
     reason: str = ""
     place: str | None = None
     add: str | None = None
+    artifact: Artifact | None = None
 
     @property
     def answered(self) -> bool:
@@ -85,6 +87,7 @@ class ExplainedComponent:
         may: What it may do, in words, and what not.
         commands: The commands that the manifest has of it.
         types: Files with types of its WIT, which `loop bind` writes.
+        artifact: What it is fetched as, or None.
     """
 
     name: str
@@ -95,6 +98,7 @@ class ExplainedComponent:
     may: May = field(default_factory=May)
     commands: tuple[str, ...] = ()
     types: tuple[Path, ...] = ()
+    artifact: Artifact | None = None
 
     @property
     def answered(self) -> bool:
@@ -126,6 +130,7 @@ def explain(
 def _component(manifest: Manifest, component: Component, imports_of: ImportsOf) -> ExplainedComponent:
     commands = tuple(name for name, of in manifest.commands.items() if of == component.name)
     try:
+        _compare(component.artifact)
         names = list(imports_of(component.path))
     except (LoopError, OSError) as error:
         declared = tuple(_import(manifest, component, name) for name in component.imports)
@@ -139,6 +144,7 @@ def _component(manifest: Manifest, component: Component, imports_of: ImportsOf) 
             may=said,
             commands=commands,
             types=_types(component),
+            artifact=component.artifact,
         )
     unused = {
         link: _nearest_import(link, names)
@@ -148,8 +154,24 @@ def _component(manifest: Manifest, component: Component, imports_of: ImportsOf) 
     imports = tuple(_import(manifest, component, name) for name in names)
     said = may(manifest, component, names)
     return ExplainedComponent(
-        component.name, component.path, imports, unused, may=said, commands=commands, types=_types(component)
+        component.name,
+        component.path,
+        imports,
+        unused,
+        may=said,
+        commands=commands,
+        types=_types(component),
+        artifact=component.artifact,
     )
+
+
+def _compare(artifact: Artifact | None) -> None:
+    """Raises PackageError where the code in the store is not that of the artifact: it would explain something else."""
+    if artifact is not None and artifact.entry is not None and artifact.entry.code is not None:
+        from loop_kit.oci.blobs import Blobs
+        from loop_kit.store import Store
+
+        Blobs(Store().folder).verify(artifact.entry.code)
 
 
 def _types(component: Component) -> tuple[Path, ...]:
@@ -182,6 +204,7 @@ def _import(manifest: Manifest, component: Component, name: str) -> ExplainedImp
             budget=link.budget,
             reason=link.reason,
             place=_place(manifest, link.keys),
+            artifact=provider.artifact,
         )
     gate = gate_of(name)
     if gate is None:
@@ -290,6 +313,8 @@ def _nearest_import(link: str, names: Sequence[str]) -> str | None:
 
 
 def _why(component: Component, error: Exception) -> str:
+    if component.artifact is not None and not component.path.is_file():
+        return "not fetched yet: loop pull"
     if isinstance(error, FileNotFoundError):
         build = component.build if isinstance(component.build, str) else " ".join(component.build or ())
         return f"not built yet: {build}" if build else "there is no such file"

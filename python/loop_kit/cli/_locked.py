@@ -1,0 +1,68 @@
+"""What commands share that run or fetch artifacts: their options, and telling how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from loop_kit.cli._artifacts import amount
+from loop_kit.cli._progress import Progress
+
+if TYPE_CHECKING:
+    from loop_kit.manifest import Manifest
+    from loop_kit.store.workspace import Tell
+
+__all__ = ["fetching", "lock_options", "made_ready"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def lock_options(command: _F) -> _F:
+    """Adds `--locked` and `--offline`, which arrive by these names."""
+    locked = click.option(
+        "--locked", is_flag=True, help="Refuse artifacts that loop.lock does not pin, and do not change it."
+    )
+    offline = click.option(
+        "--offline", is_flag=True, help="Use no network for artifacts: take what the store has."
+    )
+    return locked(offline(command))
+
+
+def fetching(work: Callable[[Tell], Coroutine[Any, Any, T]]) -> T:
+    """Does what may fetch, and says how far it is where it takes longer."""
+    import asyncio
+
+    from loop_kit.store.workspace import Tell
+
+    come = of = 0
+    with Progress() as progress:
+
+        def more(bytes_: int) -> None:
+            nonlocal of
+            of += bytes_
+
+        def came(bytes_: int) -> None:
+            nonlocal come
+            come += bytes_
+            progress.at(f"fetching: {amount(max(0, come))} of {amount(of)} …")
+
+        def begun(name: str, reference: str) -> None:
+            progress.at(f"asking for {reference} …")
+
+        return asyncio.run(work(Tell(begun, more, came)))
+
+
+def made_ready(manifest: Manifest, *, locked: bool, offline: bool) -> Manifest:
+    """A workspace whose artifacts are all in the store, as `loop.lock` has them; what is missing is fetched.
+
+    Raises:
+        PackageError: Something must not be fetched, or cannot be.
+    """
+    from loop_kit.store.workspace import ready, wanted
+
+    if not wanted(manifest) and not locked:
+        return manifest
+    return fetching(lambda tell: ready(manifest, locked=locked, offline=offline, tell=tell))

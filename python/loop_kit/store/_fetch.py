@@ -1,0 +1,227 @@
+"""Fetches artifacts into the store, all that belongs to them for this machine, and reads what they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from loop_kit.errors import Damaged, PackageError
+from loop_kit.oci.blobs import Blobs, is_digest
+from loop_kit.oci.model import MOST_BYTES, Descriptor, Index, Manifest, parse
+from loop_kit.oci.platform import choose, this_platform
+from loop_kit.oci.transfer import JOBS, together
+from loop_kit.oci.wasm import is_wasm, parse_config, wasm_layer
+from loop_kit.store._sources import Source
+
+__all__ = ["SIGNATURE", "Fetched", "Found", "fetch", "find", "parts_of", "read", "selected"]
+
+SIGNATURE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+"""What signatures are among what refers to an artifact."""
+
+Tell = Callable[[int], object]
+"""Called with bytes as they come."""
+
+_MOST_SIGNATURES = 64
+_MOST_SIGNED = 1 << 20
+_MOST = 32 << 30
+"""Bytes of one artifact."""
+_VERSION = "org.opencontainers.image.version"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an artifact is.
+
+    Attributes:
+        root: The artifact: its manifest, or its index.
+        part: Its manifest, that for this machine where there are several.
+        manifest: What that says.
+        kind: `component`, or `provider` for what runs in a process of its own.
+        version: The version that it says it has, or "".
+        exports: Capabilities that it provides.
+        imports: Capabilities that it needs.
+        grants: What it needs to be granted, by capability.
+        platforms: Of an index: the digests of what it has, by platform.
+        signatures: Manifests of its signatures.
+    """
+
+    root: Descriptor
+    part: Descriptor
+    manifest: Manifest
+    kind: Literal["component", "provider"]
+    version: str = ""
+    exports: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+    grants: Mapping[str, Any] = field(default_factory=dict)
+    platforms: Mapping[str, str] = field(default_factory=dict)
+    signatures: tuple[Descriptor, ...] = ()
+
+    @property
+    def code(self) -> str | None:
+        """The digest of a component's `.wasm`."""
+        return wasm_layer(self.manifest).digest if self.kind == "component" else None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was fetched.
+
+    Attributes:
+        found: What it is.
+        digests: All that belongs to it, its signatures too.
+        size: Bytes of all that.
+    """
+
+    found: Found
+    digests: tuple[str, ...]
+    size: int
+
+
+def read(blobs: Blobs, root: Descriptor, what: str) -> tuple[Descriptor, Manifest, Mapping[str, str]]:
+    """The manifest of an artifact that is in the store, for this machine, and of an index all that it has.
+
+    Raises:
+        Damaged: It is not what its digest says.
+        PackageError: It is not there, malformed, or not for this machine.
+    """
+    document = parse(blobs.read(root.digest, most=MOST_BYTES), root.media_type, what=what)
+    if isinstance(document, Manifest):
+        return root, document, {}
+    part = selected(document, what)
+    inner = parse(
+        blobs.read(part.digest, most=MOST_BYTES), part.media_type, what=f"{what}, for {part.platform}"
+    )
+    if isinstance(inner, Index):
+        raise PackageError(f"{what}: an index lists another index, and no artifact")
+    return part, inner, _platforms(document)
+
+
+def _platforms(index: Index) -> dict[str, str]:
+    return {str(each.platform): each.digest for each in index.manifests if each.platform is not None}
+
+
+def selected(index: Index, what: str) -> Descriptor:
+    """What an index has for this machine.
+
+    Raises:
+        PackageError: It has nothing for it.
+    """
+    return choose(index, this_platform(), what=what)
+
+
+async def find(source: Source, blobs: Blobs, root: Descriptor, what: str) -> Found:
+    """Fetches what says what an artifact is, and its signatures, not what it is made of.
+
+    Raises:
+        PackageError: It is not there, is no component or provider, or nobody can be asked.
+    """
+    await _whole(source, blobs, root, document=True)
+    document = parse(blobs.read(root.digest, most=MOST_BYTES), root.media_type, what=what)
+    if isinstance(document, Index):
+        await _whole(source, blobs, selected(document, what), document=True)
+    part, manifest, platforms = read(blobs, root, what)
+    if manifest.config.size > MOST_BYTES:
+        raise PackageError(f"{what}: its config has more than {MOST_BYTES} bytes")
+    await _whole(source, blobs, manifest.config)
+    said = _facts(blobs, manifest, what)
+    annotations = {**document.annotations, **manifest.annotations}
+    version = said.pop("version", None) or annotations.get(_VERSION, "")
+    signatures = await _signatures(source, blobs, root)
+    return Found(root, part, manifest, version=version, platforms=platforms, signatures=signatures, **said)
+
+
+def _facts(blobs: Blobs, manifest: Manifest, what: str) -> dict[str, Any]:
+    config = manifest.config
+    if is_wasm(manifest):
+        wasm_layer(manifest, what=what)  # it has the one that is run
+        said = parse_config(
+            blobs.read(config.digest, most=MOST_BYTES), manifest, what=f"the config of {what}"
+        )
+        return {"kind": "component", "exports": said.exports or (), "imports": said.imports or ()}
+    raise PackageError(f"{what} is {manifest.kind}, which is neither a component nor a provider")
+
+
+async def _signatures(source: Source, blobs: Blobs, root: Descriptor) -> tuple[Descriptor, ...]:
+    listed = [
+        each for each in await source.place.referrers(root.digest) if each.artifact_type in (None, SIGNATURE)
+    ]
+    if len(listed) > _MOST_SIGNATURES:
+        raise PackageError(f"{root.digest} has more than {_MOST_SIGNATURES} signatures")
+    found = []
+    for each in listed:
+        if each.size > _MOST_SIGNED or not is_digest(each.digest):
+            raise PackageError(
+                f"{root.digest}: the signature {each.digest} has more than {_MOST_SIGNED} bytes"
+            )
+        await _whole(source, blobs, each, document=True)
+        manifest = parse(blobs.read(each.digest, most=_MOST_SIGNED), each.media_type, what="a signature")
+        if not isinstance(manifest, Manifest) or manifest.kind != SIGNATURE:
+            continue
+        for part in manifest.parts:
+            if part.size > _MOST_SIGNED:
+                raise PackageError(f"the signature {each.digest} has more than {_MOST_SIGNED} bytes")
+            await _whole(source, blobs, part)
+        found.append(Descriptor(manifest.media_type, each.digest, each.size))
+    return tuple(found)
+
+
+def parts_of(blobs: Blobs, found: Found) -> list[Descriptor]:
+    """All that belongs to an artifact, its signatures too: each once.
+
+    Raises:
+        PackageError: A signature is not there, or malformed.
+    """
+    parts = [found.root, found.part, *found.manifest.parts, *found.signatures]
+    for each in found.signatures:
+        manifest = parse(blobs.read(each.digest, most=_MOST_SIGNED), each.media_type, what="a signature")
+        parts += manifest.parts if isinstance(manifest, Manifest) else ()
+    return [*{part.digest: part for part in parts}.values()]
+
+
+async def fetch(source: Source, blobs: Blobs, found: Found, what: str, tell: Tell) -> Fetched:
+    """Fetches what an artifact is made of. What is there already is read, and fetched anew where it is damaged.
+
+    Raises:
+        PackageError: Something is not there, or nobody can be asked.
+        OSError: It cannot be written.
+    """
+    parts = parts_of(blobs, found)
+    size = sum(part.size for part in parts)
+    if size > _MOST:
+        raise PackageError(f"{what} has {size} bytes, which is more than {_MOST}")
+    await together((_whole(source, blobs, part, tell) for part in found.manifest.parts), JOBS)
+    return Fetched(found, tuple(part.digest for part in parts), size)
+
+
+async def _whole(
+    source: Source, blobs: Blobs, part: Descriptor, tell: Tell = lambda _: None, *, document: bool = False
+) -> None:
+    if not is_digest(part.digest):
+        raise PackageError(f"{part.digest}: its algorithm is not one that is checked")
+    await asyncio.to_thread(_mended, blobs, part)
+    if part.data is not None:
+        await asyncio.to_thread(_add, blobs, part, part.data)
+    if blobs.size(part.digest) is not None:
+        return
+    if document:
+        await asyncio.to_thread(_add, blobs, part, await source.place.document(part))
+    else:
+        await source.place.fetch(part, blobs, tell)
+
+
+def _add(blobs: Blobs, part: Descriptor, data: bytes) -> None:
+    with blobs.writer(part.digest, part.size) as writer:
+        if writer is not None:
+            writer.restart()
+            writer.write(data)
+
+
+def _mended(blobs: Blobs, part: Descriptor) -> None:
+    """Removes a blob that is there and is not what it should be."""
+    if blobs.size(part.digest) is not None:
+        try:
+            blobs.verify(part.digest)
+        except Damaged:
+            blobs.remove(part.digest)

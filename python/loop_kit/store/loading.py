@@ -1,0 +1,182 @@
+"""What a workspace loads out of the store: every byte is compared with its digest before it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import threading
+
+from loop_kit.errors import Damaged, PackageError
+from loop_kit.lock import Entry
+from loop_kit.manifest import Artifact, Manifest, Provider
+from loop_kit.oci import model
+from loop_kit.store._held import held_parts, manifest_of, root_of
+from loop_kit.store._store import Store
+from loop_kit.store._use import Use
+
+__all__ = ["Artifacts", "artifact_of", "entry_of", "refuse_unresolved"]
+
+
+def entry_of(what: str, artifact: Artifact) -> Entry:
+    """What `loop.lock` says of an artifact.
+
+    Args:
+        what: Whose it is: `components.site`.
+        artifact: The artifact.
+
+    Raises:
+        PackageError: It says nothing.
+    """
+    if artifact.entry is None:
+        if artifact.stale is not None:
+            raise _refused(
+                f"{what} is {artifact.reference}, and loop.lock has it as {artifact.stale}",
+                "run `loop update`",
+            )
+        raise _refused(
+            f"{what} is {artifact.reference}, of which loop.lock does not say what it is", "run `loop pull`"
+        )
+    return artifact.entry
+
+
+def artifact_of(
+    kind: str, name: str, path: str | os.PathLike[str], manifest: Manifest
+) -> tuple[str, Artifact | None]:
+    """The artifact of which a member's code is loaded, and how messages name it; None for a file of the user's.
+
+    Args:
+        kind: `component` or `provider`.
+        name: The member's name.
+        path: Where its code is.
+        manifest: What says what the member is.
+    """
+    declared = (manifest.components if kind == "component" else manifest.providers).get(name)
+    artifact = declared.artifact if declared is not None and declared.path == path else None
+    return f"{kind}s.{name}", artifact
+
+
+def refuse_unresolved(provider: Provider) -> None:
+    """Raises PackageError for a provider of which nobody says what it is."""
+    if provider.artifact is not None:
+        entry_of(f"providers.{provider.name}", provider.artifact)
+
+
+class Artifacts:
+    """The artifacts that a workspace runs; they stay in the store as long as this is open. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._stack = contextlib.ExitStack()
+        self._opened: tuple[Store, Use] | None = None
+
+    def close(self) -> None:
+        """Lets go of what was loaded; again is harmless."""
+        with self._guard:
+            self._stack.close()
+            self._opened = None
+
+    def _store(self) -> tuple[Store, Use]:
+        with self._guard:
+            if self._opened is None:
+                store = Store()
+                self._opened = store, self._stack.enter_context(store.use())
+            return self._opened
+
+    def check(self, what: str, artifact: Artifact) -> None:
+        """Compares all that belongs to an artifact with its digests.
+
+        Args:
+            what: Whose it is: `components.site`.
+            artifact: The artifact.
+
+        Raises:
+            Damaged: Something is another; the text names it.
+            PackageError: Something is not there, or `loop.lock` does not say what it is.
+        """
+        self._checked(what, artifact)
+
+    def _checked(self, what: str, artifact: Artifact) -> model.Manifest:
+        entry = entry_of(what, artifact)
+        _, use = self._store()
+        blobs = use.blobs
+        try:
+            use.hold(entry.digest)
+            for digest in held_parts(blobs, entry):
+                if blobs.size(digest) is None:
+                    raise _refused(f"{digest} of it is not in {blobs.folder}", "`loop pull` fetches it")
+                blobs.verify(digest)
+            manifest = manifest_of(blobs, entry)
+        except PackageError as error:
+            raise _named(what, artifact, error) from None
+        except OSError as error:
+            said = (
+                f"{what}, {artifact.reference}: {error.filename or blobs.folder}: {error.strerror or error}"
+            )
+            raise PackageError(said) from None
+        if entry.code is not None and entry.code not in {layer.digest for layer in manifest.layers}:
+            message = f"{what}: loop.lock has {entry.code} as the code of {artifact.reference}, which it does not have"
+            raise _refused(message, "run `loop update`")
+        return manifest
+
+    def code(self, what: str, artifact: Artifact) -> bytes:
+        """The `.wasm` of a component, all of the artifact checked: these bytes are what is to be loaded.
+
+        Raises:
+            Damaged: Something is another; the text names it.
+            PackageError: Something is not there, or it is no component.
+        """
+        self._checked(what, artifact)
+        entry = entry_of(what, artifact)
+        if entry.code is None:
+            raise PackageError(f"{what}: {artifact.reference} is no component")
+        path = self._store()[1].blobs.path(entry.code)
+        data = path.read_bytes()
+        algorithm = entry.code.partition(":")[0]
+        found = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+        if found != entry.code:  # it was changed since it was looked at
+            raise _named(what, artifact, Damaged(entry.code, found, str(path)))
+        return data
+
+    def provider(self, provider: Provider) -> Provider:
+        """How a provider of an artifact runs, in a process of its own: unpacked, if it was not, and all of it checked.
+
+        Raises:
+            Damaged: Something is another; the text names it.
+            PackageError: Something is not there, or it cannot be unpacked.
+        """
+        from loop_kit.pack import unpack
+
+        what, artifact = f"providers.{provider.name}", provider.artifact
+        assert artifact is not None
+        self._checked(what, artifact)
+        store, use = self._store()
+        root = root_of(use.blobs, entry_of(what, artifact))
+        try:
+            tree = store.trees.make(use, root.digest, lambda place: unpack(use.blobs, root, place))
+            # what came from elsewhere never runs in the host's process, whatever the manifest trusts
+            return unpack(use.blobs, root, tree.files).provider(dataclasses.replace(provider, trusted=False))
+        except PackageError as error:
+            raise _named(what, artifact, error) from None
+        except OSError as error:
+            said = f"{what}: {artifact.reference} cannot be unpacked in {store.folder}: {error.strerror or error}"
+            raise PackageError(said) from None
+
+
+def _named(what: str, artifact: Artifact, error: PackageError) -> PackageError:
+    """The error with whose it is."""
+    made: PackageError
+    if isinstance(error, Damaged):
+        where = str(error).partition(f" is not {error.digest}")[0]
+        made = Damaged(error.digest, error.found, f"{what}, {artifact.reference}: {where}")
+    else:
+        made = PackageError(f"{what}, {artifact.reference}: {error}")
+    made.hint = error.hint or "`loop pull` fetches it again"
+    return made
+
+
+def _refused(message: str, hint: str) -> PackageError:
+    error = PackageError(message)
+    error.hint = hint
+    return error

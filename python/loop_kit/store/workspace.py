@@ -1,0 +1,405 @@
+"""The artifacts of a workspace: fetched into the store, and pinned in `loop.lock`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from loop_kit import manifest as manifests
+from loop_kit.errors import PackageError
+from loop_kit.lock import Entry, Lock, changing, lock_of
+from loop_kit.lock import read as read_lock
+from loop_kit.manifest import Artifact, Manifest
+from loop_kit.oci.blobs import Blobs
+from loop_kit.oci.model import Descriptor
+from loop_kit.oci.transfer import together
+from loop_kit.store import _sources
+from loop_kit.store._change import Change, changed
+from loop_kit.store._fetch import Fetched, Found, fetch, find, parts_of
+from loop_kit.store._held import held_parts, root_of
+from loop_kit.store._store import Store
+from loop_kit.store._use import Use
+
+__all__ = [
+    "Pulled",
+    "Tell",
+    "Wanted",
+    "missing",
+    "pull",
+    "pull_one",
+    "ready",
+    "refuse_unlocked",
+    "update",
+    "wanted",
+    "write",
+]
+
+_AT_ONCE = 4
+"""Artifacts that are fetched at the same time."""
+
+
+class Tell(NamedTuple):
+    """Told how far a pull is.
+
+    Attributes:
+        artifact: Called with a member's name and reference, when it is begun.
+        size: Called with bytes that are to come.
+        come: Called with bytes that came.
+    """
+
+    artifact: Callable[[str, str], object] = lambda name, reference: None
+    size: Callable[[int], object] = lambda size: None
+    come: Callable[[int], object] = lambda size: None
+
+
+class Wanted(NamedTuple):
+    """A member of a workspace that is an artifact.
+
+    Attributes:
+        kind: `components` or `providers`, as in the manifest.
+        name: Its name.
+        artifact: The artifact.
+    """
+
+    kind: Literal["components", "providers"]
+    name: str
+    artifact: Artifact
+
+    @property
+    def keys(self) -> str:
+        """How messages name it."""
+        return f"{self.kind}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull came to.
+
+    Attributes:
+        manifest: The workspace, as it is with its lock.
+        entries: What each member is, by its keys, `components.site`.
+        lock: Whether `loop.lock` has changed.
+        size: Bytes that came.
+    """
+
+    manifest: Manifest
+    entries: dict[str, Entry]
+    lock: bool
+    size: int
+
+
+def wanted(manifest: Manifest) -> list[Wanted]:
+    """The members of a workspace that are artifacts, in the order of the manifest."""
+    found = [
+        Wanted("components", one.name, one.artifact) for one in manifest.components.values() if one.artifact
+    ]
+    return found + [
+        Wanted("providers", one.name, one.artifact) for one in manifest.providers.values() if one.artifact
+    ]
+
+
+def missing(manifest: Manifest, store: Store) -> list[tuple[Wanted, str]]:
+    """The artifacts of which not all is in the store, each with a digest that is not there; those that are locked."""
+    found = []
+    blobs = Blobs(store.folder)
+    for one in wanted(manifest):
+        if one.artifact.entry is not None:
+            digest = next(
+                (part for part in held_parts(blobs, one.artifact.entry) if blobs.size(part) is None), None
+            )
+            if digest is not None:
+                found.append((one, digest))
+    return found
+
+
+def refuse_unlocked(manifest: Manifest) -> None:
+    """Refuses a workspace whose `loop.lock` is not that of its manifest.
+
+    Raises:
+        PackageError: It would have to change.
+    """
+    said = [_why_unlocked(one) for one in wanted(manifest) if one.artifact.entry is None]
+    said += [f"{keys} is in it, and is no artifact of the manifest" for keys in left(manifest)]
+    if said:
+        raise _hinted(
+            f"loop.lock is not that of {manifest.source.shown}: {'; '.join(said)}", "run `loop update`"
+        )
+
+
+def _why_unlocked(one: Wanted) -> str:
+    if one.artifact.stale is not None:
+        return (
+            f"it has {one.keys} as {one.artifact.stale}, and the manifest asks for {one.artifact.reference}"
+        )
+    return f"it does not have {one.keys}, {one.artifact.reference}"
+
+
+def left(manifest: Manifest) -> list[str]:
+    """What `loop.lock` has and the manifest does not ask for: `components.site`.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
+    asked = {(one.kind, one.name) for one in wanted(manifest)}
+    path = lock_of(manifest.path)
+    lock = read_lock(path) if path.exists() else Lock()
+    both = (("components", lock.components), ("providers", lock.providers))
+    return [f"{kind}.{name}" for kind, entries in both for name in entries if (kind, name) not in asked]
+
+
+async def ready(
+    manifest: Manifest, *, locked: bool = False, offline: bool = False, tell: Tell | None = None
+) -> Manifest:
+    """Has all artifacts of a workspace be in the store, and pinned; what is missing is fetched.
+
+    Args:
+        manifest: The workspace.
+        locked: Refuse to change `loop.lock`.
+        offline: Ask nobody.
+        tell: Told how far it is.
+
+    Raises:
+        PackageError: The lock would have to change and must not, somebody would have to be asked, or something cannot
+            be fetched.
+    """
+    if locked:
+        refuse_unlocked(manifest)
+    needed = wanted(manifest)
+    if not needed:
+        return manifest
+    store = Store()
+    unlocked = [one for one in needed if one.artifact.entry is None]
+    absent = missing(manifest, store)
+    if offline and (unlocked or absent):
+        said = [_why_unlocked(one) for one in unlocked]
+        said += [
+            f"{one.keys}, {one.artifact.reference}, is not in the store ({digest})" for one, digest in absent
+        ]
+        raise _hinted(
+            f"without the network it cannot be run: {'; '.join(said)}", "run `loop pull` with the network"
+        )
+    if unlocked or absent:
+        return (await pull(manifest, locked=locked, tell=tell)).manifest
+    await asyncio.to_thread(_pin_all, store, manifest)
+    return manifest
+
+
+async def pull(
+    manifest: Manifest, *, locked: bool = False, offline: bool = False, tell: Tell | None = None
+) -> Pulled:
+    """Fetches all artifacts of a workspace, and has `loop.lock` say what they are.
+
+    What the lock has is fetched by its digest; what it does not have is resolved. What is there already is read, and is
+    fetched again where it is damaged.
+
+    Args:
+        manifest: The workspace.
+        locked: Refuse to change `loop.lock`.
+        offline: Ask nobody: only see that all is there.
+        tell: Told how far it is.
+
+    Raises:
+        PackageError: Something cannot be fetched, or must not.
+    """
+    if locked:
+        refuse_unlocked(manifest)
+    if offline:
+        await ready(manifest, offline=True)
+        return Pulled(manifest, _entries(manifest), False, 0)
+    store, told = Store(), _Counting(tell or Tell())
+    with store.use() as use:
+        got: list[tuple[Wanted, Entry, Fetched]] = []
+
+        async def one(member: Wanted) -> None:
+            got.append(await _pulled(manifest, member, member.artifact.entry, use, told.tell))
+
+        await together(map(one, wanted(manifest)), _AT_ONCE)
+        changed_ = await asyncio.to_thread(_write, manifest, [(member, entry) for member, entry, _ in got])
+        await asyncio.to_thread(_pin, store, manifest, got)
+    loaded = manifests.load(manifest.path) if changed_ else manifest
+    return Pulled(
+        loaded,
+        {one.keys: entry for one, entry, _ in sorted(got, key=lambda each: each[0].keys)},
+        changed_,
+        told.come,
+    )
+
+
+async def pull_one(reference: str, folder: Path, *, tell: Tell | None = None) -> tuple[Entry, int]:
+    """Fetches one artifact, which then stays until it is given up by its name; returns what it is, and its new bytes.
+
+    Args:
+        reference: `oci:REGISTRY/REPOSITORY:TAG`, or `oci-layout:FOLDER:TAG`.
+        folder: What the path of a layout starts from.
+        tell: Told how far it is.
+
+    Raises:
+        PackageError: It cannot be fetched.
+    """
+    store, told = Store(), _Counting(tell or Tell())
+    told.tell.artifact("", reference)
+    with store.use() as use:
+        async with _sources.opened(reference, folder) as source:
+            root = await source.resolve()
+            found = await find(source, use.blobs, root, reference)
+            told.tell.size(_to_come(use, found))
+            got = await fetch(source, use.blobs, found, reference, told.tell.come)
+        await asyncio.to_thread(store.pin, reference, root, got.digests, size=got.size)
+    return _entry(reference, got.found, got.size), told.come
+
+
+async def update(
+    manifest: Manifest,
+    names: Collection[str] = (),
+    *,
+    allow_downgrade: bool = False,
+    tell: Tell | None = None,
+) -> list[Change]:
+    """Resolves artifacts anew, and says what that would change; `Change.write` and a `pull` then make it so.
+
+    Only what says what they are is fetched.
+
+    Args:
+        manifest: The workspace.
+        names: Members; all by default.
+        allow_downgrade: Take an older version than the one that is recorded.
+        tell: Told how far it is.
+
+    Raises:
+        PackageError: Somebody cannot be asked; there is no such member; or an older version came.
+    """
+    all_ = wanted(manifest)
+    known = {one.name for one in all_}
+    if unknown := [name for name in names if name not in known]:
+        listed = ", ".join(sorted(known)) or "none"
+        raise _hinted(f"{manifest.source.shown}: {unknown[0]!r} is no artifact", f"artifacts are: {listed}")
+    chosen = [one for one in all_ if not names or one.name in names]
+    store, told = Store(), tell or Tell()
+    lock = read_lock(lock_of(manifest.path))
+    with store.use() as use:
+        changes: list[Change] = []
+
+        async def one(member: Wanted) -> None:
+            told.artifact(member.keys, member.artifact.reference)
+            entries = lock.components if member.kind == "components" else lock.providers
+            async with _sources.opened(member.artifact.reference, manifest.folder) as source:
+                found = await find(source, use.blobs, await source.resolve(), member.keys)
+            size = sum(part.size for part in parts_of(use.blobs, found))
+            entry = _entry(member.artifact.reference, found, size)
+            before = entries.get(member.name)
+            changes.append(changed(member.kind, member.name, before, entry, allow_downgrade=allow_downgrade))
+
+        await together(map(one, chosen), _AT_ONCE)
+    return sorted(changes, key=lambda change: (change.kind, change.name))
+
+
+def write(manifest: Manifest, changes: Iterable[Change]) -> Manifest:
+    """Has `loop.lock` say what some changes come to; returns the workspace as it is then.
+
+    Raises:
+        ManifestError: It cannot be written.
+    """
+    entries = {(change.kind, change.name): change.after for change in changes}
+    members = [(one, entries.get((one.kind, one.name)) or one.artifact.entry) for one in wanted(manifest)]
+    _write(manifest, [(one, entry) for one, entry in members if entry is not None])
+    return manifests.load(manifest.path)
+
+
+async def _pulled(
+    manifest: Manifest, member: Wanted, entry: Entry | None, use: Use, tell: Tell
+) -> tuple[Wanted, Entry, Fetched]:
+    reference = member.artifact.reference
+    tell.artifact(member.keys, reference)
+    async with _sources.opened(reference, manifest.folder) as source:
+        if entry is None:
+            root = await source.resolve()
+        else:  # it is what it was, whatever its tag is now
+            root = await _root(entry, source, use)
+        found = await find(source, use.blobs, root, member.keys)
+        tell.size(_to_come(use, found))
+        got = await fetch(source, use.blobs, found, member.keys, tell.come)
+    return member, entry or _entry(reference, found, got.size), got
+
+
+async def _root(entry: Entry, source: _sources.Source, use: Use) -> Descriptor:
+    """The descriptor of what is locked."""
+    try:
+        return await asyncio.to_thread(root_of, use.blobs, entry)
+    except PackageError:
+        return await source.at(entry.digest)
+
+
+def _entry(reference: str, found: Found, size: int) -> Entry:
+    return Entry(
+        reference,
+        found.root.digest,
+        size,
+        found.kind,
+        found.version or _sources.tag_in(reference) or "",
+        found.code,
+        signatures=tuple(sorted(each.digest for each in found.signatures)),
+        exports=tuple(sorted(found.exports)),
+        imports=tuple(sorted(found.imports)),
+        grants=found.grants,
+        platforms=found.platforms,
+    )
+
+
+def _entries(manifest: Manifest) -> dict[str, Entry]:
+    return {one.keys: one.artifact.entry for one in wanted(manifest) if one.artifact.entry is not None}
+
+
+def _write(manifest: Manifest, members: Sequence[tuple[Wanted, Entry]]) -> bool:
+    made: dict[str, dict[str, Entry]] = {"components": {}, "providers": {}}
+    for member, entry in members:
+        made[member.kind][member.name] = entry
+    with changing(lock_of(manifest.path)) as change:
+        return change.write(Lock(made["components"], made["providers"], change.lock.others))
+
+
+def _pin(store: Store, manifest: Manifest, got: Iterable[tuple[Wanted, Entry, Fetched]]) -> None:
+    lock = lock_of(manifest.path)
+    for member, _, fetched in got:
+        store.pin(f"{lock} {member.keys}", fetched.found.root, fetched.digests, size=fetched.size, lock=lock)
+
+
+def _pin_all(store: Store, manifest: Manifest) -> None:
+    """Has what a workspace that was copied or moved needs stay; in a store that is read-only it does anyhow."""
+    lock, blobs = lock_of(manifest.path), Blobs(store.folder)
+    pinned = {(root.name, root.digest) for root in store.roots()}
+    for one in wanted(manifest):
+        entry, name = one.artifact.entry, f"{lock} {one.keys}"
+        if entry is None or (name, entry.digest) in pinned:
+            continue
+        try:
+            store.pin(name, root_of(blobs, entry), held_parts(blobs, entry), size=entry.size, lock=lock)
+        except PackageError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+
+
+def _to_come(use: Use, found: Found) -> int:
+    """Bytes of an artifact that are not there yet."""
+    return sum(part.size for part in parts_of(use.blobs, found) if use.blobs.size(part.digest) is None)
+
+
+class _Counting:
+    """Counts what comes."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.come = 0
+        self._inner = tell
+        self.tell = tell._replace(come=self._came)
+
+    def _came(self, size: int) -> None:
+        self.come += size
+        self._inner.come(size)
+
+
+def _hinted(message: str, hint: str) -> PackageError:
+    error = PackageError(message)
+    error.hint = hint
+    return error
