@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop_kit.cli._artifacts import amount
 from loop_kit.cli._locked import fetching, lock_options
 from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong
-from loop_kit.cli._artifacts import amount
 from loop_kit.cli._workspace import manifest_option, open_manifest
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ async def _one(reference: str, tell: Tell) -> tuple[Entry, int]:
 def _show(name: str, entry: Entry) -> None:
     version = f" {entry.version}" if entry.version else ""
     signed = f", signed by {entry.signed_by}" if entry.signed_by else ""
-    click.echo(f"{strong(name)}{version}  {entry.digest}  {dim(f'{entry.kind}, {amount(entry.size)}{signed}')}")
+    click.echo(
+        f"{strong(name)}{version}  {entry.digest}  {dim(f'{entry.kind}, {amount(entry.size)}{signed}')}"
+    )
 
 
 def as_json_of(entry: Entry) -> dict[str, Any]:

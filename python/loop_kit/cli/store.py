@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from loop_kit.cli import exit_codes
-from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong, warn
 from loop_kit.cli._artifacts import amount
+from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong, warn
 from loop_kit.cli._progress import Progress
 
 if TYPE_CHECKING:

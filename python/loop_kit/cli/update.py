@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loop_kit.cli import exit_codes
-from loop_kit.cli._locked import fetching
 from loop_kit.cli._hosts import complete_member
+from loop_kit.cli._locked import fetching
 from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong
 from loop_kit.cli._workspace import manifest_option, open_manifest
 from loop_kit.cli.pull import as_json_of
