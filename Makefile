@@ -78,6 +78,7 @@ bench: setup .venv/.peers ## Measure hosting, HTTP, the wire, files, the network
 	$(BIN)/python -P bench/dev.py $(ARGS)
 	$(BIN)/python -P bench/swap.py $(ARGS)
 	$(BIN)/python -P bench/edit.py $(ARGS)
+	$(BIN)/python -P bench/tasks.py $(ARGS)
 
 conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
 	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }

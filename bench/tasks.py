@@ -2,8 +2,8 @@
 
 The workspace is that of the peers: 200 packages of ten files, each with a script that makes one file of them and of what
 those before it made. Measured are a first run, one where nothing has changed, one whose outputs are lost, and one of a
-changed package; each is checked by what has really run. `--peers FILE` is the script that measures the others in the same
-run: it prints their figures as JSON.
+changed package; each is checked by what has really run. `--peers FILE` is a script that measures others in the same run
+and prints their figures as JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 
 # behind the standard library, which has an `http` too
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from bench.report import Bench, say
+from bench.report import Bench, Ratio, say
 
 WHO = "loop task"
 SOURCES, JOBS = 10, 2
@@ -150,14 +151,24 @@ def peers(bench: Bench, script: Path) -> None:
     said = json.loads(done.stdout.splitlines()[-1])
     for figure in said["figures"]:
         # their medians: of each round only the extremes are told
-        bench.add(figure["name"], figure["peer"], figure["unit"], [figure["min"], figure["value"], figure["max"]])
+        bench.add(
+            figure["name"], figure["peer"], figure["unit"], [figure["min"], figure["value"], figure["max"]]
+        )
         if not figure["name"].endswith("nothing changed"):
             continue
         for start, most in RULED.items():
             if figure["peer"].startswith(start):
-                bench.compare(figure["name"], WHO, figure["peer"], at_most=most)
+                compare(bench, figure["name"], figure["peer"], most)
     for skipped in said["skipped"]:
         say(f"  not measured: {skipped['peer']}: {skipped['why']}")
+
+
+def compare(bench: Bench, name: str, peer: str, most: float) -> None:
+    """Adds a ratio of medians, since the rounds of the peer are not known one by one."""
+    ours, theirs = bench.samples(name, WHO), bench.samples(name, peer)
+    ratio = statistics.median(ours) / theirs[1]
+    ends = min(ours) / theirs[-1], max(ours) / theirs[0]
+    bench.ratios.append(Ratio(name, WHO, peer, ratio, *ends, most, None, "of medians"))
 
 
 def main() -> None:

@@ -25,6 +25,11 @@ def main(args: Sequence[str] | None = None) -> int:
                 sys.stdout.write(version_line() + "\n")
                 sys.stdout.flush()
                 return 0
+        if args[:1] == ["task"]:
+            from loop_kit.cli._fresh import up_to_date
+
+            if up_to_date(args[1:]):
+                return 0
         from loop_kit.cli._run import run
 
         return run(args)

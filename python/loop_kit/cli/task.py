@@ -36,7 +36,8 @@ class _Command(click.Command):
 
 def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     try:
-        from loop_kit.task._plan import locate, plan
+        from loop_kit.task._plan import plan
+        from loop_kit.task._where import locate
 
         root, member = locate(ctx.params.get("manifest_path"))
         tasks = plan(root, {}).tasks.values()
@@ -63,7 +64,9 @@ def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[s
 @click.option("--list", "lists", is_flag=True, help="List the tasks.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("-f", "--force", is_flag=True, help="Run them even if nothing has changed.")
-@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="How many run at once.  [default: processors]")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 1024), help="How many run at once.  [default: processors]"
+)
 @click.option("-k", "--keep-going", is_flag=True, help="After a failure, go on with what does not need it.")
 @click.option("--affected", is_flag=True, help="Only what git says has changed; =BASE: since that commit.")
 @click.option("--since", hidden=True)
@@ -86,23 +89,20 @@ def task(
     tools, its variables or a task before it has changed; where the same was made before, it is restored; otherwise
     nothing is done. Exits with 1 if one has failed.
     """
-    from loop_kit.task import _fresh
-    from loop_kit.task._plan import locate
+    from loop_kit.task._where import locate
 
     root, member = locate(manifest_path)
     explains = names[:1] == (_EXPLAIN,)
     names = names[1:] if explains else names
     since = options.pop("since")
-    plain = not any((lists, graph, watch, explains, since, *(options[o] for o in ("dry_run", "force", "affected"))))
+    plain = not any(
+        (lists, graph, watch, explains, since, *(options[o] for o in ("dry_run", "force", "affected")))
+    )
     if not names and not lists and graph is None:
-        raise click.UsageError("name a task; `loop task --list` shows what there is", click.get_current_context())
+        raise click.UsageError(
+            "name a task; `loop task --list` shows what there is", click.get_current_context()
+        )
     asked = [member, *names]
-    if plain and not options["replay"]:
-        began = time.perf_counter()
-        found = _fresh.look(root, asked, version_line())
-        if found is not None:
-            _nothing(root, found["tasks"], time.perf_counter() - began, as_json)
-            return
     with _session(root, member) as session:
         if lists:
             _list(session, as_json)
@@ -143,14 +143,6 @@ def _wanted(session: Session, names: tuple[str, ...], affected: bool, since: str
     return wanted
 
 
-def _nothing(root: str, tasks: list[str], seconds: float, as_json: bool) -> None:
-    if as_json:
-        told = [{"task": t, "how": "fresh", "seconds": 0.0, "log": "", "reason": "", "notes": []} for t in tasks]
-        print_json({"workspace": root, "ok": True, "seconds": seconds, "tasks": told})
-        return
-    click.echo(f"{good('up to date')} {_count(len(tasks))}", err=True)
-
-
 def _count(number: int) -> str:
     return f"{number} task" + ("" if number == 1 else "s")
 
@@ -166,7 +158,9 @@ def _list(session: Session, as_json: bool) -> None:
     width = max(map(len, plan.tasks), default=0)
     for each in plan.tasks.values():
         run = each.run if isinstance(each.run, str) else " ".join(each.run or ())
-        click.echo(f"{strong(each.id.ljust(width))}  {run or dim('after ' + ', '.join(session.before[each.id]))}")
+        click.echo(
+            f"{strong(each.id.ljust(width))}  {run or dim('after ' + ', '.join(session.before[each.id]))}"
+        )
 
 
 def _explain(session: Session, wanted: list[str], as_json: bool, *, explains: bool) -> None:
@@ -220,7 +214,14 @@ def _run(
     seconds = time.perf_counter() - began
     well = all(each.how not in ("failed", "skipped") for each in ended)
     if as_json:
-        print_json({"workspace": session.plan.root, "ok": well, "seconds": seconds, "tasks": list(map(asdict, ended))})
+        print_json(
+            {
+                "workspace": session.plan.root,
+                "ok": well,
+                "seconds": seconds,
+                "tasks": list(map(asdict, ended)),
+            }
+        )
     else:
         _sum(ended, seconds, well)
     return well
@@ -241,7 +242,13 @@ def _show(ended: Ended) -> None:
 
 
 def _sum(ended: list[Ended], seconds: float, well: bool) -> None:
-    words = {"ran": "ran", "cached": "restored", "fresh": "up to date", "failed": "failed", "skipped": "skipped"}
+    words = {
+        "ran": "ran",
+        "cached": "restored",
+        "fresh": "up to date",
+        "failed": "failed",
+        "skipped": "skipped",
+    }
     counts = [f"{n} {word}" for how, word in words.items() if (n := sum(each.how == how for each in ended))]
     whole = good("done") if well else click.style("failed", fg="red", bold=True)
     if not ended:

@@ -37,9 +37,14 @@ def _inside(pattern: str, at: Cursor) -> str:
     if pattern.startswith("!"):
         at.problem("outputs are taken, not left out", "name what is written: several patterns may be given")
     elif ".." in pattern.split("/"):
-        at.problem("outputs are in the folder of loop.toml, or below", "give a task to the member whose folder it is")
+        at.problem(
+            "outputs are in the folder of loop.toml, or below", "give a task to the member whose folder it is"
+        )
     elif pattern.split("/")[0] == "**":
-        at.problem("outputs are not everywhere", 'name their folder, such as "dist/**", or their names, such as "*.js"')
+        at.problem(
+            "outputs are not everywhere",
+            'name their folder, such as "dist/**", or their names, such as "*.js"',
+        )
     else:
         return str(SOURCE.check(pattern, at))
     return pattern
@@ -50,7 +55,9 @@ _OUTPUT = Text('a pattern such as "dist/**"', r"^[^\u0000/][^\u0000]*$", _inside
 
 def _nothing_to_do(raw: Mapping[str, Any], at: Cursor) -> None:
     if "run" not in raw and not raw.get("deps"):
-        at.problem('neither "run" nor "deps": there is nothing to do', 'add run = ["PROGRAM", "ARGUMENT"]', at="key")
+        at.problem(
+            'neither "run" nor "deps": there is nothing to do', 'add run = ["PROGRAM", "ARGUMENT"]', at="key"
+        )
     if "run" not in raw and "outputs" in raw:
         at.problem('"outputs" are what "run" writes, and there is none', "add it", at="key", child="outputs")
 
@@ -70,7 +77,9 @@ def task_table(word: Shape, command: Shape, whole: Callable[[Sequence[str], Curs
                 ListOf(SOURCE),
                 "Patterns of the files that it reads; by default all of the folder that git does not ignore.",
             ),
-            "outputs": Field(ListOf(_OUTPUT), "Patterns of the files that it writes, which are kept and restored."),
+            "outputs": Field(
+                ListOf(_OUTPUT), "Patterns of the files that it writes, which are kept and restored."
+            ),
             "deps": Field(
                 ListOf(_DEP),
                 'Tasks that come before: "NAME" of the same member, "^NAME" of all members that this one depends on, '
@@ -83,7 +92,9 @@ def task_table(word: Shape, command: Shape, whole: Callable[[Sequence[str], Curs
             ),
             "cache": Field(Bool(), "Whether its result is kept; without, it runs each time.", default=True),
             "sandbox": Field(
-                Bool(), "Whether it is kept from reading files of the workspace that it does not name.", default=True
+                Bool(),
+                "Whether it is kept from reading files of the workspace that it does not name.",
+                default=True,
             ),
         },
         named=True,
@@ -108,4 +119,6 @@ def tasks(table: Table, *, settings: bool) -> MapOf:
 
 
 MEMBERS = Field(ListOf(_FOLDER), "Patterns of the folders of members, each with a loop.toml of its own.")
-DEPENDS = Field(ListOf(NAME), "Members that this one depends on: `^NAME` among the `deps` of a task means theirs.")
+DEPENDS = Field(
+    ListOf(NAME), "Members that this one depends on: `^NAME` among the `deps` of a task means theirs."
+)

@@ -96,7 +96,11 @@ class Result:
         for output in outputs:
             inside = output.path if not at else output.path.removeprefix(f"{at}/")
             parts = inside.split("/")
-            if (at and inside == output.path) or not {"", ".", "..", ".git"}.isdisjoint(parts) or "\0" in inside:
+            if (
+                (at and inside == output.path)
+                or not {"", ".", "..", ".git"}.isdisjoint(parts)
+                or "\0" in inside
+            ):
                 raise ValueError(f"it has an output elsewhere: {output.path}")
             if output.mode > 0o777:
                 raise ValueError(f"an output has a mode of its own kind: {output.path}")

@@ -33,7 +33,9 @@ def changed(root: str, base: str | None) -> list[str]:
 
 def _commit(root: str, base: str | None) -> str:
     if base is not None:
-        return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}").strip()
+        return _git(
+            root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}"
+        ).strip()
     for trunk in _TRUNKS:
         try:
             found = _git(root, "merge-base", "HEAD", trunk).strip()
@@ -45,13 +47,17 @@ def _commit(root: str, base: str | None) -> str:
 
 def _git(root: str, *args: str) -> str:
     try:
-        ran = subprocess.run(["git", "-C", root, *args], capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        ran = subprocess.run(
+            ["git", "-C", root, *args], capture_output=True, check=False, stdin=subprocess.DEVNULL
+        )
     except FileNotFoundError:
         raise LoopError("what is affected is told by git, and there is none in PATH") from None
     if ran.returncode:
         said = ran.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
         if args[0] == "rev-parse":
-            said = f"there is no commit {args[-1].removesuffix('^{commit}')!r}" + (f": {said}" if said else "")
+            said = f"there is no commit {args[-1].removesuffix('^{commit}')!r}" + (
+                f": {said}" if said else ""
+            )
         error = LoopError(f"git cannot tell what is affected: {said}")
         error.hint = "name a commit or a branch: --affected=BASE"
         raise error

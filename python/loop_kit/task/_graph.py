@@ -21,7 +21,9 @@ def edges(plan: Plan) -> dict[str, tuple[str, ...]]:
     if circle:
         task = plan.tasks[circle[0]]
         shown = " → ".join((*circle, circle[0]))
-        raise plan.error(*plan.keys(task, "deps"), f"tasks wait for each other: {shown}", "one of them must not")
+        raise plan.error(
+            *plan.keys(task, "deps"), f"tasks wait for each other: {shown}", "one of them must not"
+        )
     return found
 
 
@@ -57,7 +59,9 @@ def _missing(plan: Plan, wanted: str) -> tuple[str, str | None]:
     if member not in plan.members:
         return f'there is no member "{member}"', did_you_mean(member, plan.members)
     own = [task.name for task in plan.tasks.values() if task.member == member]
-    return f'{member} has no task "{name}"', did_you_mean(name, own) or (f"it has {', '.join(own)}" if own else None)
+    return f'{member} has no task "{name}"', did_you_mean(name, own) or (
+        f"it has {', '.join(own)}" if own else None
+    )
 
 
 def _circle(before: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -101,7 +105,9 @@ def find(plan: Plan, names: Iterable[str], member: str) -> list[str]:
             some = [name] if name in plan.tasks else []
         else:
             some = [
-                task.id for task in plan.tasks.values() if task.name == name and (not member or task.at == member)
+                task.id
+                for task in plan.tasks.values()
+                if task.name == name and (not member or task.at == member)
             ]
         if not some:
             raise _unknown(plan, name, member)
@@ -136,8 +142,9 @@ def closure(before: Mapping[str, tuple[str, ...]], wanted: Iterable[str]) -> set
 
 
 def order(before: Mapping[str, tuple[str, ...]], tasks: Iterable[str]) -> list[str]:
-    """Tasks so that each comes after those before it; otherwise as they come."""
-    wanted = dict.fromkeys(tasks)
+    """Tasks so that each comes after those before it; otherwise in the order of the manifests."""
+    some = set(tasks)
+    wanted = dict.fromkeys(task for task in before if task in some)
     done: dict[str, None] = {}
     for start in wanted:
         waiting = [start]

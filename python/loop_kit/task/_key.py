@@ -25,7 +25,7 @@ PASSED = (
 )  # fmt: skip
 """Variables that every task sees, and that do not count. There are PATH and TMPDIR besides."""
 
-_INSTALLED = ("node_modules/.package-lock.json", "node_modules/.modules.yaml", "node_modules/.yarn-state.yml")
+_INSTALLED = (".package-lock.json", ".modules.yaml", ".yarn-state.yml")
 """What says which packages are installed in a folder that is no input."""
 
 
@@ -79,7 +79,7 @@ def told(looks: Looks, task: Task, deps: Mapping[str, str], tools: Mapping[str, 
     if task.run is not None:
         command["on"] = f"{machine.sysname}-{machine.machine}"
     inputs = {path: looks.digest(path) for path in looks.inputs(task)}
-    for path in installed(task):
+    for path in installed(looks, task):
         if (digest := looks.digest(path)) is not None:
             inputs[path] = digest
     return Parts(
@@ -91,15 +91,21 @@ def told(looks: Looks, task: Task, deps: Mapping[str, str], tools: Mapping[str, 
     )
 
 
-def installed(task: Task) -> list[str]:
-    """Files that say which packages a task finds in `node_modules`, of its folder and those above."""
+def installed(looks: Looks, task: Task) -> list[str]:
+    """Files that say which packages a task finds in `node_modules`, of its folder and those above.
+
+    Where there is no such folder, its own path.
+    """
     found: list[str] = []
     at = task.at
     while task.run is not None:
-        start = f"{at}/" if at else ""
-        found += [start + name for name in _INSTALLED]
+        folder = f"{at}/node_modules" if at else "node_modules"
+        if looks.is_folder(folder):
+            found += [f"{folder}/{name}" for name in _INSTALLED]
+        else:
+            found.append(folder)
         if not at:
-            return found
+            break
         at = os.path.dirname(at)
     return found
 
@@ -155,7 +161,12 @@ def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Ite
         if before["command"].get(what) != now["command"].get(what):
             words = {"run": "command", "outputs": "list of outputs", "at": "folder", "on": "kind of machine"}
             yield f"the {words.get(what, what)} is another"
-    for kind, noun in (("env", "variable"), ("tools", "tool"), ("inputs", "file"), ("deps", "task before it")):
+    for kind, noun in (
+        ("env", "variable"),
+        ("tools", "tool"),
+        ("inputs", "file"),
+        ("deps", "task before it"),
+    ):
         then, today = before[kind], now[kind]
         for name in sorted(then.keys() | today.keys()):
             if then.get(name) == today.get(name):

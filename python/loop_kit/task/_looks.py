@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from loop_kit.task._globs import BUILT, Globs
-from loop_kit.task._plan import FILE, Plan, Task
+from loop_kit.task._plan import Plan, Task
 from loop_kit.task._stat import Signature, clock, signature
+from loop_kit.task._where import FILE
 
 __all__ = ["Looks", "digest_of_file"]
 
@@ -54,7 +55,7 @@ class Looks:
         self._walks: dict[str, dict[str, Any]] = kept.get("walks", {})
         self._used: dict[str, list[Any]] = {}
         self._walked: set[str] = set()
-        self._folders: dict[str, tuple[str, Signature | None]] = {}
+        self._are_folders: dict[str, bool] = {}
         self._globs: dict[str, tuple[Globs, Globs]] = {}
         self._walker: _Walker | None = None
         self._members = frozenset(at for at in plan.members.values() if at)
@@ -64,6 +65,7 @@ class Looks:
         """Looks at everything anew from here on."""
         self._clock = clock(self._mark)
         self._walked.clear()
+        self._are_folders.clear()
 
     def close(self) -> None:
         """Lets go of what walks. Again is harmless."""
@@ -143,17 +145,18 @@ class Looks:
         if not os.path.isdir(path) or os.path.islink(path):
             self._walks.pop(base, None)
             return None
-        if known is not None and known["known"]:
-            if known["seen"] == self._seen(known["watch"])[0]:
-                return known
-        before, known = self._clock, None
+        if known is not None and known["known"] and known["seen"] == self._seen(known["watch"])[0]:
+            return known
+        before = self._clock
         if self._walker is None:
             self._walker = _Walker(self.root)
         folders, files, links = self._walker.walk(path)
         ignores = [os.path.relpath(at, self.root) for at in self._walker.ignores(path)]
         relative = os.path.relpath
         shown = [relative(at, self.root) for at in folders]
-        watch = sorted({*shown, *ignores, *(relative(at, self.root) for at in files if at.endswith("/.gitignore"))})
+        watch = sorted(
+            {*shown, *ignores, *(relative(at, self.root) for at in files if at.endswith("/.gitignore"))}
+        )
         seen, newest = self._seen(watch)
         found = {
             "watch": watch,
@@ -172,6 +175,13 @@ class Looks:
         return hashlib.sha256(repr(found).encode()).hexdigest(), newest
 
     # ---- what is in them
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a path is a folder, or a link to one; asked once until `begin`."""
+        found = self._are_folders.get(path)
+        if found is None:
+            found = self._are_folders[path] = os.path.isdir(os.path.join(self.root, path))
+        return found
 
     def digest(self, path: str) -> str | None:
         """What a file is: the digest of its contents, and whether it can be executed; None, if it is not there.
@@ -229,10 +239,12 @@ class _Walker:
 
         self._runner = asyncio.Runner()
         self._files = Files(Path(root))
-        self._runner.run(self._files.__aenter__())
+        # not the runner's own `run`, in which an interrupt may be lost to whoever is just done
+        self._run = self._runner.get_loop().run_until_complete
+        self._run(self._files.__aenter__())
 
     def walk(self, folder: str) -> tuple[list[str], list[str], list[str]]:
-        found = self._runner.run(self._files.walk(folder))
+        found = self._run(self._files.walk(folder))
         return found.folders, found.files, found.links
 
     def ignores(self, folder: str) -> list[str]:
@@ -245,5 +257,5 @@ class _Walker:
         return found
 
     def close(self) -> None:
-        self._runner.run(self._files.__aexit__())
+        self._run(self._files.__aexit__())
         self._runner.close()

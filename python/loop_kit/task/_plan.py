@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loop_kit.task._stat import signature
+from loop_kit.task._where import FILE
 
-__all__ = ["FILE", "Plan", "Task", "locate", "plan"]
+__all__ = ["Plan", "Task", "plan"]
 
-FILE = "loop.toml"
 MOST_MEMBERS = 10_000
 
 Parsed = dict[str, Any]
@@ -66,6 +66,7 @@ class Plan:
         watch: Paths, from the workspace's folder, whose change may change the plan.
         parsed: What to hand over next time.
         results: The repository of results, or None.
+        before: The time before which a manifest must have changed last to be handed over.
     """
 
     root: str
@@ -75,6 +76,7 @@ class Plan:
     watch: list[str] = field(default_factory=list)
     parsed: dict[str, Any] = field(default_factory=dict)
     results: str | None = None
+    before: int = 0
 
     def error(self, member: str, keys: tuple[str, ...], message: str, hint: str | None = None) -> Exception:
         """An error that points at a key of a member's manifest."""
@@ -89,72 +91,18 @@ class Plan:
         return task.member, ("tasks", task.name, *more)
 
 
-def locate(start: str | os.PathLike[str] | None) -> tuple[str, str]:
-    """The folder of the workspace that a manifest or folder belongs to, and the member's folder from there.
-
-    Args:
-        start: A `loop.toml`, or its folder; None: the nearest at or above the current folder.
-
-    Raises:
-        ManifestError: There is none.
-    """
-    if start is None:
-        at = os.getcwd()
-        while not os.path.isfile(os.path.join(at, FILE)):
-            parent = os.path.dirname(at)
-            if parent == at:
-                from loop_kit.manifest import find
-
-                find()  # says that there is none
-            at = parent
-    else:
-        path = os.path.realpath(start)
-        at = path if os.path.isdir(path) else os.path.dirname(path)
-        if not os.path.isfile(os.path.join(at, FILE)):
-            from loop_kit.manifest import load
-
-            load(at)
-    above = os.path.dirname(at)
-    while above != os.path.dirname(above):
-        if os.path.isfile(os.path.join(above, FILE)):
-            member = os.path.relpath(at, above)
-            if _is_member(member, _patterns(above)):
-                return above, member
-        above = os.path.dirname(above)
-    return at, ""
-
-
-def _patterns(folder: str) -> tuple[str, ...]:
-    import tomllib
-
-    try:
-        with open(os.path.join(folder, FILE), "rb") as file:
-            found = tomllib.load(file).get("workspace", {}).get("members", ())
-    except (OSError, ValueError, AttributeError):
-        return ()  # it is no matter of those who work below
-    return tuple(text for text in found if isinstance(text, str))
-
-
-def _is_member(folder: str, patterns: Iterable[str]) -> bool:
-    parts = folder.split(os.sep)
-    for pattern in patterns:
-        wanted = [part for part in pattern.split("/") if part not in ("", ".")]
-        if len(wanted) == len(parts) and all(map(fnmatch.fnmatchcase, parts, wanted)):
-            return True
-    return False
-
-
-def plan(root: str, kept: Mapping[str, Any]) -> Plan:
+def plan(root: str, kept: Mapping[str, Any], before: int = 0) -> Plan:
     """Reads the manifests of a workspace.
 
     Args:
         root: Its folder.
         kept: `Plan.parsed` of last time.
+        before: The time before which a manifest must have changed last to be kept: see `clock`.
 
     Raises:
         ManifestError: One is wrong, or two members have one name.
     """
-    made = Plan(root)
+    made = Plan(root, before=before)
     top = _parse(made, "", kept)
     _add(made, "", top, {})
     made.results = top["results"]
@@ -172,8 +120,8 @@ def plan(root: str, kept: Mapping[str, Any]) -> Plan:
             if other not in made.members:
                 from loop_kit.manifest._shape import did_you_mean
 
-                hint = did_you_mean(other, made.members)
-                raise made.error(member, ("workspace", "depends"), f'there is no member "{other}"', hint)
+                near = did_you_mean(other, made.members)
+                raise made.error(member, ("workspace", "depends"), f'there is no member "{other}"', near)
     return made
 
 
@@ -210,12 +158,13 @@ def _parse(made: Plan, at: str, kept: Mapping[str, Any]) -> Parsed:
     path = f"{at}/{FILE}" if at else FILE
     found = signature(os.path.join(made.root, path))
     known = kept.get(path)
-    if known is not None and found is not None and known[0] == list(found):
+    if known is not None and found is not None and tuple(known[0]) == found:
         parsed: Parsed = known[1]
     else:
         parsed = _read(os.path.join(made.root, path))
     made.watch.append(path)
-    made.parsed[path] = [found, parsed]
+    if found is not None and found[3] < made.before:
+        made.parsed[path] = [found, parsed]
     return parsed
 
 

@@ -11,16 +11,16 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from loop_kit.errors import LoadError, LoopError, PackageError
 from loop_kit.task._cache import Cache, Output, Result
-from loop_kit.task._globs import NEVER
 from loop_kit.task._graph import closure, order
 from loop_kit.task._key import Parts, differences, environment, program, told
 from loop_kit.task._looks import Looks
+from loop_kit.task._outputs import undeclared, written
 from loop_kit.task._plan import Plan, Task
 from loop_kit.task._state import ROOT_VARIABLE, Last, State
 
@@ -66,7 +66,7 @@ class _Job:
     began: float
     attempt: int
     since: int
-    done: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
     stop: Callable[[int], None] = lambda signum: None
     ok: bool = False
     reason: str = ""
@@ -156,7 +156,11 @@ class Runner:
         if last is not None and not last.key:
             found.append("it failed, or was ended, the last time")
         if not found and last is not None:
-            found += [f"output {output.path} is not as it was" for output in last.outputs if not self._in_place(output)]
+            found += [
+                f"output {output.path} is not as it was"
+                for output in last.outputs
+                if not self._in_place(output)
+            ]
         return found
 
     def restorable(self, task: Task, key: str) -> Result | None:
@@ -167,7 +171,7 @@ class Runner:
 
     def run(
         self, wanted: Iterable[str], *, jobs: int, keep_going: bool = False, force: bool = False
-    ) -> Iterator[Ended]:
+    ) -> Generator[Ended]:
         """Does what must be done for tasks, and what comes before them; tells of each as it ends.
 
         Args:
@@ -223,6 +227,9 @@ class Runner:
             if self._watchdog is not None:
                 self._watchdog.release()
                 self._watchdog = None
+            if self._allowed is not None:
+                self._allowed.close()
+                self._allowed = None
         for name in waiting:
             yield self._skipped(name, bad)
 
@@ -249,13 +256,14 @@ class Runner:
                     return ended
             self._clear(task)
             job = _Job(task, parts, key, time.monotonic(), attempt, self._now(), notes=notes)
+            running[task.id] = job  # before it starts, so that whatever comes now ends it
             self._start(job)
         except (OSError, LoopError) as error:
+            running.pop(task.id, None)
             if isinstance(error, OSError):
                 where = f": {error.filename}" if error.filename is not None else ""
                 return Ended(task.id, "failed", reason=f"{error.strerror or error}{where}")
             return Ended(task.id, "failed", reason=f"{error}" + (f" ({error.hint})" if error.hint else ""))
-        running[task.id] = job
         return None
 
     def _now(self) -> int:
@@ -280,7 +288,7 @@ class Runner:
             if output.path not in kept:
                 self._remove(output)
         self._record(task, parts, key, result.outputs)
-        how: How = "cached" if missing or last is None or last.key != key else "fresh"
+        how: How = "fresh" if result.outputs and not missing else "cached"
         return Ended(task.id, how, result.seconds, result.log)
 
     def _clear(self, task: Task) -> None:
@@ -344,8 +352,10 @@ class Runner:
         argv = self._argv(job.task)
         self._began(job.task.id)
         ruleset = self._ruleset(job.task)
-        thread = threading.Thread(target=self._work, args=(job, argv, ruleset), name=f"task {job.task.id}", daemon=True)
-        thread.start()
+        job.thread = threading.Thread(
+            target=self._work, args=(job, argv, ruleset), name=f"task {job.task.id}", daemon=True
+        )
+        job.thread.start()
 
     def _ruleset(self, task: Task) -> int | None:
         from loop_kit.task import _sandbox
@@ -393,7 +403,9 @@ class Runner:
             with contextlib.ExitStack() as stack:
                 if ruleset is not None:
                     stack.callback(os.close, ruleset)
-                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="loop-task-", ignore_cleanup_errors=True))
+                scratch = stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix="loop-task-", ignore_cleanup_errors=True)
+                )
                 env = environment(task, scratch) | {ROOT_VARIABLE: self.plan.root}
                 folder = os.path.join(self.plan.root, task.at)
                 held = self._also(ruleset, scratch)
@@ -407,15 +419,14 @@ class Runner:
                 job.seconds = time.monotonic() - job.began
                 job.reason = ended.reason
                 if ended.code == 0:
-                    job.outputs = tuple(self._written(task))
-                    job.notes += self._undeclared(job)
+                    job.outputs = tuple(written(self.looks, self.cache, task))
+                    job.notes += undeclared(self.looks, task, job.since)
                     job.ok = True
         except FileNotFoundError as error:
             job.reason = f"there is no program {error.filename!r}"
         except (OSError, LoopError) as error:
             job.reason = str(error)
         finally:
-            job.done.set()
             self._events.put((job, None))
 
     @staticmethod
@@ -426,42 +437,6 @@ class Runner:
 
             _sandbox.allow(ruleset, scratch)
         return ruleset
-
-    def _written(self, task: Task) -> Iterator[Output]:
-        outputs = self.looks.globs(task)[1]
-        found = {path for base in outputs.bases for path, _ in self._below(base) if outputs.takes(path)}
-        for path in sorted(found):
-            yield self.cache.take(os.path.join(self.plan.root, path), path)
-
-    def _below(self, base: str, skip: frozenset[str] = frozenset()) -> Iterator[tuple[str, os.stat_result]]:
-        """Files and links at a path and below, without folders of some names."""
-        full = os.path.join(self.plan.root, base)
-        with contextlib.suppress(OSError):
-            found = os.lstat(full)
-            if not stat.S_ISDIR(found.st_mode):
-                if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
-                    yield os.path.normpath(base), found
-                return
-            with os.scandir(full) as entries:
-                names = sorted(entry.name for entry in entries)
-            for name in names:
-                if name not in skip:
-                    yield from self._below(name if base in (".", "") else f"{base}/{name}", skip)
-
-    def _undeclared(self, job: _Job) -> Iterator[str]:
-        """Says which files of the member's folder have changed that nobody declares as outputs."""
-        task = job.task
-        others = {at for at in self.plan.members.values() if at and at != task.at}
-        own = [t for t in self.plan.tasks.values() if t.member == task.member]
-        found = []
-        for path, seen in self._below(task.at or ".", NEVER):
-            if seen.st_ctime_ns <= job.since or any(path.startswith(f"{at}/") for at in others):
-                continue
-            if not any(self.looks.globs(t)[1].takes(path) for t in own) and not self.looks.takes(task, path):
-                found.append(path)
-        if found:
-            shown = ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
-            yield f"files changed that are none of its outputs, and will not be restored: {shown}"
 
     def _finish(self, job: _Job, running: dict[str, _Job]) -> Ended | None:
         """Keeps a result; returns None where the task has begun again."""
@@ -499,7 +474,9 @@ class Runner:
 
         words = ("permission denied", "eacces", "permissionerror")
         if task.sandbox and _sandbox.available() and any(word in log.lower() for word in words):
-            return ["it may read its inputs alone: is a file not among `inputs`? `sandbox = false` lets it read all"]
+            return [
+                "it may read its inputs alone: is a file not among `inputs`? `sandbox = false` lets it read all"
+            ]
         return []
 
     def _end_all(self, running: dict[str, _Job]) -> None:
@@ -510,18 +487,18 @@ class Runner:
                 job.stop(signal.SIGTERM)
             end = time.monotonic() + _GRACE
             for job in running.values():
-                job.done.wait(max(0.0, end - time.monotonic()))
+                _join(job, max(0.0, end - time.monotonic()))
         finally:
             for job in running.values():
                 job.stop(signal.SIGKILL)
             for job in running.values():
-                job.done.wait(_GRACE)
+                _join(job, _GRACE)
 
     def settled_paths(self, wanted: Iterable[str]) -> tuple[list[str], list[str]] | None:
         """All paths and variables that decide whether tasks are fresh; None where signatures do not tell it yet."""
         from loop_kit.task._key import installed
 
-        paths, env = set(self.plan.watch), set()
+        paths, env = set(self.plan.watch), set[str]()
         for name in closure(self.before, wanted):
             task = self.plan.tasks[name]
             if task.run is None:
@@ -529,7 +506,7 @@ class Runner:
             last = self.state.last.get(name)
             if not task.cache or last is None or last.key != self.keys.get(name):
                 return None
-            paths.update(self.parts[name].inputs, self.looks.watch(task), installed(task))
+            paths.update(self.parts[name].inputs, self.looks.watch(task), installed(self.looks, task))
             paths.update(output.path for output in last.outputs)
             env.update(task.env)
             for tool in task.tools:
@@ -537,3 +514,8 @@ class Runner:
                 paths.add(self.tool(tool)[0])
         paths.discard("")
         return (list(paths), list(env)) if all(map(self.looks.settled, paths)) else None
+
+
+def _join(job: _Job, seconds: float) -> None:
+    if job.thread is not None and job.thread.ident is not None:
+        job.thread.join(seconds)

@@ -50,8 +50,16 @@ class Allowed:
     """
 
     def __init__(self, root: str) -> None:
-        self._root = root
-        self._outside = list(_around(os.path.realpath(root)))
+        # opened once: there may be hundreds beside the workspace, and as many tasks
+        self._outside = [
+            rule for path in _around(os.path.realpath(root)) if (rule := _opened(path)) is not None
+        ]
+
+    def close(self) -> None:
+        """Lets go of what is outside. Again is harmless."""
+        for fd, _ in self._outside:
+            os.close(fd)
+        self._outside.clear()
 
     def ruleset(self, files: Iterable[str], folders: Iterable[str], listed: Iterable[str]) -> int:
         """A descriptor of what one task may read besides.
@@ -68,7 +76,9 @@ class Allowed:
         fd = _check(_libc().syscall(_CREATE, handled, ctypes.c_size_t(len(handled)), 0))
         try:
             _add(fd, "/", _REFER)  # otherwise nothing could be renamed from one folder into another
-            for path in (*self._outside, *folders):
+            for _, rule in self._outside:
+                _check(_libc().syscall(_ADD, fd, _PATH_BENEATH, rule, 0))
+            for path in folders:
                 _add(fd, path, _READ_FILE | _READ_DIR)
             for path in files:
                 _add(fd, path, _READ_FILE)
@@ -98,17 +108,26 @@ def _around(root: str) -> Iterable[str]:
         at = above
 
 
-def _add(ruleset: int, path: str, access: int) -> None:
-    """Allows something below a path; nothing, where there is none or it cannot be opened."""
+def _opened(path: str, access: int = _READ_FILE | _READ_DIR) -> tuple[int, bytes] | None:
+    """A path's descriptor and the rule that allows something below; None, where there is none or it cannot be opened."""
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
+        return None
+    if not stat.S_ISDIR(os.fstat(fd).st_mode):
+        access &= ~(_READ_DIR | _REFER)
+    return fd, struct.pack("=Qi", access, fd)
+
+
+def _add(ruleset: int, path: str, access: int) -> None:
+    """Allows something below a path; nothing, where there is none."""
+    opened = _opened(path, access)
+    if opened is None:
         return
+    fd, rule = opened
     try:
-        if not stat.S_ISDIR(os.fstat(fd).st_mode):
-            access &= ~(_READ_DIR | _REFER)
-        if access:
-            rule = struct.pack("=Qi", access, fd)
+        # a file among folders to be listed allows nothing
+        if struct.unpack("=Qi", rule)[0]:
             _check(_libc().syscall(_ADD, ruleset, _PATH_BENEATH, rule, 0))
     finally:
         os.close(fd)

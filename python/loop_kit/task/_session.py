@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from loop_kit.task._graph import closure, edges, find, order
 from loop_kit.task._looks import Looks
 from loop_kit.task._plan import Plan, plan
 from loop_kit.task._run import Ended, Runner
+from loop_kit.task._stat import clock
 from loop_kit.task._state import State, alone
 
 __all__ = ["Session", "Verdict", "opened"]
@@ -47,7 +48,7 @@ class Session:
         self._member = member
         self._cache = Cache() if cache is None else cache
         self.state = State(root, version)
-        self.plan: Plan = plan(root, self.state.plan)
+        self.plan: Plan = plan(root, self.state.plan, clock(self.state.mark))
         self.before = edges(self.plan)
         self.state.plan = self.plan.parsed
         self.looks = Looks(self.plan, self.state.mark, self.state.looks)
@@ -74,7 +75,7 @@ class Session:
         force: bool = False,
         began: Callable[[str], object] = lambda task: None,
         said: Callable[[str, str], object] = lambda task, line: None,
-    ) -> Iterator[Ended]:
+    ) -> Generator[Ended]:
         """Runs tasks, and what comes before them; tells of each as it ends.
 
         Args:
@@ -145,10 +146,12 @@ class Session:
         return found
 
     def affected(self, changed: Iterable[str]) -> set[str]:
-        """The tasks that files, from the workspace's folder, are inputs or manifests of, and all that come after them."""
+        """The tasks of which files, from the workspace's folder, are inputs or manifests, and all that come after."""
         found: set[str] = set()
         files = set(changed)
-        manifests = {os.path.normpath(os.path.join(at, "loop.toml")): name for name, at in self.plan.members.items()}
+        manifests = {
+            os.path.normpath(os.path.join(at, "loop.toml")): name for name, at in self.plan.members.items()
+        }
         touched = {manifests[path] for path in files & manifests.keys()}
         whole = "loop.toml" in files
         for name in order(self.before, self.plan.tasks):
@@ -161,7 +164,9 @@ class Session:
     def log(self, task: str) -> str:
         """What a task wrote when its present result was made."""
         last = self.state.last.get(task)
-        found = self._cache.find(last.key, self.plan.tasks[task].at) if last is not None and last.key else None
+        found = (
+            self._cache.find(last.key, self.plan.tasks[task].at) if last is not None and last.key else None
+        )
         return "" if found is None else found.log
 
     def shown(self, wanted: Iterable[str]) -> dict[str, list[str]]:
@@ -172,7 +177,12 @@ class Session:
 
 @contextlib.contextmanager
 def opened(
-    root: str, member: str, version: str, *, waiting: Callable[[], object] = lambda: None, cache: Cache | None = None
+    root: str,
+    member: str,
+    version: str,
+    *,
+    waiting: Callable[[], object] = lambda: None,
+    cache: Cache | None = None,
 ) -> Iterator[Session]:
     """Opens a workspace for this process alone.
 
@@ -193,4 +203,3 @@ def opened(
             yield session
         finally:
             session.close()
-

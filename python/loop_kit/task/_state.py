@@ -85,7 +85,8 @@ class State:
             "plan": self.plan,
             "looks": self.looks,
             "last": {
-                task: [last.key, [astuple(output) for output in last.outputs]] for task, last in self.last.items()
+                task: [last.key, [astuple(output) for output in last.outputs]]
+                for task, last in self.last.items()
             },
         }
         self._write(self.folder / "state.json", said)

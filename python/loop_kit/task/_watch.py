@@ -20,10 +20,11 @@ def changes(root: str) -> Iterator[None]:
 
     watcher = Watcher(load(root))
     with asyncio.Runner() as runner:
-        runner.run(watcher.__aenter__())
+        run = runner.get_loop().run_until_complete  # in the runner's own an interrupt may be lost
+        run(watcher.__aenter__())
         try:
             while True:
                 yield
-                runner.run(watcher.__anext__())
+                run(watcher.__anext__())
         finally:
-            runner.run(watcher.aclose())
+            run(watcher.aclose())
