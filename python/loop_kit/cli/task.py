@@ -200,6 +200,7 @@ def _run(
         keep_going=options["keep_going"],
         force=options["force"],
         said=said,
+        tell=lambda text: click.echo(f"{warn('note:')} {text}", err=True),
     )
     with contextlib.closing(going):
         for each in going:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from loop_kit.errors import LoadError, LoopError, PackageError
 from loop_kit.task._cache import Cache, Output, Result
@@ -23,6 +23,9 @@ from loop_kit.task._looks import Looks
 from loop_kit.task._outputs import undeclared, written
 from loop_kit.task._plan import Plan, Task
 from loop_kit.task._state import ROOT_VARIABLE, Last, State
+
+if TYPE_CHECKING:
+    from loop_kit.task._remote import Remote
 
 __all__ = ["Ended", "How", "Runner"]
 
@@ -87,6 +90,7 @@ class Runner:
         cache: Results.
         began: Told of each task that begins to run.
         said: Told of what a task writes, a line at a time.
+        remote: Results of others, or None.
     """
 
     def __init__(
@@ -99,9 +103,12 @@ class Runner:
         *,
         began: Callable[[str], object] = lambda task: None,
         said: Callable[[str, str], object] = lambda task, line: None,
+        remote: Remote | None = None,
     ) -> None:
         self.plan, self.before, self.state, self.looks, self.cache = plan, before, state, looks, cache
-        self._began, self._said = began, said
+        self._began, self._said, self._remote = began, said, remote
+        self.made: list[Result] = []
+        """Results of what has run."""
         self.keys: dict[str, str] = {}
         """Keys of the tasks that are as they should be."""
         self.parts: dict[str, Parts] = {}
@@ -165,7 +172,10 @@ class Runner:
 
     def restorable(self, task: Task, key: str) -> Result | None:
         """A result that is kept, if there is one."""
-        return self.cache.find(key, task.at) if task.cache else None
+        if not task.cache:
+            return None
+        found = self.cache.find(key, task.at)
+        return self._remote.find(key, task.at) if found is None and self._remote is not None else found
 
     # ---- doing it
 
@@ -461,7 +471,9 @@ class Runner:
             note = f"it is not kept: while it ran, {changed}"
             return Ended(task.id, "ran", job.seconds, job.log, notes=(*job.notes, note))
         if task.cache:
-            self.cache.keep(Result(key, job.outputs, job.log, job.seconds))
+            result = Result(key, job.outputs, job.log, job.seconds)
+            self.cache.keep(result)
+            self.made.append(result)
         self._record(task, job.parts, key if task.cache else "", job.outputs)
         return Ended(task.id, "ran", job.seconds, job.log, notes=tuple(job.notes))
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from loop_kit.task import _fresh
 from loop_kit.task._cache import Cache
@@ -75,6 +75,7 @@ class Session:
         force: bool = False,
         began: Callable[[str], object] = lambda task: None,
         said: Callable[[str, str], object] = lambda task, line: None,
+        tell: Callable[[str], object] = lambda text: None,
     ) -> Generator[Ended]:
         """Runs tasks, and what comes before them; tells of each as it ends.
 
@@ -86,20 +87,41 @@ class Session:
             force: Whether they run even if nothing has changed.
             began: Told of each task that begins to run.
             said: Told of each line that a task writes.
+            tell: Told what is wrong with what is not needed.
         """
         self.looks.begin()
-        runner = Runner(self.plan, self.before, self.state, self.looks, self._cache, began=began, said=said)
-        well = True
-        try:
-            running = runner.run(wanted, jobs=jobs or os.cpu_count() or 1, keep_going=keep_going, force=force)
-            with contextlib.closing(running):
-                for ended in running:
-                    well = well and ended.how not in ("failed", "skipped")
-                    yield ended
-        finally:
-            self.save(wanted)
+        with self._remote(tell) as remote:
+            more = {"began": began, "said": said, "remote": remote}
+            runner = Runner(self.plan, self.before, self.state, self.looks, self._cache, **more)
+            well = True
+            try:
+                running = runner.run(
+                    wanted, jobs=jobs or os.cpu_count() or 1, keep_going=keep_going, force=force
+                )
+                with contextlib.closing(running):
+                    for ended in running:
+                        well = well and ended.how not in ("failed", "skipped")
+                        yield ended
+            finally:
+                self.save(wanted)
+            if remote is not None:
+                remote.keep(runner.made)
         if well and asked is not None:
             self._remember(runner, wanted, asked)
+
+    @contextlib.contextmanager
+    def _remote(self, tell: Callable[[str], object]) -> Iterator[Any]:
+        """The repository of results, if the manifest names one."""
+        if self.plan.results is None:
+            yield None
+            return
+        from loop_kit.task._remote import Remote
+
+        remote = Remote(self.plan.results, self._cache, tell)
+        try:
+            yield remote
+        finally:
+            remote.close()
 
     def save(self, wanted: Iterable[str]) -> None:
         """Keeps what is known for the next time."""
