@@ -8,8 +8,11 @@ use crate::exports::loop_::pkg::resolver::{Error, Need, Platform};
 
 /// A name as indexes have it: `Foo._bar` is `foo-bar`.
 pub fn normal(name: &str) -> String {
-    let (bare, _) = extras(name);
-    let words = bare.split(['-', '_', '.']).filter(|word| !word.is_empty());
+    plain(extras(name).0)
+}
+
+fn plain(name: &str) -> String {
+    let words = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-").to_lowercase()
 }
 
@@ -19,7 +22,7 @@ pub fn extras(name: &str) -> (&str, Vec<String>) {
     let extras = rest
         .trim_end_matches(']')
         .split(',')
-        .map(|extra| normal(extra.trim()));
+        .map(|extra| plain(extra.trim()));
     (bare.trim(), extras.filter(|extra| !extra.is_empty()).collect())
 }
 

@@ -45,6 +45,7 @@ COMMANDS = {
     "verify": "Check an artifact, and by whom it is signed.",
     "key": "Make and show the keys that sign what you ship.",
     "task": "Run tasks of the workspace, as far as something has changed.",
+    "pkg": "Install the tools of a workspace, pinned and checked.",
     "tool": "Fetch and run the programs that builds need.",
     "doctor": "Check what this machine has for building and running components.",
     "completion": "Print a script that completes commands in your shell.",

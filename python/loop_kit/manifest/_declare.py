@@ -12,6 +12,7 @@ from loop_kit.manifest._artifact import CODE, component, is_artifact
 from loop_kit.manifest._bind import BIND, check_bindings
 from loop_kit.manifest._grants import GRANTS
 from loop_kit.manifest._match import IMPORT_PATTERN
+from loop_kit.manifest._packages import PACKAGES, RESOLVERS
 from loop_kit.manifest._placed import check_placements
 from loop_kit.manifest._provider import PROVIDER
 from loop_kit.manifest._references import check_references
@@ -294,6 +295,8 @@ MANIFEST = Table(
             ),
             "Commands for `loop x` and the page, by name: each the name of the component that makes it.",
         ),
+        "packages": Field(PACKAGES, "Tools that the workspace needs, by what it calls them: `loop pkg`."),
+        "resolvers": Field(RESOLVERS, "Where packages come from, by the word before the first colon."),
     },
     verify=_check,
 )

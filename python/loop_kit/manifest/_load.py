@@ -147,6 +147,8 @@ def _read(source: Source, raw: Mapping[str, Any] | None = None) -> Manifest:
         members=workspace.get("members", ()),
         member_tasks=workspace.get("tasks", {}),
         depends=workspace.get("depends", ()),
+        packages=document.get("packages", {}),
+        resolvers=document.get("resolvers", {}),
     )
 
 

@@ -38,7 +38,7 @@ class Addition:
     """
 
     keys: tuple[str, ...]
-    value: Mapping[str, Any]
+    value: Mapping[str, Any] | str
     comment: tuple[str, ...] = ()
     table: bool = True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from loop_kit.trust.policy import Policy
 
 if TYPE_CHECKING:
     from loop_kit.lock import Entry
+    from loop_kit.pkg._model import Asked
 
 __all__ = [
     "Artifact",
@@ -31,6 +32,7 @@ __all__ = [
     "Manifest",
     "Placement",
     "Provider",
+    "Resolver",
     "Secret",
     "Serve",
     "Task",
@@ -418,6 +420,27 @@ class Task:
     sandbox: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolver:
+    """A source of packages.
+
+    Attributes:
+        kind: One that loop-kit knows; None: a component.
+        path: The component's file.
+        base: Where it is; None: as its client is configured.
+        config: What it is told.
+        allow: Servers that it may ask.
+        downloads: Servers that its files are fetched from besides.
+    """
+
+    kind: str | None
+    path: Path | None = None
+    base: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    allow: Sequence[str] = ()
+    downloads: Sequence[str] = ()
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A whole `loop.toml`.
@@ -436,6 +459,8 @@ class Manifest:
         member_tasks: Tasks of every member that has none of the name, by name.
         depends: Names of the members that this one depends on.
         results: The repository in which results of tasks are kept for others too, or None.
+        packages: The tools that it asks for, by what it calls them.
+        resolvers: Where these may come from, besides what loop-kit knows.
     """
 
     source: Source = field(repr=False, compare=False)
@@ -451,6 +476,8 @@ class Manifest:
     member_tasks: Mapping[str, Task] = field(default_factory=dict)
     depends: tuple[str, ...] = ()
     results: str | None = None
+    packages: Mapping[str, Asked] = field(default_factory=dict)
+    resolvers: Mapping[str, Resolver] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

@@ -1,0 +1,196 @@
+"""What is installed, in the user's data folder: files by digest, and these unpacked; whole or not at all."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import fcntl
+import hashlib
+import json
+import lzma
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from loop_kit.oci.archive import Bounds, untar, unzip
+from loop_kit.oci.blobs import Blobs
+from loop_kit.pkg._model import File, failed
+
+__all__ = ["Store", "data_folder", "key_of"]
+
+_BOUNDS = Bounds(entries=100_000, size=4 << 30)
+_ENTRIES = 20_000
+"""Files that a resolver is told of."""
+_CONTENT = 1 << 20
+_SEEN = 64
+"""Files whose content a resolver sees."""
+_XZ, _BZIP2, _ZSTD = b"\xfd7zXZ\x00", b"BZh", b"\x28\xb5\x2f\xfd"
+
+
+def data_folder() -> Path:
+    """loop-kit's folder in the user's data folder."""
+    root = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
+    return Path(root) / "loop-kit"
+
+
+def key_of(value: Any) -> str:
+    """A name that is another one for anything else."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:40]
+
+
+class Store:
+    """Files, trees (one file unpacked) and tools (trees put together, or what was built of one).
+
+    Any number of processes may use it at once: what is there is whole, and is never changed.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        top = data_folder() if folder is None else folder
+        self.blobs = Blobs(top / "store")
+        self.folder = top / "packages"
+
+    @contextlib.contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """A folder of this process alone, which is gone afterwards, also where processes before were killed."""
+        place = self.folder / "tmp"
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._sweep(place)
+        name = secrets.token_hex(8)
+        with open(place / f"{name}.lock", "xb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            made = place / name
+            made.mkdir()
+            try:
+                yield made
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
+                (place / f"{name}.lock").unlink(missing_ok=True)
+
+    @staticmethod
+    def _sweep(place: Path) -> None:
+        """Removes what processes left that were killed: the system has let go of their locks."""
+        for lock in place.glob("*.lock"):
+            with contextlib.suppress(OSError), open(lock, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if lock.stat().st_ino == os.fstat(file.fileno()).st_ino and lock.with_suffix("").is_dir():
+                    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                    lock.unlink()
+
+    def tree(self, file: File) -> Path:
+        """The folder of a file that is unpacked, whether it is or not."""
+        return self.folder / "trees" / key_of(file.key)
+
+    def tool(self, key: str) -> Path:
+        """The folder of a tool that was put together or built, whether it is there or not."""
+        return self.folder / "tools" / key
+
+    def unpack(self, file: File) -> Path:
+        """Unpacks a file of the store, unless it is unpacked.
+
+        Raises:
+            Damaged: It is not any more what it was.
+            PackageError: It is no such archive, or has something in it that is not unpacked.
+        """
+        place = self.tree(file)
+        if place.is_dir():
+            return place
+        self.blobs.verify(file.digest)
+        with self.temporary() as folder, self.blobs.path(file.digest).open("rb") as packed:
+            made = folder / "tree"
+            if file.archive == "zip":
+                unzip(packed, made, _BOUNDS, strip=file.strip, what=file.file)
+            elif file.archive == "tar":
+                with _opened(packed, file.file) as stream:
+                    untar(stream, made, _BOUNDS, strip=file.strip, what=file.file)
+            else:
+                made.mkdir()
+                program = made / Path(file.file).name
+                with program.open("xb") as out:
+                    shutil.copyfileobj(packed, out)
+                program.chmod(0o755)
+            if file.only:
+                _keep(made, file.only)
+            self.settle(made, place)
+        return place
+
+    def settle(self, made: Path, place: Path) -> None:
+        """Gives what was made its name, unless another process has made the same meanwhile."""
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            os.rename(made, place)
+        except OSError:
+            if not place.is_dir():
+                raise
+
+    def remove(self, place: Path) -> None:
+        """Removes a tree or tool, so that no half of it is left under its name."""
+        with self.temporary() as folder, contextlib.suppress(FileNotFoundError):
+            os.rename(place, folder / "gone")
+
+
+@contextlib.contextmanager
+def _opened(packed: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """A tar, whatever it is compressed by; `untar` itself knows gzip."""
+    start = packed.read(6)
+    packed.seek(0)
+    try:
+        if start.startswith(_ZSTD):
+            raise failed(f"{name} is compressed by zstd, which is not unpacked", "choose another file or version")
+        if start.startswith(_XZ):
+            yield cast(BinaryIO, lzma.open(packed))
+        elif start.startswith(_BZIP2):
+            yield cast(BinaryIO, bz2.open(packed))
+        else:
+            yield packed
+    except lzma.LZMAError as error:
+        raise failed(f"{name} is damaged: {error}") from None
+
+
+def _keep(folder: Path, wanted: Sequence[str]) -> None:
+    """Removes all that is not wanted."""
+    names = {name.strip("/") for name in wanted}
+    for at, folders, files in os.walk(folder, topdown=False):
+        inside = os.path.relpath(at, folder)
+        for name in files + [one for one in folders if os.path.islink(os.path.join(at, one))]:
+            path = name if inside == "." else f"{inside}/{name}"
+            if not any(path == one or path.startswith(f"{one}/") for one in names):
+                os.unlink(os.path.join(at, name))
+        if inside != "." and not os.listdir(at):
+            os.rmdir(at)
+
+
+def entries(folder: Path, metadata: Sequence[str]) -> list[dict[str, Any]]:
+    """What a resolver is told of a tree: paths, what may be run, and the content of what it asks to see."""
+    found: list[dict[str, Any]] = []
+    seen = 0
+    for at, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            if len(found) >= _ENTRIES:
+                return found
+            whole = os.path.join(at, name)
+            path = os.path.relpath(whole, folder)
+            content = None
+            try:
+                state = os.lstat(whole)
+                regular = stat.S_ISREG(state.st_mode)
+                if regular and seen < _SEEN and state.st_size <= _CONTENT and any(_fits(path, one) for one in metadata):
+                    seen += 1
+                    content = Path(whole).read_bytes()
+                path.encode()
+            except (OSError, UnicodeEncodeError):
+                continue
+            found.append({"path": path, "executable": regular and bool(state.st_mode & 0o111), "content": content})
+    return found
+
+
+def _fits(path: str, pattern: str) -> bool:
+    parts, wanted = path.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(
+        fnmatchcase(part, one.replace("[", "[[]").replace("?", "[?]")) for part, one in zip(parts, wanted, strict=True)
+    )
