@@ -173,10 +173,11 @@ pub fn programs(name: &str, named: Option<&[String]>, entries: &[Entry]) -> Resu
         bins.push(bin(String::new(), &only.path));
     }
     // a program that is not packed has its platform in its name
-    if let [only] = &mut bins[..]
-        && entries.len() == 1
+    let bare = name.rsplit('/').next().unwrap_or(name);
+    if let ([only], [entry]) = (&mut bins[..], entries)
+        && (only.name.is_empty() || (!entry.path.contains('/') && only.name.starts_with(bare)))
     {
-        only.name = name.rsplit('/').next().unwrap_or(name).into();
+        only.name = bare.into();
     }
     Ok(bins)
 }

@@ -20,7 +20,11 @@ _T = TypeVar("_T")
 
 def _aliases(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     try:
-        return [name for name in open_manifest(ctx.params.get("manifest_path")).packages if name.startswith(incomplete)]
+        return [
+            name
+            for name in open_manifest(ctx.params.get("manifest_path")).packages
+            if name.startswith(incomplete)
+        ]
     except Exception:
         return []  # the shell has nowhere to show an error
 
@@ -120,7 +124,9 @@ def add(packages: tuple[str, ...], manifest_path: Path | None, as_json: bool) ->
         ("loop pkg install --offline", "from the store alone"),
     )
 )
-@click.option("--locked", is_flag=True, help="Take what loop.lock has, and fail where something is not in it.")
+@click.option(
+    "--locked", is_flag=True, help="Take what loop.lock has, and fail where something is not in it."
+)
 @click.option("--offline", is_flag=True, help="Fetch nothing; implies --locked.")
 @manifest_option
 @json_option
@@ -137,7 +143,12 @@ def _say(found: Packages, programs: list[Program], as_json: bool) -> None:
     locked = found.locked()
     if as_json:
         said = [
-            {"name": one.name, "package": one.alias, "version": locked[one.alias].version, "command": one.command}
+            {
+                "name": one.name,
+                "package": one.alias,
+                "version": locked[one.alias].version,
+                "command": one.command,
+            }
             for one in programs
         ]
         print_json({"programs": said, "bin": place})
@@ -263,7 +274,9 @@ def which(name: str, manifest_path: Path | None, as_json: bool) -> None:
         click.echo(" ".join(one.command))
 
 
-@pkg.command("ls", epilog=examples(("loop pkg ls", ""), ("loop pkg ls --json | jq '.packages[].version'", "")))
+@pkg.command(
+    "ls", epilog=examples(("loop pkg ls", ""), ("loop pkg ls --json | jq '.packages[].version'", ""))
+)
 @manifest_option
 @json_option
 def ls(manifest_path: Path | None, as_json: bool) -> None:
@@ -277,7 +290,9 @@ def ls(manifest_path: Path | None, as_json: bool) -> None:
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         state = {"installed": good, "locked": warn, "not locked": warn}[row["state"]](row["state"])
-        click.echo(f"{strong(row['name'].ljust(width))}  {row['version'] or '-':<10}  {row['asked']}  {state}")
+        click.echo(
+            f"{strong(row['name'].ljust(width))}  {row['version'] or '-':<10}  {row['asked']}  {state}"
+        )
     if not rows:
         click.echo(dim("none; `loop pkg add NAME` adds one"))
 
@@ -328,8 +343,8 @@ def why(name: str, manifest_path: Path | None, as_json: bool) -> None:
     elif not ways:
         raise click.UsageError(f"nothing that is locked here needs {name!r}")
     else:
-        for way in ways:
-            click.echo("loop.toml → " + " → ".join([*way[:-1], strong(way[-1])]))
+        for words in ways:
+            click.echo("loop.toml → " + " → ".join([*words[:-1], strong(words[-1])]))
 
 
 @pkg.command(epilog=examples(("loop pkg outdated", ""), ("loop pkg outdated --json", "")))
@@ -353,14 +368,20 @@ def outdated(manifest_path: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"outdated": rows})
     for row in rows if not as_json else ():
-        click.echo(f"{strong(row['name'])}  {row['locked']}  fits {good(row['fits'])}  newest {row['newest']}")
+        click.echo(
+            f"{strong(row['name'])}  {row['locked']}  fits {good(row['fits'])}  newest {row['newest']}"
+        )
     if not rows and not as_json:
         click.echo(dim("nothing is outdated"))
     if rows:
         raise click.exceptions.Exit(1)
 
 
-@pkg.command(epilog=examples(('eval "$(loop pkg env)"', "PATH of this folder, in a script"), ("loop pkg env --json", "")))
+@pkg.command(
+    epilog=examples(
+        ('eval "$(loop pkg env)"', "PATH of this folder, in a script"), ("loop pkg env --json", "")
+    )
+)
 @manifest_option
 @json_option
 def env(manifest_path: Path | None, as_json: bool) -> None:

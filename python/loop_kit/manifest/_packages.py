@@ -69,7 +69,11 @@ RESOLVERS = MapOf(
         _resolver,
         {
             "use": Field(
-                Text('a kind such as "url", or "component:FILE.wasm"', parse=_use, examples=("url", "component:build/acme.wasm")),
+                Text(
+                    'a kind such as "url", or "component:FILE.wasm"',
+                    parse=_use,
+                    examples=("url", "component:build/acme.wasm"),
+                ),
                 "What it is: a kind that loop-kit knows, or a component that exports loop:pkg/resolver.",
                 required=True,
             ),
@@ -79,7 +83,9 @@ RESOLVERS = MapOf(
             ),
             "config": Field(MapOf(Free()), "What the resolver is told: see docs/pkg.md."),
             "allow": Field(ListOf(RULE), "Servers that it may ask, as in a grant of loop:netx."),
-            "downloads": Field(ListOf(RULE), "Servers that its files are fetched from, besides those of `allow`."),
+            "downloads": Field(
+                ListOf(RULE), "Servers that its files are fetched from, besides those of `allow`."
+            ),
         },
         verify=_verify,
     ),

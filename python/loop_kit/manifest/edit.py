@@ -138,7 +138,7 @@ def _candidates(text: str, one: Addition) -> Iterator[str]:
 def _header(one: Addition) -> list[str]:
     """The lines of a table of its own, or of the table around a line."""
     keys, comment = one.keys, [f"# {words}" for words in one.comment]
-    if one.table:
+    if one.table and isinstance(one.value, Mapping):
         lines = (f"{key(name)} = {inline(value)}" for name, value in one.value.items())
         return [*comment, f"[{dotted(keys)}]", *lines]
     return [f"[{dotted(keys[:-1])}]", *comment, f"{key(keys[-1])} = {inline(one.value)}"]

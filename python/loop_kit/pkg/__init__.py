@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loop_kit.pkg._model import Asked, Locked, Platform, failed
@@ -91,7 +90,9 @@ class Packages:
         made: dict[str, Locked] = {}
         for alias, asked in self.manifest.packages.items():
             old = known.get(alias)
-            if alias not in chosen or (not anew and old is not None and old.asked == asked and old.here(self.here)):
+            if alias not in chosen or (
+                not anew and old is not None and old.asked == asked and old.here(self.here)
+            ):
                 continue
             resolvers, fetcher = await self._online()
             resolver, name = await resolvers.of(asked)
@@ -131,7 +132,8 @@ class Packages:
                 other = found.setdefault(program.name, program)
                 if other is not program:
                     raise failed(
-                        f"{other.alias} and {alias} both have a program {program.name}", "`loop pkg remove` one of them"
+                        f"{other.alias} and {alias} both have a program {program.name}",
+                        "`loop pkg remove` one of them",
                     )
         write_shims(self.folder, found.values())
         return list(found.values())
@@ -151,13 +153,17 @@ class Packages:
         missing = [
             (node, file)
             for node, file in files
-            if file is not None and self.store.blobs.size(file.digest) is None and not self.store.tree(file).is_dir()
+            if file is not None
+            and self.store.blobs.size(file.digest) is None
+            and not self.store.tree(file).is_dir()
         ]
         if not missing:
             return
         if offline:
             names = ", ".join(file.file for _, file in missing[:5])
-            raise failed(f"{pinned.asked.alias}: not in the store: {names}", "`loop pkg install` with the network")
+            raise failed(
+                f"{pinned.asked.alias}: not in the store: {names}", "`loop pkg install` with the network"
+            )
         resolvers, fetcher = await self._online()
         resolver, name = await resolvers.of(pinned.asked)
 

@@ -1,7 +1,7 @@
 """Where sources are, as the user has configured the clients of each: npm, pip, Cargo, Go.
 
-No address of any registry stands in loop-kit: what is not configured is asked of the client itself, and what that does not
-know is an error which says what to set.
+No address of any registry stands in loop-kit: what is not configured is asked of the client itself, and what that does
+not know is an error which says what to set.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Place:
 
 
 def origin_rule(url: str) -> list[str]:
-    """What a grant of `loop:netx` needs for a URL that the user has configured: its origin, and its private addresses."""
+    """What a grant needs for a URL that the user has configured: its origin, and the private addresses of that."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise failed(f"{_shown(url)} is no address of http or https")
@@ -84,12 +84,14 @@ def place(kind: str, folder: Path, name: str = "") -> Place:
 
 def _npm(folder: Path, _: str) -> Place:
     settings: dict[str, str] = {}
-    user = os.environ.get("NPM_CONFIG_USERCONFIG") or os.environ.get("npm_config_userconfig")
+    said = {
+        name.lower(): value for name, value in os.environ.items() if name.lower().startswith("npm_config_")
+    }
+    user = said.get("npm_config_userconfig")
     for file in (Path(user) if user else Path.home() / ".npmrc", *_above(folder, ".npmrc")):
         settings |= _npmrc(file)
-    for variable, value in os.environ.items():
-        if variable.lower() == "npm_config_registry" and value:
-            settings["registry"] = value
+    if said.get("npm_config_registry"):
+        settings["registry"] = said["npm_config_registry"]
     base = settings.get("registry") or _said("npm", "config", "get", "registry", cwd=folder)
     if not base or not base.startswith("http"):
         raise failed(
@@ -102,7 +104,9 @@ def _npm(folder: Path, _: str) -> Place:
         token = settings.get(f"{at}/:_authToken") or settings.get(f"{at}:_authToken")
         basic = settings.get(f"{at}/:_auth") or settings.get(f"{at}:_auth")
         if token or basic:
-            return Place(login[0], f"Bearer {token}" if token else f"Basic {basic}", _ca(settings.get("cafile")))
+            return Place(
+                login[0], f"Bearer {token}" if token else f"Basic {basic}", _ca(settings.get("cafile"))
+            )
     return Place(*login, _ca(settings.get("cafile")))
 
 
@@ -127,7 +131,12 @@ def _pypi(_: Path, __: str) -> Place:
     cert = os.environ.get("PIP_CERT")
     named = os.environ.get("PIP_CONFIG_FILE")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    files = [Path("/etc/pip.conf"), Path.home() / ".pip/pip.conf", config / "pip/pip.conf", Path(sys.prefix) / "pip.conf"]
+    files = [
+        Path("/etc/pip.conf"),
+        Path.home() / ".pip/pip.conf",
+        config / "pip/pip.conf",
+        Path(sys.prefix) / "pip.conf",
+    ]
     found = ""
     for file in [*files, *([Path(named)] if named and named != os.devnull else [])]:
         parser = configparser.RawConfigParser()
@@ -180,7 +189,11 @@ def _crates(folder: Path, _: str) -> Place:
             "Cargo's config.toml",
         )
     base, login = _split_login(index.removeprefix("sparse+"))
-    token = os.environ.get("CARGO_REGISTRY_TOKEN") if settings.get("registry", {}).get("global-credential-providers") else None
+    token = (
+        os.environ.get("CARGO_REGISTRY_TOKEN")
+        if settings.get("registry", {}).get("global-credential-providers")
+        else None
+    )
     return Place(base, login or token)
 
 
@@ -285,7 +298,9 @@ def _split_login(url: str) -> tuple[str, str | None]:
 def _ca(path: str | None) -> tuple[str, ...]:
     """A file of certificates, unless the system's are read from it anyway."""
     known = (None, "", os.environ.get("SSL_CERT_FILE"))
-    return () if path in known or not os.path.isabs(str(path)) or not os.path.isfile(str(path)) else (str(path),)
+    return (
+        () if path in known or not os.path.isabs(str(path)) or not os.path.isfile(str(path)) else (str(path),)
+    )
 
 
 def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:

@@ -39,6 +39,10 @@ def without_package(manifest: Manifest, alias: str) -> Manifest:
         found = tomllib.loads(candidate)
     except tomllib.TOMLDecodeError:
         found = None
-    if found is None or found.get("packages", {}) != wanted["packages"] or found | {"packages": 0} != wanted | {"packages": 0}:
+    if (
+        found is None
+        or found.get("packages", {}) != wanted["packages"]
+        or found | {"packages": 0} != wanted | {"packages": 0}
+    ):
         raise manifest.error(("packages", alias), "is not a line of its own", "remove it by hand")
     return loads(candidate, manifest.path, shown=manifest.source.shown)

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import os
 import time
 import zipfile
 from collections.abc import AsyncIterator, Callable
@@ -72,7 +71,9 @@ class Fetcher:
             self._clients[key] = await self._stack.enter_async_context(driven(net))
         return self._clients[key]
 
-    async def get(self, resolver: Resolver, asset: Any, digest: str | None, size: int | None) -> tuple[str, int]:
+    async def get(
+        self, resolver: Resolver, asset: Any, digest: str | None, size: int | None
+    ) -> tuple[str, int]:
         """Has a file in the store.
 
         Args:
@@ -128,13 +129,17 @@ class Fetcher:
                         continue
                     size += len(chunk)
                     if size > MOST:
-                        raise failed(f"{asset.file} has more than {MOST} bytes, which are the most that is fetched")
+                        raise failed(
+                            f"{asset.file} has more than {MOST} bytes, which are the most that is fetched"
+                        )
                     self._going[asset.file] = (size, None)
                     for one in found.values():
                         one.update(chunk)
                     file.write(chunk)
                 if wanted and found[algorithm].hexdigest() != wanted:
-                    raise _damaged(asset, f"{algorithm}:{wanted}", f"{algorithm}:{found[algorithm].hexdigest()}")
+                    raise _damaged(
+                        asset, f"{algorithm}:{wanted}", f"{algorithm}:{found[algorithm].hexdigest()}"
+                    )
                 kept = algorithm if algorithm != "sha1" else "sha256"
                 name = f"{kept}:{found[kept].hexdigest()}"
                 file.seek(0)
@@ -148,7 +153,9 @@ class Fetcher:
                 while chunk := file.read(CHUNK):
                     writer.write(chunk)
 
-    async def _pieces(self, client: Exports, asset: Any, offset: int) -> AsyncIterator[tuple[int, bytes | None]]:
+    async def _pieces(
+        self, client: Exports, asset: Any, offset: int
+    ) -> AsyncIterator[tuple[int, bytes | None]]:
         """The status, then the body, piece by piece."""
         headers = [("user-agent", b"loop-kit"), ("accept", b"application/octet-stream, */*")]
         headers += [(name, value.encode()) for name, value in asset.headers]
@@ -189,7 +196,9 @@ class Fetcher:
                 for name, (got, size) in sorted(self._going.items())[:3]:
                     parts.append(f"{name} {got / 1e6:.1f}" + (f" of {size / 1e6:.1f} MB" if size else " MB"))
                 more = f" and {len(self._going) - 3} more" if len(self._going) > 3 else ""
-                self._tell(f"fetching {', '.join(parts)}{more} after {time.monotonic() - self._began:.0f} s …")
+                self._tell(
+                    f"fetching {', '.join(parts)}{more} after {time.monotonic() - self._began:.0f} s …"
+                )
 
 
 def _damaged(asset: Any, wanted: str, found: str) -> Damaged:
@@ -233,5 +242,3 @@ def _h1(path: Path) -> str | None:
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError):
         return None
     return f"h1:{base64.b64encode(whole.digest()).decode()}"
-
-

@@ -177,7 +177,9 @@ async def _build(store: Store, locked: Locked, file: File, tree: Path, place: Pa
     program = shutil.which(runner)
     alias = locked.asked.alias
     if program is None:
-        raise failed(f"{alias} is source, which {runner} builds, and there is no {runner} in PATH", f"install {runner}")
+        raise failed(
+            f"{alias} is source, which {runner} builds, and there is no {runner} in PATH", f"install {runner}"
+        )
     tell(f"building {alias} {locked.version} by {runner}, with your rights …")
     with store.temporary() as folder:
         source, made = folder / "source", folder / "tool"
@@ -187,7 +189,17 @@ async def _build(store: Store, locked: Locked, file: File, tree: Path, place: Pa
         if runner == "cargo":
             env["CARGO_TARGET_DIR"] = str(folder / "target")
             locks = ["--locked"] if (source / "Cargo.lock").is_file() else []
-            command = [program, "install", "--quiet", "--no-track", *locks, "--path", ".", "--root", str(made)]
+            command = [
+                program,
+                "install",
+                "--quiet",
+                "--no-track",
+                *locks,
+                "--path",
+                ".",
+                "--root",
+                str(made),
+            ]
             await _run(alias, command, source, env)
         else:
             env |= {"GOWORK": "off"}
@@ -217,7 +229,9 @@ async def _run(alias: str, command: list[str], folder: Path, env: Mapping[str, s
         raise
     if process.returncode:
         lines = output.decode("utf-8", "replace").splitlines()[-_SHOWN:]
-        raise failed(f"{alias} cannot be built: {command[0]} exited with {process.returncode}\n" + "\n".join(lines))
+        raise failed(
+            f"{alias} cannot be built: {command[0]} exited with {process.returncode}\n" + "\n".join(lines)
+        )
 
 
 def programs(store: Store, locked: Locked, here: Platform) -> list[Program]:

@@ -32,7 +32,9 @@ def read(folder: Path) -> dict[str, Locked]:
         PackageError: The lock is damaged.
     """
     path = folder / FILE_NAME
-    return {alias: _locked(path, alias, table) for alias, table in _document(path).get("packages", {}).items()}
+    return {
+        alias: _locked(path, alias, table) for alias, table in _document(path).get("packages", {}).items()
+    }
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -41,13 +43,15 @@ def _document(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise failed(f"{path} cannot be read: {error}", "take it from where it was committed, or remove it") from None
+        raise failed(
+            f"{path} cannot be read: {error}", "take it from where it was committed, or remove it"
+        ) from None
     return document if isinstance(document.get("packages", {}), dict) else {**document, "packages": {}}
 
 
 @contextmanager
 def changing(folder: Path) -> Iterator[dict[str, Locked]]:
-    """The same, to be changed: what is there when the `with` ends well is written, at once; nobody else writes meanwhile."""
+    """The same, to be changed: what is there when the `with` ends well is written, while nobody else writes."""
     path = folder / FILE_NAME
     guard = os.open(folder, os.O_RDONLY)
     try:
@@ -93,18 +97,31 @@ def _others(text: str) -> str:
 
 def _text(locked: Locked) -> str:
     alias = key(locked.asked.alias)
-    lines = [f"[packages.{alias}]", f"asked = {inline(str(locked.asked))}", f"layout = {inline(locked.layout)}"]
+    lines = [
+        f"[packages.{alias}]",
+        f"asked = {inline(str(locked.asked))}",
+        f"layout = {inline(locked.layout)}",
+    ]
     if locked.python:
         lines.append(f"python = {inline(locked.python)}")
     for node in locked.nodes:
-        lines += ["", f"[[packages.{alias}.nodes]]", f"name = {inline(node.name)}", f"version = {inline(node.version)}"]
+        lines += [
+            "",
+            f"[[packages.{alias}.nodes]]",
+            f"name = {inline(node.name)}",
+            f"version = {inline(node.version)}",
+        ]
         lines.append(f"at = {inline(node.at)}")
         if node.needs:
             lines.append(f"needs = {inline(list(node.needs))}")
         if node.optional:
             lines.append("optional = true")
         for file in node.files:
-            said: dict[str, Any] = {"platforms": list(file.platforms), "file": file.file, "digest": file.digest}
+            said: dict[str, Any] = {
+                "platforms": list(file.platforms),
+                "file": file.file,
+                "digest": file.digest,
+            }
             said |= {"size": file.size} if file.size is not None else {}
             said |= {"archive": file.archive, "strip": file.strip}
             said |= {"only": list(file.only)} if file.only else {}
@@ -126,7 +143,8 @@ def _locked(path: Path, alias: str, table: Any) -> Locked:
     except (KeyError, TypeError, ValueError, PackageError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise failed(
-            f"{path}: {at} is damaged: {what}", "take it from where it was committed, or `loop pkg add` it again"
+            f"{path}: {at} is damaged: {what}",
+            "take it from where it was committed, or `loop pkg add` it again",
         ) from None
 
 
@@ -134,7 +152,9 @@ def _node(table: Any) -> Node:
     files = tuple(_file(file) for file in table["files"])
     needs = tuple(_str(need) for need in table.get("needs", ()))
     at = _place(table["at"], empty=True)
-    return Node(_str(table["name"]), _str(table["version"]), at, files, needs, table.get("optional", False) is True)
+    return Node(
+        _str(table["name"]), _str(table["version"]), at, files, needs, table.get("optional", False) is True
+    )
 
 
 def _file(table: Any) -> File:

@@ -174,7 +174,13 @@ class File:
     @property
     def key(self) -> list[Any]:
         """What decides how it looks unpacked."""
-        return [self.digest, self.archive, self.strip, list(self.only), self.file if self.archive == "plain" else ""]
+        return [
+            self.digest,
+            self.archive,
+            self.strip,
+            list(self.only),
+            self.file if self.archive == "plain" else "",
+        ]
 
 
 @dataclass(frozen=True)

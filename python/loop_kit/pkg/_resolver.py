@@ -55,7 +55,9 @@ class Resolver:
             PackageError: It says no, or misbehaves.
         """
         try:
-            async with self._lock:  # one instance keeps what it has learned, and answers one question at a time
+            async with (
+                self._lock
+            ):  # one instance keeps what it has learned, and answers one question at a time
                 return await getattr(self._calls, function)(*args)
         except Err as error:
             case, words = getattr(error.value, "case", ""), str(getattr(error.value, "value", error.value))
@@ -127,7 +129,8 @@ class Resolvers:
         allow = list(own.allow) if own is not None else []
         ca: tuple[str, ...] = ()
         if kind is None:
-            assert own is not None and own.path is not None
+            assert own is not None
+            assert own.path is not None
             component: Any = own.path
             downloads = [*allow, *own.downloads]
         else:

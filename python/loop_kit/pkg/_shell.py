@@ -12,11 +12,11 @@ __all__ = ["SHELLS", "folder_of", "hook"]
 
 _POSIX = """\
 _loop_pkg() {
-  case ":$PATH:" in *":${_LOOP_PKG:-/}:"*)
-    PATH=":$PATH:"; PATH="${PATH%%":$_LOOP_PKG:"*}:${PATH#*":$_LOOP_PKG:"}"; PATH="${PATH#:}"; PATH="${PATH%:}" ;;
+  local mine=":${_LOOP_PKG:-/}:" all=":$PATH:" at="$PWD"
+  case "$all" in *"$mine"*)
+    PATH="${all%%"$mine"*}:${all#*"$mine"}"; PATH="${PATH#:}"; PATH="${PATH%:}" ;;
   esac
   unset _LOOP_PKG
-  local at="$PWD"
   while [ -n "$at" ]; do
     if [ -d @TOP@"$at/@bin" ]; then
       _LOOP_PKG=@TOP@"$at/@bin"; PATH="$_LOOP_PKG:$PATH"; break
@@ -26,8 +26,15 @@ _loop_pkg() {
 }
 """
 _BASH = """\
-_loop_pkg_prompt() { local code=$?; [ "$PWD" = "${_LOOP_PKG_PWD-}" ] || { _LOOP_PKG_PWD="$PWD"; _loop_pkg; }; return $code; }
-case ";${PROMPT_COMMAND[*]:-};" in *_loop_pkg_prompt*) ;; *) PROMPT_COMMAND="_loop_pkg_prompt${PROMPT_COMMAND:+;$PROMPT_COMMAND}" ;; esac
+_loop_pkg_prompt() {
+  local code=$?
+  [ "$PWD" = "${_LOOP_PKG_PWD-}" ] || { _LOOP_PKG_PWD="$PWD"; _loop_pkg; }
+  return $code
+}
+case ";${PROMPT_COMMAND[*]:-};" in
+  *_loop_pkg_prompt*) ;;
+  *) PROMPT_COMMAND="_loop_pkg_prompt${PROMPT_COMMAND:+;$PROMPT_COMMAND}" ;;
+esac
 _loop_pkg
 """
 _ZSH = """\

@@ -39,11 +39,15 @@ class _Package:
 class _Source:
     """A source, and what was found there."""
 
-    def __init__(self, resolver: Resolver, store: Store, fetcher: Fetcher, here: Platform, tell: Tell) -> None:
+    def __init__(
+        self, resolver: Resolver, store: Store, fetcher: Fetcher, here: Platform, tell: Tell
+    ) -> None:
         self.resolver, self.store, self.fetcher, self.here, self.tell = resolver, store, fetcher, here, tell
         self._known: dict[tuple[str, str], asyncio.Task[_Package | None]] = {}
         # the nearest of those that locks are for is this machine itself, with what it knows of its own
-        self.platforms = [here if one.key == here.key else replace(one, python=here.python) for one in PLATFORMS]
+        self.platforms = [
+            here if one.key == here.key else replace(one, python=here.python) for one in PLATFORMS
+        ]
         if here.key not in {one.key for one in PLATFORMS}:
             self.platforms.append(here)
 
@@ -99,7 +103,9 @@ class _Source:
             told = await asyncio.to_thread(digests_of, self.store.blobs.path(digest))
             sure = await call("verify", name, version, asset, told)
             if not sure:
-                self.tell(f"{asset.file}: {self.resolver.source} has no checksum; what came is locked as it is")
+                self.tell(
+                    f"{asset.file}: {self.resolver.source} has no checksum; what came is locked as it is"
+                )
         elif not known:
             return None, plan  # nothing is known that it could be held to
         keys = tuple(sorted(one.key for one in platforms))
@@ -111,7 +117,8 @@ class _Source:
         needs: dict[str, Any] = {}
         for platform in platforms:
             for need in limited(
-                await self.resolver.call("needs", name, version, platform.record(), told), "packages that are needed"
+                await self.resolver.call("needs", name, version, platform.record(), told),
+                "packages that are needed",
             ):
                 needs.setdefault(need.name, need)
         return list(needs.values())
@@ -160,7 +167,11 @@ async def _nested(source: _Source, root: _Package) -> list[Node]:
         wanted = placed[at].needs
         versions = await asyncio.gather(*(_version_or_none(source, need) for need in wanted))
         packages = await asyncio.gather(
-            *(source.package(need.real, version) for need, version in zip(wanted, versions, strict=True) if version)
+            *(
+                source.package(need.real, version)
+                for need, version in zip(wanted, versions, strict=True)
+                if version
+            )
         )
         found = iter(packages)
         for need, version in zip(wanted, versions, strict=True):
@@ -168,7 +179,9 @@ async def _nested(source: _Source, root: _Package) -> list[Node]:
             if package is None:
                 if need.optional:
                     continue
-                raise failed(f"{placed[at].name} needs {need.real}, and there is nothing of it for any platform")
+                raise failed(
+                    f"{placed[at].name} needs {need.real}, and there is nothing of it for any platform"
+                )
             place_checked(need.name)
             spot = _spot(placed, at, need.name, package)
             if len(placed) > _MOST:
@@ -180,7 +193,10 @@ async def _nested(source: _Source, root: _Package) -> list[Node]:
             optional[spot] = optional.get(spot, True) and (need.optional or optional[at])
     return [
         Node(one.name, one.version, at, one.files, tuple(sorted(needs.get(at, ()))), optional[at])
-        for at, one in [(root.into, root), *sorted((at, one) for at, one in placed.items() if at != root.into)]
+        for at, one in [
+            (root.into, root),
+            *sorted((at, one) for at, one in placed.items() if at != root.into),
+        ]
     ]
 
 
@@ -233,7 +249,9 @@ async def _flat(source: _Source, root: _Package, asked: Asked) -> list[Node]:
             if known is None or known.version != version:
                 found = await source.package(need.real, version)
                 if found is None:
-                    raise failed(f"{name} needs {need.real} {version}, and there is nothing of it for any platform")
+                    raise failed(
+                        f"{name} needs {need.real} {version}, and there is nothing of it for any platform"
+                    )
                 for others in wants.values():  # what another version of it wanted counts no more
                     others.pop(need.real, None)
                 chosen[need.real] = found

@@ -140,11 +140,15 @@ def _opened(packed: BinaryIO, name: str) -> Iterator[BinaryIO]:
     packed.seek(0)
     try:
         if start.startswith(_ZSTD):
-            raise failed(f"{name} is compressed by zstd, which is not unpacked", "choose another file or version")
+            raise failed(
+                f"{name} is compressed by zstd, which is not unpacked", "choose another file or version"
+            )
         if start.startswith(_XZ):
-            yield cast(BinaryIO, lzma.open(packed))
+            with lzma.open(packed) as stream:
+                yield cast(BinaryIO, stream)
         elif start.startswith(_BZIP2):
-            yield cast(BinaryIO, bz2.open(packed))
+            with bz2.open(packed) as unpacked:
+                yield cast(BinaryIO, unpacked)
         else:
             yield packed
     except lzma.LZMAError as error:
@@ -179,18 +183,26 @@ def entries(folder: Path, metadata: Sequence[str]) -> list[dict[str, Any]]:
             try:
                 state = os.lstat(whole)
                 regular = stat.S_ISREG(state.st_mode)
-                if regular and seen < _SEEN and state.st_size <= _CONTENT and any(_fits(path, one) for one in metadata):
+                if (
+                    regular
+                    and seen < _SEEN
+                    and state.st_size <= _CONTENT
+                    and any(_fits(path, one) for one in metadata)
+                ):
                     seen += 1
                     content = Path(whole).read_bytes()
                 path.encode()
             except (OSError, UnicodeEncodeError):
                 continue
-            found.append({"path": path, "executable": regular and bool(state.st_mode & 0o111), "content": content})
+            found.append(
+                {"path": path, "executable": regular and bool(state.st_mode & 0o111), "content": content}
+            )
     return found
 
 
 def _fits(path: str, pattern: str) -> bool:
     parts, wanted = path.split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(
-        fnmatchcase(part, one.replace("[", "[[]").replace("?", "[?]")) for part, one in zip(parts, wanted, strict=True)
+        fnmatchcase(part, one.replace("[", "[[]").replace("?", "[?]"))
+        for part, one in zip(parts, wanted, strict=True)
     )
