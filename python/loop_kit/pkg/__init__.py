@@ -36,6 +36,7 @@ class Packages:
         self.manifest = manifest
         self.folder = manifest.folder
         self.here = Platform.here()
+        self._lock_file = manifest.path.with_suffix(".lock")
         self.store = Store()
         self._tell = tell
         self._resolvers: Any = None
@@ -67,7 +68,7 @@ class Packages:
         """
         from loop_kit.pkg import _lock
 
-        return _lock.read(self.folder)
+        return _lock.read(self._lock_file)
 
     async def lock(self, aliases: Iterable[str] | None = None, *, anew: bool = False) -> dict[str, Locked]:
         """Locks what the manifest asks for and the lock has not, and drops what it does not ask for any more.
@@ -99,7 +100,7 @@ class Packages:
             found = await solved(asked, resolver, name, self.store, fetcher, self.here, self._tell)
             made[alias] = _joined(old, found) if not anew else found
         if made or set(known) - set(self.manifest.packages):
-            with _lock.changing(self.folder) as packages:
+            with _lock.changing(self._lock_file) as packages:
                 packages |= made
                 for alias in set(packages) - set(self.manifest.packages):
                     del packages[alias]
@@ -120,6 +121,10 @@ class Packages:
             Damaged: What comes is not what is locked.
             PackageError: Something is not locked, does not come, or two packages have a program of the same name.
         """
+        with self.store.use():  # nobody sweeps away meanwhile what is not pinned yet
+            return await self._install(offline, locked)
+
+    async def _install(self, offline: bool, locked: bool) -> list[Program]:
         from loop_kit.pkg._install import assembled, programs, write_shims
 
         known = self.locked() if offline or locked else await self.lock()
@@ -128,6 +133,7 @@ class Packages:
         for alias, pinned in wanted.items():
             await self._fetched(pinned, offline=offline)
             await assembled(self.store, pinned, self.here, self._tell)
+            self.store.pin(f"{self._lock_file} packages.{alias}", pinned, self.here, self._lock_file)
             for program in programs(self.store, pinned, self.here):
                 other = found.setdefault(program.name, program)
                 if other is not program:

@@ -19,7 +19,9 @@ from typing import Any, BinaryIO, cast
 
 from loop_kit.oci.archive import Bounds, untar, unzip
 from loop_kit.oci.blobs import Blobs
-from loop_kit.pkg._model import File, failed
+from loop_kit.oci.model import Descriptor
+from loop_kit.pkg._model import File, Locked, Platform, failed
+from loop_kit.store import Store as Shared
 
 __all__ = ["Store", "data_folder", "key_of"]
 
@@ -29,6 +31,8 @@ _ENTRIES = 20_000
 _CONTENT = 1 << 20
 _SEEN = 64
 """Files whose content a resolver sees."""
+_KIND = "application/octet-stream"
+"""What the store is told that a package's file is."""
 _XZ, _BZIP2, _ZSTD = b"\xfd7zXZ\x00", b"BZh", b"\x28\xb5\x2f\xfd"
 
 
@@ -51,8 +55,33 @@ class Store:
 
     def __init__(self, folder: Path | None = None) -> None:
         top = data_folder() if folder is None else folder
+        self._shared = Shared(top / "store")
         self.blobs = Blobs(top / "store")
         self.folder = top / "packages"
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[None]:
+        """Has what is fetched stay meanwhile; what comes later is kept by `pin`.
+
+        Raises:
+            PackageError: The store cannot be used; also in the place of OSError from within.
+        """
+        with self._shared.use():
+            yield
+
+    def pin(self, name: str, locked: Locked, here: Platform, lock: Path) -> None:
+        """Has the files of a package stay for as long as a lock names them.
+
+        Raises:
+            PackageError: That cannot be written down.
+        """
+        files = [file for node in locked.nodes if (file := node.file_for(here)) is not None]
+        there = [file for file in files if self.blobs.size(file.digest) is not None]
+        if there:
+            first = there[0]
+            root = Descriptor(_KIND, first.digest, self.blobs.size(first.digest) or 0)
+            total = sum(self.blobs.size(file.digest) or 0 for file in there)
+            self._shared.pin(name, root, [file.digest for file in there], size=total, lock=lock)
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
