@@ -20,7 +20,7 @@ from loop_kit.manifest import Component, Login, Manifest, Provider, Secret
 from loop_kit.manifest._use import is_shipped
 from loop_kit.tools import TOOLS, named
 
-__all__ = ["BUILT", "Inputs", "Rule", "given", "inputs_of"]
+__all__ = ["BUILT", "Inputs", "Rule", "given", "inputs_of", "secrets_of"]
 
 BUILT = frozenset(("build", "dist", "target"))
 """Folders of what was built: no inputs by default."""
@@ -103,7 +103,7 @@ def _of_bindings(made: Declared) -> Inputs:
 
 def _of_component(component: Component, folder: Path) -> Inputs:
     member = Member("component", component.name)
-    loaded = frozenset(_secrets((component.args, component.env)))
+    loaded = frozenset(secrets_of((component.args, component.env)))
     if component.build is None:
         return Inputs(member, files=loaded | _texts(component.path))
     versions = [str(tool) for name in named(component.build) if (tool := TOOLS.get(name))]
@@ -121,7 +121,7 @@ def _of_component(component: Component, folder: Path) -> Inputs:
 def _of_provider(provider: Provider, folder: Path) -> Inputs:
     member = Member("provider", provider.name)
     said: tuple[Any, ...] = (provider.config, provider.env, provider.token, provider.login)
-    files = set(_secrets(said))
+    files = set(secrets_of(said))
     if provider.tls is not None:
         tls = (provider.tls.ca, provider.tls.certificate, provider.tls.key)
         files |= _texts(*(path for path in tls if path is not None))
@@ -195,18 +195,18 @@ def _named(words: Iterable[str], work: Path, folder: Path, output: Path | None) 
                 yield Rule(path, plain=True)
 
 
-def _secrets(value: Any) -> Iterator[str]:
+def secrets_of(value: Any) -> Iterator[str]:
     """The files of all secrets in a value."""
     match value:
         case Secret(file=Path() as file):
             yield str(file)
         case Login():
-            yield from _secrets(list(vars(value).values()))
+            yield from secrets_of(list(vars(value).values()))
         case Mapping():
-            yield from _secrets(list(value.values()))
+            yield from secrets_of(list(value.values()))
         case list() | tuple():
             for item in value:
-                yield from _secrets(item)
+                yield from secrets_of(item)
 
 
 def _texts(*paths: Path) -> frozenset[str]:

@@ -13,6 +13,7 @@ from loop_kit.manifest.model import (
     Link,
     Login,
     Manifest,
+    Pack,
     Placement,
     Provider,
     Secret,
@@ -22,6 +23,6 @@ from loop_kit.manifest.model import (
 )
 
 __all__ = [
-    "FILE_NAME", "Artifact", "Bind", "Component", "Dir", "Limits", "Link", "Login", "Manifest", "ManifestError",
+    "FILE_NAME", "Artifact", "Bind", "Component", "Dir", "Limits", "Link", "Login", "Manifest", "ManifestError", "Pack",
     "Placement", "Problem", "Provider", "Secret", "Serve", "Tls", "Wasi", "find", "load", "loads", "reveal", "with_use",
 ]  # fmt: skip

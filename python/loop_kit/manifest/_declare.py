@@ -13,6 +13,7 @@ from loop_kit.manifest._bind import BIND, check_bindings
 from loop_kit.manifest._grants import GRANTS
 from loop_kit.manifest._match import IMPORT_PATTERN
 from loop_kit.manifest._packages import PACKAGES, RESOLVERS
+from loop_kit.manifest._pack import COMPONENT_PACK
 from loop_kit.manifest._placed import check_placements
 from loop_kit.manifest._provider import PROVIDER
 from loop_kit.manifest._references import check_references
@@ -232,6 +233,7 @@ COMPONENT = Table(
         "imports": Field(LINKS, "Links of this component; they come before [links]."),
         "limits": Field(LIMITS, "Limits of this component; they come before [limits]."),
         "wasi": Field(WASI, WASI.doc),
+        "pack": Field(COMPONENT_PACK, COMPONENT_PACK.doc),
     },
     named=True,
     verify=_built,

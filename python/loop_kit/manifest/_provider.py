@@ -11,6 +11,7 @@ from typing import Any
 from loop_kit._address import EXAMPLES, LISTEN_PATTERN
 from loop_kit.manifest import model
 from loop_kit.manifest._bind import BIND
+from loop_kit.manifest._pack import PROVIDER_PACK
 from loop_kit.manifest._secrets import SECRET, Secrets, with_secrets
 from loop_kit.manifest._shape import (
     Bool,
@@ -47,7 +48,7 @@ _PLACES = (
     (_SIDECAR, _SIDECAR_KEYS, "`sidecar:`"),
     (_REMOTE, _REMOTE_KEYS, "`remote:`"),
     (_ELSEWHERE, ("handshake", "login"), "`sidecar:` and `remote:`"),
-    (_OWN, ("sources", "bind"), "`python:` and `sidecar:`"),
+    (_OWN, ("sources", "bind", "pack"), "`python:` and `sidecar:`"),
 )
 
 
@@ -238,6 +239,7 @@ PROVIDER = Table(
             "Patterns of the files that it is made of, if not those that its own file imports; for `loop dev`.",
         ),
         "bind": Field(BIND, BIND.doc),
+        "pack": Field(PROVIDER_PACK, PROVIDER_PACK.doc),
     },
     named=True,
     verify=_verify,

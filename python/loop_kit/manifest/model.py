@@ -30,6 +30,7 @@ __all__ = [
     "Link",
     "Login",
     "Manifest",
+    "Pack",
     "Placement",
     "Provider",
     "Resolver",
@@ -213,6 +214,45 @@ class Bind:
 
 
 @dataclass(frozen=True)
+class Pack:
+    """What the package of a component or a provider says and holds, beyond what is found out.
+
+    Attributes:
+        version: Its version, or None.
+        description: What it is, in a line, or None.
+        license: An SPDX expression, or None.
+        source: Where its source code is, or None.
+        grants: What must be granted for it to work, by import.
+        files: Patterns of files that belong to it, besides its sources.
+        wit: File or folder of the WIT that it serves; None: the folder `wit` of its code.
+        exports: Interfaces that it serves; empty: all of the WIT that have functions.
+        imports: Interfaces that it calls back.
+        transports: What it can be reached by; empty: as its SDK can.
+        requirements: A Python provider's dependencies with their digests; None: requirements.txt of its folder.
+        wheel: The wheel that holds a Python provider, or None.
+        build: Makes the program, with {target}, {os} and {arch} for what it is for; None if it is there already.
+        program: The program, in the same way; None: the one that `use` names.
+        targets: What it is built for, as compilers name it; empty: this machine.
+    """
+
+    version: str | None = None
+    description: str | None = None
+    license: str | None = None
+    source: str | None = None
+    grants: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    wit: Path | None = None
+    exports: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+    transports: tuple[str, ...] = ()
+    requirements: Path | None = None
+    wheel: Path | None = None
+    build: str | tuple[str, ...] | None = None
+    program: str | None = None
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Provider:
     """Whatever exports a capability.
 
@@ -243,6 +283,9 @@ class Provider:
         sources: Patterns of the files that it is made of, for `loop dev`; empty: those that it imports.
         bind: Types of WIT for its code, or None.
         artifact: What it is fetched as, or None.
+        pack: What its package says and holds.
+        folder: Where it runs and its modules are, if not in the workspace's folder: that of a package.
+        paths: Folders that a Python provider's dependencies are in: those of its package.
     """
 
     name: str
@@ -267,6 +310,9 @@ class Provider:
     sources: tuple[str, ...] = ()
     bind: Bind | None = None
     artifact: Artifact | None = None
+    pack: Pack = field(default_factory=Pack)
+    folder: Path | None = None
+    paths: tuple[Path, ...] = ()
 
     @property
     def sandboxed(self) -> bool:
@@ -373,6 +419,7 @@ class Component:
         limits: Its limits, the workspace's defaults filled in.
         wasi: What WASI shows it.
         artifact: What it is fetched as, or None.
+        pack: What its package says.
     """
 
     name: str
@@ -391,6 +438,7 @@ class Component:
     limits: Limits = field(default_factory=Limits)
     wasi: Wasi = field(default_factory=Wasi)
     artifact: Artifact | None = None
+    pack: Pack = field(default_factory=Pack)
 
 
 @dataclass(frozen=True)

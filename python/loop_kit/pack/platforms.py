@@ -1,0 +1,109 @@
+"""What a part of a package is for: targets of compilers, platforms of OCI, and which part this machine takes."""
+
+from __future__ import annotations
+
+import platform as this
+import sys
+
+from loop_kit.errors import PackageError
+from loop_kit.oci.model import Descriptor, Index, Platform
+
+__all__ = ["here", "platform_of_program", "platform_of_triple", "select"]
+
+_MACHINES = {
+    "x86_64": ("amd64", None),
+    "amd64": ("amd64", None),
+    "aarch64": ("arm64", None),
+    "arm64": ("arm64", None),
+    "armv7": ("arm", "v7"),
+    "armv7l": ("arm", "v7"),
+    "arm": ("arm", "v6"),
+    "i686": ("386", None),
+    "i586": ("386", None),
+    "riscv64gc": ("riscv64", None),
+    "riscv64": ("riscv64", None),
+    "s390x": ("s390x", None),
+    "powerpc64le": ("ppc64le", None),
+    "ppc64le": ("ppc64le", None),
+    "loongarch64": ("loong64", None),
+}
+_SYSTEMS = {"linux": "linux", "darwin": "darwin", "windows": "windows", "freebsd": "freebsd"}
+
+# Of ELF's header: what `e_machine` means, at 18.
+_ELF = {
+    62: "amd64",
+    183: "arm64",
+    40: "arm",
+    3: "386",
+    243: "riscv64",
+    22: "s390x",
+    21: "ppc64le",
+    258: "loong64",
+}
+# Of Mach-O's: `cputype`, at 4.
+_MACH = {0x01000007: "amd64", 0x0100000C: "arm64"}
+# Of PE's: `Machine`, after the signature that the number at 60 leads to.
+_PE = {0x8664: "amd64", 0xAA64: "arm64", 0x14C: "386"}
+
+
+def platform_of_triple(triple: str) -> Platform | None:
+    """What `aarch64-unknown-linux-musl` is in OCI's words; None where the machine or the system is not known."""
+    machine, *rest = triple.split("-")
+    known = _MACHINES.get(machine)
+    system = next((_SYSTEMS[part] for part in rest if part in _SYSTEMS), None)
+    return None if known is None or system is None else Platform(known[0], system, known[1])
+
+
+def here() -> Platform:
+    """This machine."""
+    machine = this.machine().lower()
+    architecture, variant = _MACHINES.get(machine, (machine, None))
+    return Platform(architecture, _SYSTEMS.get(sys.platform.rstrip("0123456789"), sys.platform), variant)
+
+
+def platform_of_program(head: bytes) -> tuple[str, str] | None:
+    """The system and the machine that a native program is for, by its first 4 KiB; None where it is none.
+
+    What an ELF file is for is said as `linux`: hardly any says more.
+    """
+    if head[:4] == b"\x7fELF" and len(head) >= 20:
+        order = "big" if head[5] == 2 else "little"
+        return "linux", _ELF.get(int.from_bytes(head[18:20], order), "another machine")  # type: ignore[arg-type]
+    if head[:4] == b"\xcf\xfa\xed\xfe":
+        return "darwin", _MACH.get(int.from_bytes(head[4:8], "little"), "another machine")
+    if head[:2] == b"MZ" and len(head) >= 64:
+        at = int.from_bytes(head[60:64], "little")
+        if head[at : at + 4] == b"PE\0\0":
+            return "windows", _PE.get(int.from_bytes(head[at + 4 : at + 6], "little"), "another machine")
+    return None
+
+
+def select(index: Index, platform: Platform | None = None, *, what: str = "the package") -> Descriptor:
+    """The part of a package for a platform.
+
+    Args:
+        index: The package.
+        platform: What it is to run on; None: this machine. Without a `variant` any is taken, with one also the part
+            that names none.
+        what: What to call the package in errors.
+
+    Raises:
+        PackageError: There is none for it; the error names those that there are.
+    """
+    wanted = platform or here()
+    parts = [part for part in index.manifests if part.platform is not None]
+    same = [
+        p
+        for p in parts
+        if p.platform and (p.platform.os, p.platform.architecture) == (wanted.os, wanted.architecture)
+    ]
+    for fits in (
+        [p for p in same if p.platform and p.platform.variant == wanted.variant],
+        [p for p in same if p.platform and (wanted.variant is None or p.platform.variant is None)],
+    ):
+        if fits:
+            return fits[0]
+    there = ", ".join(dict.fromkeys(str(part.platform) for part in parts))
+    error = PackageError(f"{what} has no part for {wanted}; it has {there or 'none for any platform'}")
+    error.hint = "ask whoever publishes it for one, or run where there is one"
+    raise error
