@@ -23,6 +23,7 @@ from loop_kit.manifest import (
     Login,
     Manifest,
     ManifestError,
+    Pack,
     Provider,
     Secret,
     Serve,
@@ -82,6 +83,29 @@ bind = st.builds(
     ),
     table(world=filled) | table(wit=filled, interfaces=st.lists(filled, min_size=1, max_size=2)),
 )
+about = table(
+    version=st.just("1.0.0-rc.1"),
+    license=st.just("MIT OR Apache-2.0"),
+    source=texts,
+    grants=st.dictionaries(st.just("acme:kv"), frees, max_size=1),
+)
+triples = st.sampled_from(["aarch64-unknown-linux-musl", "x86_64-apple-darwin"])
+package = st.builds(
+    operator.or_,
+    about,
+    table(
+        wit=filled,
+        exports=st.lists(st.just("a:b/c@1.0.0"), min_size=1, max_size=1),
+        files=sources,
+        transports=st.lists(st.sampled_from(["unix", "shm"]), min_size=1, max_size=1),
+        requirements=filled,
+        wheel=filled,
+    )
+    | table(
+        {"program": texts, "targets": st.lists(triples, min_size=1, max_size=2)},
+        build=filled | st.lists(texts, min_size=1, max_size=2),
+    ),
+)
 SHIPPED = "python:loop_kit.capabilities.core:Core"
 import_keys = st.sampled_from(
     ["acme:kv", "acme:kv/store", "acme:kv/store@1.0.0", "acme:kv@2.1.0-rc.1", "log"]
@@ -134,6 +158,7 @@ def sidecars(draw: st.DrawFn, text_or_secret: st.SearchStrategy[Any]) -> dict[st
             "config": frees,
             "sources": sources,
             "bind": bind,
+            "pack": package,
         },
     )
     command = draw(st.lists(filled, min_size=1, max_size=2)) if use == "sidecar" else None
@@ -198,6 +223,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         config=frees,
         sources=sources,
         bind=bind,
+        pack=package,
     )
     text_or_secret = texts | secrets
     # Plain wRPC takes neither grants nor config: what it may be linked to is for the tests of placements.
@@ -208,6 +234,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     component = table(
         {"path": filled},
         bind=bind,
+        pack=about,
         run=st.sampled_from(["serve", "run"]),
         serve=table(addr=addresses),
         args=st.lists(text_or_secret, max_size=2),
@@ -264,12 +291,13 @@ def as_one_line_each(document: dict[str, Any]) -> str:
 
 
 def complaints(document: dict[str, Any]) -> list[str]:
-    """What the shapes say, without what no schema can know: double guest paths, secrets in free values."""
+    """What the shapes say, without what no schema can know: double guest paths, secrets in free values, licences."""
     report: list[Any] = []
     shapes = dataclasses.replace(MANIFEST, verify=None)  # nor the names that lead nowhere
     shapes.check(document, Cursor(Source(Path("/ws/loop.toml"), "loop.toml", ""), report))
     inside = re.compile(r"providers\.[^.]+\.config[.\[]")
-    return [str(item) for item in report if "is taken by" not in item.message and not inside.match(item.key)]
+    beyond = re.compile("is taken by|is no SPDX expression")
+    return [str(item) for item in report if not beyond.search(item.message) and not inside.match(item.key)]
 
 
 def document_of(manifest: Manifest) -> dict[str, Any]:
@@ -314,7 +342,7 @@ def plain(value: Any) -> Any:
             return {"env": value.env} if value.file is None else {"file": str(value.file)}
         case Limits():
             return value.given()
-        case Tls() | Login() | Bind():
+        case Tls() | Login() | Bind() | Pack():
             said = vars(value).items()
             return {k.replace("_", "-"): plain(v) for k, v in said if v is not None and v != ()}
         case Policy() | Rule() | KeyFile() | KeyId() | Keyless():
@@ -382,6 +410,7 @@ new_keys = st.sampled_from([
     "build", "use",
     "bind", "python", "typescript", "world", "interfaces", "file", "id", "identity", "root", "signers", "unsigned",
     "threshold", "max-age", "trust", "rules",
+    "pack", "license", "targets", "program", "build", "exports", "files",
 ])  # fmt: skip
 
 

@@ -464,9 +464,14 @@ class Workspace:
                     key = repr(grant)  # links with the same grant share an object
                     if key not in part.python:
                         # code that needs no trust must not bring modules of the workspace in
-                        folder = None if provider.shipped else self.manifest.folder
+                        folder = None if provider.shipped else provider.folder or self.manifest.folder
                         made = python(
-                            provider.target, config=config, grant=grant, folder=folder, anew=part.fresh
+                            provider.target,
+                            config=config,
+                            grant=grant,
+                            folder=folder,
+                            anew=part.fresh,
+                            paths=provider.paths,
                         )
                         part.python[key] = made
                         _asking.note(made, self._swaps.asking(provider.name))
@@ -504,9 +509,9 @@ class Workspace:
         made: Supervisor[Any]
         asked = functools.partial(self._swaps.ask, provider.name)
         if provider.placement == "sidecar":
-            folder = self.manifest.folder
             if provider.artifact is not None:
                 provider = await asyncio.to_thread(self._artifacts.provider, provider)
+            folder = provider.folder or self.manifest.folder
             made = await sidecar.start(self.host._engine, provider, folder, entry.life, asked, self._ill)
             entry.pid = functools.partial(_pid, made)
         else:

@@ -35,6 +35,7 @@ __all__ = ["PROVIDER", "means", "of_sidecars"]
 # Code of the user's own, in the host's process: what ships with loop-kit is trusted with it.
 _NEEDS_TRUST = rf"^python:(?!{re.escape(model.SHIPPED)})"
 _OWN = r"^(python|sidecar)(:(?!builtin:)|$)"
+_MADE = r"^(python|sidecar|component)(:(?!builtin:)|$)"
 _SIDECAR, _REMOTE, _BARE = "^(sidecar(:|$)|oci:|oci-layout:)", "^remote:", "^sidecar$"
 
 # Which keys only mean something where the provider runs elsewhere.
@@ -48,7 +49,8 @@ _PLACES = (
     (_SIDECAR, _SIDECAR_KEYS, "`sidecar:`"),
     (_REMOTE, _REMOTE_KEYS, "`remote:`"),
     (_ELSEWHERE, ("handshake", "login"), "`sidecar:` and `remote:`"),
-    (_OWN, ("sources", "bind", "pack"), "`python:` and `sidecar:`"),
+    (_OWN, ("sources", "bind"), "`python:` and `sidecar:`"),
+    (_MADE, ("pack",), "`python:`, `sidecar:` and `component:`"),
 )
 
 

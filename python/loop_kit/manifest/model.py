@@ -283,7 +283,7 @@ class Provider:
         sources: Patterns of the files that it is made of, for `loop dev`; empty: those that it imports.
         bind: Types of WIT for its code, or None.
         artifact: What it is fetched as, or None.
-        pack: What its package says and holds.
+        pack: What its package says and holds, or None.
         folder: Where it runs and its modules are, if not in the workspace's folder: that of a package.
         paths: Folders that a Python provider's dependencies are in: those of its package.
     """
@@ -310,7 +310,7 @@ class Provider:
     sources: tuple[str, ...] = ()
     bind: Bind | None = None
     artifact: Artifact | None = None
-    pack: Pack = field(default_factory=Pack)
+    pack: Pack | None = None
     folder: Path | None = None
     paths: tuple[Path, ...] = ()
 
@@ -419,7 +419,7 @@ class Component:
         limits: Its limits, the workspace's defaults filled in.
         wasi: What WASI shows it.
         artifact: What it is fetched as, or None.
-        pack: What its package says.
+        pack: What its package says, or None.
     """
 
     name: str
@@ -438,7 +438,7 @@ class Component:
     limits: Limits = field(default_factory=Limits)
     wasi: Wasi = field(default_factory=Wasi)
     artifact: Artifact | None = None
-    pack: Pack = field(default_factory=Pack)
+    pack: Pack | None = None
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,9 @@ def created() -> str:
     """
     text = os.environ.get("SOURCE_DATE_EPOCH") or "0"
     if not (text.isascii() and text.isdigit() and int(text) <= _LAST):
-        raise PackageError(f"the environment variable SOURCE_DATE_EPOCH is {text!r}, no number of seconds since 1970")
+        raise PackageError(
+            f"the environment variable SOURCE_DATE_EPOCH is {text!r}, no number of seconds since 1970"
+        )
     return datetime.datetime.fromtimestamp(int(text), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from loop_kit.oci.archive import CHUNK, Entry, write_tar
 from loop_kit.oci.blobs import Blobs
@@ -47,8 +47,8 @@ def add_bytes(blobs: Blobs, data: bytes, media_type: str, title: str | None = No
     return Descriptor(media_type, blobs.add(data), len(data), {TITLE: title} if title else {})
 
 
-def add_file(blobs: Blobs, file: BinaryIO, media_type: str, title: str) -> Descriptor:
-    """Adds a file, which can be read anew, as a blob."""
+def add_file(blobs: Blobs, file: Any, media_type: str, title: str) -> Descriptor:
+    """Adds a binary file, which can be read anew, as a blob."""
     file.seek(0)
     digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     size = file.tell()

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from loop_kit.dev._command import Command
 from loop_kit.oci.archive import Entry
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Platform
@@ -60,7 +59,13 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
         assert platform is not None
         words = {"target": triple, "os": platform.os, "arch": platform.architecture}
         if plan.pack.build is not None:
-            await ran(_filled(plan.pack.build, words), plan.folder, f"building {plan.name} for {triple}", tell)
+            build = plan.pack.build
+            command = (
+                _filled(build, words)
+                if isinstance(build, str)
+                else tuple(_filled(word, words) for word in build)
+            )
+            await ran(command, plan.folder, f"building {plan.name} for {triple}", tell)
         program = plan.folder / _filled(plan.entry, words)
         _check(plan, program, triple, platform)
         part = Part(f"bin/{program.name}", platform)
@@ -72,11 +77,8 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
     return made
 
 
-def _filled(command: Command, words: dict[str, str]) -> Command:
-    def fill(text: str) -> str:
-        return _PLACE.sub(lambda match: words[match[1]], text)
-
-    return fill(command) if isinstance(command, str) else tuple(map(fill, command))
+def _filled(text: str, words: dict[str, str]) -> str:
+    return _PLACE.sub(lambda match: words[match[1]], text)
 
 
 def _check(plan: Plan, program: Path, triple: str, platform: Platform) -> None:
@@ -85,7 +87,11 @@ def _check(plan: Plan, program: Path, triple: str, platform: Platform) -> None:
         with program.open("rb") as file:
             head = file.read(_HEAD)
     except OSError as e:
-        hint = "its build did not make it" if plan.pack.build else f'build it, or say how: [{where}.pack] build = "…"'
+        hint = (
+            "its build did not make it"
+            if plan.pack.build
+            else f'build it, or say how: [{where}.pack] build = "…"'
+        )
         raise problem(f"{where}: there is no {program} for {triple}: {e.strerror}", hint) from None
     found = platform_of_program(head)
     if found is None:
@@ -93,7 +99,9 @@ def _check(plan: Plan, program: Path, triple: str, platform: Platform) -> None:
             hint = "ship what it is written in: a Python provider as `python:`, one in Node.js as `node:`"
             raise problem(f"{where}: {program} is a script, and not a program of {platform}", hint)
         raise problem(f"{where}: {program} is no program", "name what the build makes: pack.program")
-    if found[1] != platform.architecture or (found[0] != platform.os and not (found[0] == "linux" and platform.os == "freebsd")):
+    if found[1] != platform.architecture or (
+        found[0] != platform.os and not (found[0] == "linux" and platform.os == "freebsd")
+    ):
         hint = f"have the build make it for {triple}: {{target}}, {{os}} and {{arch}} stand for that"
         raise problem(f"{where}: {program} is for {'/'.join(found)}, not {platform}", hint)
 

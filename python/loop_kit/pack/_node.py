@@ -56,13 +56,20 @@ def lock_of(project: Path, name: str) -> dict[str, Any] | None:
             if not needs:
                 return None
             hint = f"npm install --package-lock-only --prefix {project}"
-            raise problem(f"providers.{name}: {project}/package.json names dependencies, and there is no package-lock.json", hint)
+            raise problem(
+                f"providers.{name}: {project}/package.json names dependencies, and there is no package-lock.json",
+                hint,
+            )
         found: dict[str, Any] = json.loads(lock.read_text("utf-8"))
         if not isinstance(found.get("packages"), dict):
-            raise problem(f"{lock} is of an old form that does not say what is where", "npm install --package-lock-only")
+            raise problem(
+                f"{lock} is of an old form that does not say what is where", "npm install --package-lock-only"
+            )
         return found
     except (OSError, ValueError, AttributeError) as e:
-        raise problem(f"providers.{name}: package.json or package-lock.json of {project} cannot be read: {e}") from None
+        raise problem(
+            f"providers.{name}: package.json or package-lock.json of {project} cannot be read: {e}"
+        ) from None
 
 
 async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) -> list[Part]:
@@ -81,7 +88,9 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
             platform = here() if triple is None else platform_of_triple(triple)
             assert platform is not None
             part = Part(plan.entry, platform, runtime)
-            add_tree(blobs, [Entry.of(name, path) for name, path in files.items()], f"{plan.name}.tar.gz", part)
+            add_tree(
+                blobs, [Entry.of(name, path) for name, path in files.items()], f"{plan.name}.tar.gz", part
+            )
             bound = False
             if project is not None and lock is not None:
                 into = Path(temporary) / str(index)
@@ -95,20 +104,41 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
 
 
 async def _modules(
-    plan: Plan, project: Path, lock: Mapping[str, Any], triple: str | None, into: Path, blobs: Blobs, part: Part, tell: Tell
-) -> bool:  # fmt: skip
+    plan: Plan,
+    project: Path,
+    lock: Mapping[str, Any],
+    triple: str | None,
+    into: Path,
+    blobs: Blobs,
+    part: Part,
+    tell: Tell,
+) -> bool:
     """Has npm install what is needed to run, and adds it; returns whether it is for one platform alone."""
     if shutil.which("npm") is None:
-        raise problem(f"providers.{plan.name}: its dependencies are installed by npm, and there is none in PATH", "install Node.js with npm")
+        raise problem(
+            f"providers.{plan.name}: its dependencies are installed by npm, and there is none in PATH",
+            "install Node.js with npm",
+        )
     for name in ("package.json", "package-lock.json", ".npmrc"):
         if (project / name).is_file():
             shutil.copy(project / name, into)
     for said in lock["packages"].values():
         _bring(str(said.get("resolved", "")), project, into, plan.name)
     quiet = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
-    hint = "is package-lock.json up to date (`npm install --package-lock-only`), and the registry within reach that `npm config list` shows?"
+    hint = (
+        "is package-lock.json up to date (`npm install --package-lock-only`), and the registry within reach that "
+        "`npm config list` shows?"
+    )
     what = f"fetching what {plan.name} needs by npm" + (f", for {triple}" if triple else "")
-    command = ("npm", "ci", "--ignore-scripts", "--omit=dev", "--no-global", *quiet, *_for(triple, part.platform))
+    command = (
+        "npm",
+        "ci",
+        "--ignore-scripts",
+        "--omit=dev",
+        "--no-global",
+        *quiet,
+        *_for(triple, part.platform),
+    )
     await ran(command, into, what, tell, hint=hint)
     modules = into / "node_modules"
     if not modules.is_dir():
@@ -117,11 +147,16 @@ async def _modules(
         if path.is_symlink() and not path.resolve().is_relative_to(into.resolve()):
             at, to = path.relative_to(into), os.readlink(path)
             hint = "depend on what `npm pack` makes of it: npm install ./NAME-VERSION.tgz"
-            raise problem(f"providers.{plan.name}: {at} is a link to {to}, a folder outside of the package", hint)
+            raise problem(
+                f"providers.{plan.name}: {at} is a link to {to}, a folder outside of the package", hint
+            )
     if part.entry.partition("/")[0] == "node_modules" or "/node_modules/" in part.entry:
         real = (into / Path(plan.folder / part.entry).relative_to(project)).resolve()
         if not real.is_file():
-            raise problem(f"providers.{plan.name}: npm has not put {part.entry} there", "is it a dependency in package.json?")
+            raise problem(
+                f"providers.{plan.name}: npm has not put {part.entry} there",
+                "is it a dependency in package.json?",
+            )
         part.entry = (project.relative_to(plan.folder) / real.relative_to(into.resolve())).as_posix()
     there = [name for name in lock["packages"] if name and (into / name / "package.json").is_file()]
     part.items += sbom.of_npm(lock, there)
@@ -162,5 +197,9 @@ def _engine(project: Path | None) -> str:
     if project is None:
         return _LEAST
     said = json.loads((project / "package.json").read_text("utf-8")).get("engines", {})
-    found = re.fullmatch(r"\s*>=\s*v?(\d+(?:\.\d+){0,2})\s*", str(said.get("node", ""))) if isinstance(said, dict) else None
+    found = (
+        re.fullmatch(r"\s*>=\s*v?(\d+(?:\.\d+){0,2})\s*", str(said.get("node", "")))
+        if isinstance(said, dict)
+        else None
+    )
     return f">={found[1]}" if found else _LEAST

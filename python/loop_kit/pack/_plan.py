@@ -83,9 +83,11 @@ def _kind(provider: Provider) -> Literal["component", "python", "node", "native"
         return "component" if provider.path is not None and not is_shipped(provider.target) else None
     if provider.module is not None:
         return "python"
-    if provider.pack.program is not None:
+    if provider.pack is not None and provider.pack.program is not None:
         return "native"
-    if provider.target.startswith("node:") or (provider.path is not None and provider.path.parts[-3:-1] == _BINS):
+    if provider.target.startswith("node:") or (
+        provider.path is not None and provider.path.parts[-3:-1] == _BINS
+    ):
         return "node"
     return "native" if provider.path is not None else None
 
@@ -99,8 +101,9 @@ async def plan(manifest: Manifest, name: str) -> Plan:
     """
     component, provider = manifest.components.get(name), manifest.providers.get(name)
     if component is not None:
-        facts = facts_of(component.pack, component.path.parent, manifest.folder)
-        return Plan(name, "component", facts, component.pack, manifest.folder, component, wasm=component.path)
+        pack = component.pack or Pack()
+        facts = facts_of(pack, component.path.parent, manifest.folder)
+        return Plan(name, "component", facts, pack, manifest.folder, component, wasm=component.path)
     if provider is None:
         from loop_kit.manifest._shape import did_you_mean
 
@@ -112,16 +115,24 @@ async def plan(manifest: Manifest, name: str) -> Plan:
         raise _unpackable(provider)
     if kind == "component":
         assert provider.path is not None
-        facts = facts_of(provider.pack, provider.path.parent, manifest.folder)
-        return Plan(name, kind, facts, provider.pack, manifest.folder, provider=provider, wasm=provider.path)
+        pack = provider.pack or Pack()
+        facts = facts_of(pack, provider.path.parent, manifest.folder)
+        return Plan(name, kind, facts, pack, manifest.folder, provider=provider, wasm=provider.path)
     return await _of_provider(manifest, provider, kind)
 
 
 def _unpackable(provider: Provider) -> PackageError:
     where = f"providers.{provider.name} ({provider.use})"
     if provider.placement == "remote":
-        return problem(f"{where} runs elsewhere: there is nothing here to pack", "pack it in its own workspace")
-    if provider.shipped or provider.shipped_aside or is_shipped(provider.target) or provider.placement == "builtin":
+        return problem(
+            f"{where} runs elsewhere: there is nothing here to pack", "pack it in its own workspace"
+        )
+    if (
+        provider.shipped
+        or provider.shipped_aside
+        or is_shipped(provider.target)
+        or provider.placement == "builtin"
+    ):
         return problem(f"{where} ships with loop-kit, whoever has that has it", "pack what is your own")
     if provider.placement == "component":
         return problem(f"{where} is the component {provider.target}", f"loop pack {provider.target}")
@@ -132,7 +143,7 @@ def _unpackable(provider: Provider) -> PackageError:
 async def _of_provider(
     manifest: Manifest, provider: Provider, kind: Literal["python", "node", "native"]
 ) -> Plan:
-    folder, pack = manifest.folder, provider.pack
+    folder, pack = manifest.folder, provider.pack or Pack()
     code: Path | None = None
     declared: tuple[str, ...] = ()
     wit = pack.wit or (provider.bind.wit if provider.bind is not None else None)
@@ -141,7 +152,10 @@ async def _of_provider(
         entry = f"{module}:{cls}"
         code = file_of(module, folder)
         if code is None and pack.wheel is None:
-            raise problem(f"providers.{provider.name}: there is no module {module!r} in {folder}", "is it a wheel? name it: pack.wheel")
+            raise problem(
+                f"providers.{provider.name}: there is no module {module!r} in {folder}",
+                "is it a wheel? name it: pack.wheel",
+            )
         if code is not None:
             declared, said = _decorated(code, cls)
             wit = wit or (None if said is None else Path(os.path.normpath(code.parent / said)))
@@ -153,7 +167,7 @@ async def _of_provider(
     else:
         entry = pack.program or _inside(provider.path or Path(), folder, f"providers.{provider.name}")
     texts, wit = _wit(provider, wit, [] if code is None else [code.parent, code.parent.parent], folder)
-    exports = _exports(provider, wit, pack.exports or declared)
+    exports = _exports(provider, wit, pack.exports or declared, pack.imports)
     files: dict[str, Path] = {}
     left_out: list[tuple[str, str]] = []
     found = await _files(manifest, provider, kind, code)
@@ -167,7 +181,10 @@ async def _of_provider(
             files[at] = Path(path)
         else:
             left_out.append((at, why))
-    project = next((at for at in (code, *(code.parents if code else ())) if at and (at / "package.json").is_file()), folder)
+    project = next(
+        (at for at in (code, *(code.parents if code else ())) if at and (at / "package.json").is_file()),
+        folder,
+    )
     facts = facts_of(pack, project if kind == "node" else folder, folder)
     return Plan(
         provider.name, kind, facts, pack, folder, None, provider, entry, files, tuple(left_out), texts, exports
@@ -189,11 +206,11 @@ async def _files(manifest: Manifest, provider: Provider, kind: str, code: Path |
     from loop_kit.dev._inputs import Inputs, given, inputs_of
     from loop_kit.dev._tree import Tree
 
-    folder, member = manifest.folder, Member("provider", provider.name)
+    folder, pack, member = manifest.folder, provider.pack or Pack(), Member("provider", provider.name)
     inputs = inputs_of(manifest)[member]
-    rules = given(provider.pack.files, folder)
+    rules = given(pack.files, folder)
     entry: Path | None = None
-    if kind != "native" and provider.pack.wheel is None:
+    if kind != "native" and pack.wheel is None:
         rules = (*inputs.rules, *rules)
         in_modules = code is not None and "node_modules" in code.parts
         entry = inputs.entry or (None if in_modules or provider.sources else code)
@@ -203,8 +220,12 @@ async def _files(manifest: Manifest, provider: Provider, kind: str, code: Path |
         tree = Tree(files, Imports(folder))
         tree.define({member: Inputs(member, "", rules, frozenset(), entry)})
         await tree.scan(await tree.look())
-        found = {path for path, digest in (tree.snapshot(member) | tree.named(member)).items() if digest is not None}
-    if kind == "python" and code is not None and provider.pack.wheel is None and str(code) not in found:
+        found = {
+            path
+            for path, digest in (tree.snapshot(member) | tree.named(member)).items()
+            if digest is not None
+        }
+    if kind == "python" and code is not None and pack.wheel is None and str(code) not in found:
         hint = "add it to `sources` of the provider"
         raise problem(f"providers.{provider.name}: {code} is not among the files of its package", hint)
     return found
@@ -245,7 +266,9 @@ def _wit_files(wit: Path) -> list[Path]:
     return sorted(wit.rglob("*.wit")) if wit.is_dir() else [wit]
 
 
-def _wit(provider: Provider, named: Path | None, near: list[Path], folder: Path) -> tuple[dict[str, str], Path]:
+def _wit(
+    provider: Provider, named: Path | None, near: list[Path], folder: Path
+) -> tuple[dict[str, str], Path]:
     """The texts of the WIT, and where it is."""
     wit = named or next((at / "wit" for at in (*near, folder) if (at / "wit").is_dir()), None)
     if wit is None or not wit.exists():
@@ -258,17 +281,23 @@ def _wit(provider: Provider, named: Path | None, near: list[Path], folder: Path)
     except (OSError, UnicodeDecodeError) as e:
         raise problem(f"providers.{provider.name}: the WIT in {wit} cannot be read: {e}") from None
     if sum(map(len, texts.values())) > _MOST_WIT // 2:
-        raise problem(f"providers.{provider.name}: the WIT in {wit} has more than {_MOST_WIT // 2} characters")
+        raise problem(
+            f"providers.{provider.name}: the WIT in {wit} has more than {_MOST_WIT // 2} characters"
+        )
     return texts, wit
 
 
-def _exports(provider: Provider, wit: Path, wanted: tuple[str, ...]) -> tuple[str, ...]:
+def _exports(
+    provider: Provider, wit: Path, wanted: tuple[str, ...], back: tuple[str, ...]
+) -> tuple[str, ...]:
     more = _CORE if any(name.startswith("loop:core/") for name in wanted) else None
     try:
         contract = _core.Contract(wit, list(wanted), more)
     except LoadError as e:
-        raise problem(f"providers.{provider.name}: {e}", "mend the WIT, or name what it serves: pack.exports") from None
-    found = tuple(each.name for each in contract.interfaces() if each.functions and each.name not in provider.pack.imports)
+        raise problem(
+            f"providers.{provider.name}: {e}", "mend the WIT, or name what it serves: pack.exports"
+        ) from None
+    found = tuple(each.name for each in contract.interfaces() if each.functions and each.name not in back)
     if not found:
         raise problem(f"providers.{provider.name}: the WIT in {wit} has no interface with functions")
     return found

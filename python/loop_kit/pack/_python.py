@@ -25,8 +25,10 @@ __all__ = ["parts", "requirements_of", "stem", "tags_of", "wants"]
 LEAST = (3, 11)
 """The oldest Python that runs loop-kit."""
 
-_WHEEL = re.compile(r"(?P<stem>[^-]+-[^-]+(?:-\d[^-]*)?)-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl")
-_SECRET_URL = re.compile(r"://[^/@\s]+@")
+_WORD = r"[A-Za-z0-9_.+!]+"
+_WHEEL = re.compile(
+    rf"(?P<stem>{_WORD}-{_WORD}(-\d{_WORD[:-1]}*)?)-(?P<python>{_WORD})-(?P<abi>{_WORD})-(?P<platform>{_WORD})\.whl"
+)
 
 
 def tags_of(wheel: str) -> tuple[list[str], list[str], list[str]]:
@@ -43,7 +45,7 @@ def tags_of(wheel: str) -> tuple[list[str], list[str], list[str]]:
 
 def stem(wheel: str) -> str:
     """Name and version of a wheel, by its own name."""
-    tags_of(wheel)
+    tags_of(wheel)  # it is one, so that its name leads nowhere
     return wheel.rsplit("-", 3)[0]
 
 
@@ -86,7 +88,12 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
         made = []
         for platform, wheels in found[:1] if anywhere else found:
             part = Part(plan.entry, None if anywhere else platform, wants([wheel.name for wheel in wheels]))
-            add_tree(blobs, [Entry.of(name, path) for name, path in plan.files.items()], f"{plan.name}.tar.gz", part)
+            add_tree(
+                blobs,
+                [Entry.of(name, path) for name, path in plan.files.items()],
+                f"{plan.name}.tar.gz",
+                part,
+            )
             for wheel in wheels:
                 await asyncio.to_thread(_add, wheel, blobs, part)
             made.append(part)
@@ -109,18 +116,39 @@ async def _wheels(plan: Plan, triple: str | None, into: Path, tell: Tell) -> lis
     requirements = requirements_of(plan)
     if requirements is not None:
         _refuse_own(requirements)
-        pip = (sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--quiet")
-        pinned = ("--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement", str(requirements))
+        pip = (
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--quiet",
+        )
+        pinned = (
+            "--require-hashes",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--requirement",
+            str(requirements),
+        )
         hint = (
             f"{requirements.name} must name each dependency with its version and digests, as "
-            "`uv pip compile --generate-hashes` or `pip-compile --generate-hashes` write them, and each must have a wheel"
+            "`uv pip compile --generate-hashes` or `pip-compile --generate-hashes` write them, and each must have a "
+            "wheel"
         )
         what = f"fetching what {plan.name} needs by pip" + (f", for {triple}" if triple else "")
-        await ran((*pip, *pinned, *_for(triple), "--dest", str(into)), requirements.parent, what, tell, hint=hint)
+        await ran(
+            (*pip, *pinned, *_for(triple), "--dest", str(into)), requirements.parent, what, tell, hint=hint
+        )
     found = sorted(into.iterdir())
     if plan.pack.wheel is not None:
         if not plan.pack.wheel.is_file():
-            raise problem(f"providers.{plan.name}.pack.wheel: there is no {plan.pack.wheel}", "build it: pip wheel . --no-deps")
+            raise problem(
+                f"providers.{plan.name}.pack.wheel: there is no {plan.pack.wheel}",
+                "build it: pip wheel . --no-deps",
+            )
         found.append(plan.pack.wheel)
     return found
 
@@ -147,7 +175,11 @@ def _for(triple: str | None) -> tuple[str, ...]:
         tags += [f"manylinux{year}_{machine}" for year in (2014, 2010, 1)]
     elif platform.os == "darwin":
         names = ("arm64" if platform.architecture == "arm64" else "x86_64", "universal2")
-        tags = [f"macosx_{major}_{minor}_{n}" for n in names for major, minor in ((11, 0), (10, 13), (10, 12), (10, 9))]
+        tags = [
+            f"macosx_{major}_{minor}_{n}"
+            for n in names
+            for major, minor in ((11, 0), (10, 13), (10, 12), (10, 9))
+        ]
     else:
         tags = ["win_arm64" if platform.architecture == "arm64" else "win_amd64"]
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -9,16 +9,17 @@ from pathlib import Path
 __all__ = ["why_secret"]
 
 _NAMES = (
-    ".env", ".env.*", "*.env", ".envrc", ".netrc", "_netrc", ".npmrc", ".yarnrc*", ".pypirc", "pip.conf", ".git-credentials",
-    ".htpasswd", ".pgpass", ".my.cnf", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.creds", "*.nk",
-    "*.age", "*.gpg", "*.tfstate", "*.tfvars", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials", "credentials.json",
-    "secrets.*", "cargo-credentials*",
+    ".env", ".env.*", "*.env", ".envrc", ".netrc", "_netrc", ".npmrc", ".yarnrc*", ".pypirc", "pip.conf",
+    ".git-credentials", ".htpasswd", ".pgpass", ".my.cnf", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx",
+    "*.ppk", "*.creds", "*.nk", "*.age", "*.gpg", "*.tfstate", "*.tfvars", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519",
+    "credentials", "credentials.json", "secrets.*", "cargo-credentials*",
 )  # fmt: skip
 _PUBLIC = (".env.example", ".env.sample", ".env.template")
 _FOLDERS = frozenset((".ssh", ".aws", ".azure", ".gcloud", ".gnupg", ".docker", ".kube", ".secrets"))
 _CONTENT = re.compile(
     # with what follows: code that looks for keys has their first lines, too
-    rb"-----BEGIN (?:[A-Z0-9]+ )*(?:PRIVATE KEY(?: BLOCK)?|USER NKEY SEED)-----(?:\s|\\[nr])+(?:[A-Za-z0-9+/=]{24}|Proc-Type:|Version:)"
+    rb"-----BEGIN (?:[A-Z0-9]+ )*(?:PRIVATE KEY(?: BLOCK)?|USER NKEY SEED)-----(?:\s|\\[nr])+"
+    rb"(?:[A-Za-z0-9+/=]{24}|Proc-Type:|Version:)"
     rb"|AGE-SECRET-KEY-1[0-9A-Z]{40}|PuTTY-User-Key-File-\d:"
 )
 _LOOK = 1 << 20

@@ -16,8 +16,8 @@ from loop_kit.oci.archive import safe_name
 from loop_kit.oci.model import Platform
 
 __all__ = [
-    "CONFIG", "HANDSHAKE", "KINDS", "SBOM", "SCHEMA", "TREE", "WHEEL", "Kind", "ProviderConfig", "Runtime", "digest_of_wit",
-    "parse",
+    "CONFIG", "HANDSHAKE", "KINDS", "SBOM", "SCHEMA", "TREE", "WHEEL", "Kind", "ProviderConfig", "Runtime",
+    "digest_of_wit", "parse",
 ]  # fmt: skip
 
 CONFIG = "application/vnd.loop.provider.config.v1+json"
@@ -39,8 +39,8 @@ Kind = Literal["python", "node", "native"]
 KINDS: tuple[Kind, ...] = ("python", "node", "native")
 
 _KNOWN = frozenset((
-    "name", "version", "description", "kind", "entry", "args", "os", "architecture", "variant", "created", "exports", "imports",
-    "wit", "handshake", "transports", "grants", "runtime", "licenses", "unpacked",
+    "name", "version", "description", "kind", "entry", "args", "os", "architecture", "variant", "created", "exports",
+    "imports", "wit", "handshake", "transports", "grants", "runtime", "licenses", "unpacked",
 ))  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _INTERFACE = re.compile(r"[a-z][a-z0-9-]*:[a-z][a-z0-9-]*/[a-z][a-z0-9-]*(@[0-9A-Za-z.+-]+)?")

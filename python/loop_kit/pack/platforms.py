@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform as this
+import re
 import sys
 
 from loop_kit.errors import PackageError
+from loop_kit.manifest._pack import SYSTEMS, TRIPLE
 from loop_kit.oci.model import Descriptor, Index, Platform
 
 __all__ = ["here", "platform_of_program", "platform_of_triple", "select"]
@@ -27,7 +29,6 @@ _MACHINES = {
     "ppc64le": ("ppc64le", None),
     "loongarch64": ("loong64", None),
 }
-_SYSTEMS = {"linux": "linux", "darwin": "darwin", "windows": "windows", "freebsd": "freebsd"}
 
 # Of ELF's header: what `e_machine` means, at 18.
 _ELF = {
@@ -48,17 +49,16 @@ _PE = {0x8664: "amd64", 0xAA64: "arm64", 0x14C: "386"}
 
 def platform_of_triple(triple: str) -> Platform | None:
     """What `aarch64-unknown-linux-musl` is in OCI's words; None where the machine or the system is not known."""
-    machine, *rest = triple.split("-")
-    known = _MACHINES.get(machine)
-    system = next((_SYSTEMS[part] for part in rest if part in _SYSTEMS), None)
-    return None if known is None or system is None else Platform(known[0], system, known[1])
+    found = re.fullmatch(TRIPLE, triple)
+    return None if found is None else Platform(_MACHINES[found[1]][0], found[3], _MACHINES[found[1]][1])
 
 
 def here() -> Platform:
     """This machine."""
     machine = this.machine().lower()
     architecture, variant = _MACHINES.get(machine, (machine, None))
-    return Platform(architecture, _SYSTEMS.get(sys.platform.rstrip("0123456789"), sys.platform), variant)
+    system = "windows" if sys.platform == "win32" else sys.platform.rstrip("0123456789")
+    return Platform(architecture, system if system in SYSTEMS else sys.platform, variant)
 
 
 def platform_of_program(head: bytes) -> tuple[str, str] | None:

@@ -26,7 +26,7 @@ _MODULE = re.compile(r"^\t(?:dep|=>)\t(\S+)\t(\S+)", re.MULTILINE)
 _ALGORITHMS = {"sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Item:
     """One thing that somebody else has made.
 
@@ -53,8 +53,17 @@ def document(name: str, version: str | None, licence: str | None, found: Iterabl
     about |= {"version": version} if version else {}
     about |= {"licenses": [{"expression": licence}]} if licence else {}
     components = []
-    for item in sorted(set(found)):
-        made: dict[str, Any] = {"type": "library", "bom-ref": item.purl, "name": item.name, "version": item.version}
+    once = {
+        item.purl: item
+        for item in sorted(found, key=lambda item: (item.purl, item.digest, item.license or ""))
+    }
+    for item in sorted(once.values(), key=lambda item: (item.name, item.version, item.purl)):
+        made: dict[str, Any] = {
+            "type": "library",
+            "bom-ref": item.purl,
+            "name": item.name,
+            "version": item.version,
+        }
         made["purl"] = item.purl
         made |= {"hashes": [{"alg": item.algorithm, "content": item.digest}]} if item.digest else {}
         made |= {"licenses": [{"expression": item.license}]} if item.license else {}
@@ -124,7 +133,9 @@ def of_npm(lock: Mapping[str, Any], there: Iterable[str]) -> list[Item]:
         known = _ALGORITHMS.get(algorithm, "") if content else ""
         licence = said.get("license")
         licence = licence if isinstance(licence, str) and is_licence(licence) else None
-        found.append(Item(_purl("npm", name, version), name, version, known, content if known else "", licence))
+        found.append(
+            Item(_purl("npm", name, version), name, version, known, content if known else "", licence)
+        )
     return found
 
 

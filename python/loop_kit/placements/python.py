@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,20 @@ def python(
     grant: Mapping[str, Any],
     folder: Path | None,
     anew: bool = False,
+    paths: Sequence[Path] = (),
 ) -> Any:
     """An instance of the class that `module:Class` names, made with `config` and `grant` as keywords.
 
     `folder`, the workspace's, is searched for the module first; None leaves it out. A class without parameters is
     called without them, as long as there is nothing to pass. `anew`: modules of the folder are read again; objects
-    that were made before keep the old ones.
+    that were made before keep the old ones. `paths` are searched before all else: those of a package.
 
     Raises:
         LoadError: There is no such module or class, or it cannot be made.
     """
-    if folder is not None and str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    for place in reversed(paths or (() if folder is None else (folder,))):
+        if str(place) not in sys.path:
+            sys.path.insert(0, str(place))
     cls = class_of(target, folder if anew else None)
     given = {key: value for key, value in (("config", config), ("grant", grant)) if value}
     try:
