@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loop_kit.errors import LoadError, PackageError
-from loop_kit.manifest import Manifest
+from loop_kit.manifest import Manifest, Provider
 from loop_kit.oci import model
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Index, Platform
@@ -59,7 +59,7 @@ async def test_it_runs_with_its_dependencies_and_without_pip(
     before = sorted(path for path in runnable.place.rglob("*"))
     assert await called(manifest, runnable) == "abc-abc"
     assert sorted(path for path in runnable.place.rglob("*")) == before  # nothing compiled is put there
-    assert runnable.provider(manifest.providers["text"]).placement == "sidecar"
+    assert runnable.provider(Provider("text", "oci:a/b", "sidecar", "")).placement == "sidecar"
 
 
 async def test_the_same_makes_the_same(

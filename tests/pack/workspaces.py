@@ -12,7 +12,7 @@ from pathlib import Path
 
 import loop_kit as loop
 from loop_kit import manifest as manifests
-from loop_kit.manifest import Manifest
+from loop_kit.manifest import Manifest, Provider
 from loop_kit.pack import Runnable
 from loop_kit.workspace import Workspace
 from tests.linked_guests import passing
@@ -62,7 +62,7 @@ imports."acme:text/filter" = {{ provider = "text" }}
 
 async def called(manifest: Manifest, runnable: Runnable, text: str = "abc", **declared: object) -> str:
     """What the component gets from the provider `text`, run out of its package."""
-    own = dataclasses.replace(manifest.providers["text"], **declared)  # type: ignore[arg-type]
+    own = Provider("text", "oci:registry.example/text", "sidecar", "", **declared)  # type: ignore[arg-type]
     ran = dataclasses.replace(manifest, providers={"text": runnable.provider(own)})
     async with loop.Host() as host, Workspace(host, ran) as workspace:
         app = await workspace.load("app")
