@@ -93,7 +93,7 @@ async def test_it_says_what_it_needs(tmp_path: Path) -> None:
 async def test_a_module_is_of_wasi_preview_1(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path / "blobs")
     said = describe(
-        blobs, await pack(workspace(tmp_path / "ws", wasm=wat2wasm(command("hello"))), "app", blobs)
+        blobs, await pack(workspace(tmp_path / "ws", wasm=bytes(wat2wasm(command("hello")))), "app", blobs)
     )
     assert (said.kind, said.exports, said.imports) == ("module", (), ())
 

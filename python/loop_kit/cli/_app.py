@@ -33,6 +33,7 @@ COMMANDS = {
     "copy": "Copy an artifact between registries and folders.",
     "mirror": "Copy artifacts with their signatures, where missing.",
     "explain": "Show what a component may do, and who provides its imports.",
+    "pack": "Make packages of components and providers.",
     "conform": "Check that a provider does what it should.",
     "bind": "Write types of WIT or a component, for Python or TypeScript.",
     "wit": "Check that WIT still links what was built for it.",

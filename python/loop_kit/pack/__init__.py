@@ -10,14 +10,16 @@ what it is, serves and needs; where it runs on some platforms alone it is an ind
 
 from __future__ import annotations
 
+from loop_kit.pack._contents import contents
 from loop_kit.pack._describe import Description, describe
 from loop_kit.pack._make import pack
 from loop_kit.pack._plan import Plan, packable, plan
 from loop_kit.pack._unpack import Runnable, config_of, part_of, unpack
+from loop_kit.pack._whole import whole
 from loop_kit.pack.config import ProviderConfig
 from loop_kit.pack.platforms import here, platform_of_triple, select
 
 __all__ = [
-    "Description", "Plan", "ProviderConfig", "Runnable", "config_of", "describe", "here", "pack", "packable", "part_of",
-    "plan", "platform_of_triple", "select", "unpack",
+    "Description", "Plan", "ProviderConfig", "Runnable", "config_of", "contents", "describe", "here", "pack", "packable",
+    "part_of", "plan", "platform_of_triple", "select", "unpack", "whole",
 ]  # fmt: skip

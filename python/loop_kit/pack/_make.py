@@ -43,6 +43,7 @@ async def pack(
     *,
     targets: Sequence[str] = (),
     tell: Tell = lambda text: None,
+    planned: Plan | None = None,
 ) -> Descriptor:
     """Packs a component or a provider of a workspace; what has a build is built.
 
@@ -53,6 +54,7 @@ async def pack(
         targets: What it is for, as compilers name it; empty: as the manifest says, else this machine. What runs
             wherever its runtime does is the same for all.
         tell: Told, in words, what takes a while.
+        planned: What `plan` said, if it was asked.
 
     Returns:
         The package: a manifest where it is for all platforms, else an index.
@@ -62,7 +64,7 @@ async def pack(
         LoadError: A component cannot be built, or is none.
         OSError: A file cannot be read or written.
     """
-    planned = await plan(manifest, name)
+    planned = planned or await plan(manifest, name)
     for triple in targets:
         if platform_of_triple(triple) is None:
             hint = 'write one such as "aarch64-unknown-linux-musl"'

@@ -16,7 +16,7 @@ from loop_kit.pack._plan import Plan, Tell, problem
 from loop_kit.pack._run import ran
 from loop_kit.pack.platforms import here, platform_of_program, platform_of_triple
 
-__all__ = ["parts", "triples"]
+__all__ = ["parts", "program_of", "triples"]
 
 _PLACE = re.compile(r"\{(target|os|arch)\}")
 _HEAD = 4096
@@ -57,7 +57,7 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
     for triple in triples(plan, targets):
         platform = platform_of_triple(triple)
         assert platform is not None
-        words = {"target": triple, "os": platform.os, "arch": platform.architecture}
+        words = _words(triple)
         if plan.pack.build is not None:
             build = plan.pack.build
             command = (
@@ -66,7 +66,7 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
                 else tuple(_filled(word, words) for word in build)
             )
             await ran(command, plan.folder, f"building {plan.name} for {triple}", tell)
-        program = plan.folder / _filled(plan.entry, words)
+        program = program_of(plan, triple)
         _check(plan, program, triple, platform)
         part = Part(f"bin/{program.name}", platform)
         entries = [Entry(part.entry, program, executable=True)]
@@ -75,6 +75,17 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
         part.items += _items(plan.folder, program)
         made.append(part)
     return made
+
+
+def program_of(plan: Plan, triple: str) -> Path:
+    """Where the program for a target is."""
+    return plan.folder / _filled(plan.entry, _words(triple))
+
+
+def _words(triple: str) -> dict[str, str]:
+    platform = platform_of_triple(triple)
+    assert platform is not None
+    return {"target": triple, "os": platform.os, "arch": platform.architecture}
 
 
 def _filled(text: str, words: dict[str, str]) -> str:

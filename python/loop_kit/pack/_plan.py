@@ -174,7 +174,10 @@ async def _of_provider(
     if kind != "native":  # which has it in itself, or is told where it is
         found |= {str(path) for path in _wit_files(wit)} if wit.is_relative_to(folder) else set()
     secrets = {os.path.normpath(path) for path in _secrets_of(manifest)}
+    layouts = {at for at in {Path(path).parent for path in found} if (at / "oci-layout").is_file()}
     for path in sorted(found):
+        if not layouts.isdisjoint(Path(path).parents):
+            continue  # what was packed before
         at = _inside(Path(path), folder, f"providers.{provider.name}")
         why = "is a secret of loop.toml" if path in secrets else why_secret(Path(path), at)
         if why is None:

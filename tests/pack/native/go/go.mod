@@ -1,0 +1,3 @@
+module acme.example/text
+
+go 1.24
