@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	listener, err := net.Listen("unix", strings.TrimPrefix(os.Getenv("LOOP_PROVIDER_ADDRESS"), "unix:"))
+	listener, err := net.Listen("unix", os.Args[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
