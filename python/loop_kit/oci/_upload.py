@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from loop_kit.errors import PackageError
@@ -47,6 +49,8 @@ class Upload:
         self._digest = descriptor.digest
         self._size = descriptor.size
         self._told = 0
+        self._attempt: object = None
+        """The request that has the say."""
 
     async def run(self, tell: Tell, chunk: int) -> None:
         """Sends it, in pieces of `chunk` bytes if it has more.
@@ -72,6 +76,10 @@ class Upload:
                 self._tell_to(0, tell)
                 self._blobs.verify(self._digest)  # it may be ours that is wrong
                 await patience.wait(error)
+
+    def _reached(self, attempt: object, at: int, tell: Tell) -> None:
+        if self._attempt is attempt:  # else it was given up meanwhile
+            self._tell_to(at, tell)
 
     def _tell_to(self, at: int, tell: Tell) -> None:
         tell(at - self._told)
@@ -100,34 +108,45 @@ class Upload:
         tell: Tell,
         *headers: tuple[str, str],
     ) -> Answer:
-        async def pieces() -> AsyncIterator[bytes]:
-            file.seek(at)
+        loop = asyncio.get_running_loop()
+        attempt = self._attempt = object()
+
+        def pieces() -> Iterator[bytes]:
             left = count
-            while left and (data := file.read(min(left, READ))):
+            # whoever sends may still ask for a little more when all is over
+            while left and self._attempt is attempt:
+                data = os.pread(file.fileno(), min(left, READ), at + count - left)
+                if not data:
+                    return  # it has become shorter, which the length tells
                 left -= len(data)
-                self._tell_to(at + count - left, tell)  # after the last nobody comes back here
+                # after the last piece nobody comes back here
+                loop.call_soon_threadsafe(self._reached, attempt, at + count - left, tell)
                 yield data
 
-        return await self._session.ask(
-            method,
-            url,
-            headers=[("content-type", media_types.OCTETS), *headers],
-            body=(pieces, count),
-            takes=(201, 202, 204, 400, 404, 408, 416, 429, 500, 502, 503, 504),
-            once=True,
-            **self._more,
-        )
+        try:
+            return await self._session.ask(
+                method,
+                url,
+                headers=[("content-type", media_types.OCTETS), *headers],
+                body=(pieces, count),
+                takes=(201, 202, 204, 400, 404, 408, 416, 429, 500, 502, 503, 504),
+                once=True,
+                **self._more,
+            )
+        finally:
+            self._attempt = None
 
     async def _whole(self, begun: Answer, file: BinaryIO, tell: Tell) -> None:
         url = _with(self._location(begun), f"digest={self._digest}")
         answer = await self._send("PUT", url, 0, self._size, file, tell)
-        await self._done(answer)
+        await self._done(answer, tell)
 
-    async def _done(self, answer: Answer) -> None:
+    async def _done(self, answer: Answer, tell: Tell) -> None:
         if answer.status not in (201, 204):
             # the registry may have got other bytes, or forgotten: from the beginning, a few times
             raise _Lost(str(await self._session.refusal(answer, f"sending {self._digest}")))
         answer.close()
+        self._tell_to(self._size, tell)
 
     async def _pieces(self, begun: Answer, file: BinaryIO, tell: Tell, chunk: int) -> None:
         least = begun.header("oci-chunk-min-length") or ""
@@ -143,6 +162,7 @@ class Upload:
                 if answer.status in (201, 202, 204):
                     answer.close()
                     url, at = self._location(answer), at + count
+                    self._tell_to(at, tell)
                     patience.renew()
                     continue
                 error = await self._session.refusal(answer, f"sending {self._digest}")
@@ -161,7 +181,7 @@ class Upload:
             takes=(201, 204, 400, 404, 416),
             **self._more,
         )
-        await self._done(answer)
+        await self._done(answer, tell)
 
     async def _state(self, url: str, at: int) -> tuple[str, int]:
         """How far the registry is, which may be further than it has said."""

@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import re
 import urllib.parse
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,10 @@ from loop_kit.placements.builtin import builtin, driven
 
 __all__ = ["Answer", "Body", "Broken", "Origin", "Web"]
 
-Body = bytes | tuple[Callable[[], AsyncIterator[bytes]], int]
-"""What is sent: bytes, or what makes a stream of them, and how many they are."""
+Body = bytes | tuple[Callable[[], Iterator[bytes]], int]
+"""What is sent: bytes, or what makes pieces of them, and how many they are.
+
+Pieces are asked for while they are sent, outside of the event loop."""
 
 # Where registries of companies are. Whoever names a registry means it wherever it is; what a registry leads to must
 # speak TLS, and have a certificate for its name.
@@ -239,12 +241,12 @@ class Web:
         origin = Origin.of(url)
         netx = await self._netx(origin)
         fields = [(name, value.encode()) for name, value in headers]
-        stream: AsyncIterator[bytes] | None = None
+        stream: Iterator[bytes] | None = None
         if body is not None:
             length = len(body) if isinstance(body, bytes) else body[1]
             fields.append(("content-length", b"%d" % length))
             if length:
-                stream = _once(body) if isinstance(body, bytes) else body[0]()
+                stream = iter((body,)) if isinstance(body, bytes) else body[0]()
         options = {
             "connect_timeout": None,
             "first_byte_timeout": None if body else _HEAD * _SECOND,
@@ -259,11 +261,6 @@ class Web:
             return Answer(origin, url, await netx.http_streaming.send(request, stream, None))
         except Err as error:
             raise _broken(origin, error.value) from None
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    for at in range(0, len(data), 1 << 16):
-        yield data[at : at + (1 << 16)]
 
 
 def next_page(answer: Answer) -> str | None:

@@ -365,37 +365,34 @@ class Registry:
             PackageError: It is not there, or the registry cannot be asked.
             OSError: It cannot be written.
         """
-        tell = tell or (lambda _: None)
-        told = 0
+        counted = _Counted(tell or (lambda _: None))
         if not is_digest(descriptor.digest):
             raise PackageError(f"{descriptor.digest}: its algorithm is not one that is checked")
         with blobs.writer(descriptor.digest, descriptor.size) as writer:
             if writer is None:
-                tell(descriptor.size)
+                counted.to(descriptor.size)
                 return
             if descriptor.data is not None:
                 writer.restart()
                 writer.write(descriptor.data)
-                tell(descriptor.size)
+                counted.to(descriptor.size)
                 return
-            tell(writer.offset)
-            told = writer.offset
+            counted.to(writer.offset)
             resumed = writer.offset > 0
             while True:
                 try:
-                    await self._fill(repository, descriptor, writer, tell)
+                    await self._fill(repository, descriptor, writer, counted)
                     writer.check()
                     return
                 except Damaged as error:
-                    if not resumed:  # what broke off before could be what is wrong
+                    if not resumed:
                         where = f"what {self.host} sent"
                         raise Damaged(error.digest, error.found, where) from None
-                    resumed = False
+                    resumed = False  # what was kept from before could be what is wrong
                     writer.restart()
-                    tell(-told)
-                    told = 0
+                    counted.to(0)
 
-    async def _fill(self, repository: str, descriptor: Descriptor, writer: Writer, tell: Tell) -> None:
+    async def _fill(self, repository: str, descriptor: Descriptor, writer: Writer, counted: _Counted) -> None:
         """Has a writer get all bytes, in as many answers as it takes."""
         patience = Patience(self._session.pause)
         target = f"{self._path(repository)}/blobs/{descriptor.digest}"
@@ -406,8 +403,8 @@ class Registry:
                 "GET", target, headers=headers, takes=(200, 206, 416), **self._pull(repository)
             )
             if begun and not (answer.status == 206 and _starts_at(answer) == begun):
-                tell(-writer.offset)
                 writer.restart()  # it does not go on from anywhere
+                counted.to(0)
                 if answer.status != 200:
                     answer.close()
                     await patience.wait(
@@ -418,7 +415,7 @@ class Registry:
                 async with contextlib.aclosing(answer.chunks()) as chunks:
                     async for chunk in chunks:
                         writer.write(chunk)
-                        tell(len(chunk))
+                        counted.to(writer.offset)
             except Broken as error:
                 if writer.offset - begun >= _FURTHER:
                     patience.renew()
@@ -466,6 +463,18 @@ class Registry:
         more = self._push(repository)
         upload = Upload(self._session, self._path(repository), more, blobs, descriptor)
         await upload.run(tell, self._chunk)
+
+
+class _Counted:
+    """Tells how far something is as the differences to what was told before."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._told = 0
+
+    def to(self, at: int) -> None:
+        self._tell(at - self._told)
+        self._told = at
 
 
 def _media_type(answer: Answer) -> str | None:
