@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop_kit.cli._artifacts import complete_place, platform_option
 from loop_kit.cli._output import dim, examples, json_option, print_json, strong
 
 if TYPE_CHECKING:
     from loop_kit.inspect import Item
+    from loop_kit.oci.model import Platform
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    from click.shell_completion import CompletionItem
+
+    from loop_kit.cli._packages import complete_stored
+
+    names = [CompletionItem(name) for name in complete_stored(incomplete)]
+    return [*complete_place(ctx, param, incomplete), *names, CompletionItem(incomplete, type="file")]
 
 
 @click.command(
@@ -19,10 +31,13 @@ if TYPE_CHECKING:
         ("loop inspect app.wasm", "imports, exports and sizes"),
         ("loop inspect app.wasm --wit", "its world as WIT"),
         ("loop inspect app.wasm --json", "all of it, for machines"),
+        ("loop inspect ghcr.io/acme/kv:1.4.0", "a package in a registry: what it serves, and needs to"),
+        ("loop inspect kv", "… or one that `loop pack` has packed"),
         ("loop inspect --layout out", "what an OCI image layout on disk has in it"),
     )
 )
-@click.argument("component", type=click.Path(exists=True, dir_okay=False), required=False)
+@click.argument("component", required=False, metavar="COMPONENT|PACKAGE", shell_complete=_complete)
+@platform_option
 @click.option("--wit", "only_wit", is_flag=True, help="Print the world as WIT text and nothing else.")
 @click.option(
     "--layout",
@@ -31,11 +46,16 @@ if TYPE_CHECKING:
     help="Show the artifacts of an OCI image layout instead.",
 )
 @json_option
-def inspect(component: str | None, only_wit: bool, layout: Path | None, as_json: bool) -> None:
-    """Show what a component, or an OCI layout, is made of.
+def inspect(
+    component: str | None, platform: Platform | None, only_wit: bool, layout: Path | None, as_json: bool
+) -> None:
+    """Show what a component, a package, or an OCI layout, is made of.
 
     Of a component: what it imports and exports. Nothing is compiled or run. A core module for WASI preview 1 is shown
     as the component that loading makes of it.
+
+    Of a package, in a registry (REGISTRY/REPOSITORY:TAG), a layout (oci-layout:DIR:TAG) or the store: what it is, serves
+    and needs, the grants in words, and what others have made of it. Only its documents are fetched.
 
     Of a layout: tags, artifacts, layers, and what a component's config says. Every document and blob that its index
     leads to is checked; what is wrong is named, and the exit code is 4.
@@ -44,8 +64,12 @@ def inspect(component: str | None, only_wit: bool, layout: Path | None, as_json:
         raise click.UsageError("name a component, or say --layout DIR, which has no WIT")
     if layout is not None:
         _layout(layout, as_json)
-    elif component is not None:
+    elif component is not None and (os.path.isfile(component) or component.endswith(".wasm")):
         _component(component, only_wit, as_json)
+    elif component is not None:
+        from loop_kit.cli._packages import show
+
+        show(component, platform, wit=only_wit, as_json=as_json)
 
 
 def _component(component: str, only_wit: bool, as_json: bool) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from loop_kit.oci.archive import Entry
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Platform
+from loop_kit.oci.platform import this_platform
 from loop_kit.pack import sbom
 from loop_kit.pack._layers import Part, add_tree
 from loop_kit.pack._plan import Plan, Tell, problem
 from loop_kit.pack._run import ran
-from loop_kit.pack.platforms import here, platform_of_program, platform_of_triple
+from loop_kit.pack.platforms import platform_of_program, platform_of_triple
 
 __all__ = ["parts", "program_of", "triples"]
 
@@ -48,7 +49,7 @@ def triples(plan: Plan, targets: Sequence[str]) -> list[str]:
 def _own() -> str:
     system = {"darwin": "apple-darwin", "windows": "pc-windows-msvc", "freebsd": "unknown-freebsd"}
     machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(this.machine().lower(), this.machine().lower())
-    return f"{machine}-{system.get(here().os, 'unknown-linux-gnu')}"
+    return f"{machine}-{system.get(this_platform().os, 'unknown-linux-gnu')}"
 
 
 async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) -> list[Part]:

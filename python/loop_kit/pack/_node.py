@@ -14,12 +14,13 @@ from typing import Any
 from loop_kit.oci.archive import Entry
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Platform
+from loop_kit.oci.platform import this_platform
 from loop_kit.pack import sbom
 from loop_kit.pack._layers import Part, add_tree, folder_entries
 from loop_kit.pack._plan import Plan, Tell, problem
 from loop_kit.pack._run import ran
 from loop_kit.pack.config import Runtime
-from loop_kit.pack.platforms import here, platform_of_triple
+from loop_kit.pack.platforms import platform_of_triple
 
 __all__ = ["lock_of", "parts", "project_of"]
 
@@ -85,7 +86,7 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
     made: list[Part] = []
     with tempfile.TemporaryDirectory(prefix="loop-pack-") as temporary:
         for index, triple in enumerate(wanted):
-            platform = here() if triple is None else platform_of_triple(triple)
+            platform = this_platform() if triple is None else platform_of_triple(triple)
             assert platform is not None
             part = Part(plan.entry, platform, runtime)
             add_tree(

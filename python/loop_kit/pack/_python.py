@@ -13,12 +13,13 @@ from pathlib import Path
 from loop_kit.oci.archive import Entry
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Platform
+from loop_kit.oci.platform import this_platform
 from loop_kit.pack import sbom
 from loop_kit.pack._layers import Part, add_file, add_tree
 from loop_kit.pack._plan import Plan, Tell, problem
 from loop_kit.pack._run import ran
 from loop_kit.pack.config import WHEEL, Runtime
-from loop_kit.pack.platforms import here, platform_of_triple
+from loop_kit.pack.platforms import platform_of_triple
 
 __all__ = ["parts", "requirements_of", "stem", "tags_of", "wants"]
 
@@ -81,7 +82,7 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
             folder = Path(temporary) / str(index)
             folder.mkdir()
             wheels = await _wheels(plan, triple, folder, tell)
-            platform = here() if triple is None else platform_of_triple(triple)
+            platform = this_platform() if triple is None else platform_of_triple(triple)
             assert platform is not None
             found.append((platform, wheels))
         anywhere = all(tags_of(wheel.name)[2] == ["any"] for _, wheels in found for wheel in wheels)
@@ -165,7 +166,7 @@ def _for(triple: str | None) -> tuple[str, ...]:
         return ()
     platform = platform_of_triple(triple)
     assert platform is not None
-    if platform == here() and "musl" not in triple:
+    if platform == this_platform() and "musl" not in triple:
         return ()
     machine = triple.partition("-")[0]
     if platform.os == "linux" and "musl" in triple:

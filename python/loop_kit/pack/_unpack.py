@@ -17,11 +17,12 @@ from loop_kit.oci import model
 from loop_kit.oci.archive import Bounds, untar, unzip
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Descriptor, Index, Manifest, Platform
+from loop_kit.oci.platform import this_platform
 from loop_kit.oci.wasm import is_wasm, wasm_layer
 from loop_kit.pack._plan import problem
 from loop_kit.pack._python import stem
 from loop_kit.pack.config import CONFIG, SBOM, TREE, WHEEL, ProviderConfig, Runtime, parse
-from loop_kit.pack.platforms import here, select
+from loop_kit.pack.platforms import select
 from loop_kit.pack.serve import paths_of
 
 __all__ = ["Runnable", "config_of", "part_of", "unpack"]
@@ -163,7 +164,7 @@ def unpack(
     part, manifest = part_of(blobs, descriptor, platform)
     config = config_of(blobs, manifest, what=part.digest)
     if config is not None:
-        _check(config, platform or here())
+        _check(config, platform or this_platform())
     layers = (
         [wasm_layer(manifest)]
         if config is None

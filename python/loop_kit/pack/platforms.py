@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import platform as this
 import re
-import sys
 
-from loop_kit.errors import PackageError
-from loop_kit.manifest._pack import SYSTEMS, TRIPLE
+from loop_kit.manifest._pack import TRIPLE
 from loop_kit.oci.model import Descriptor, Index, Platform
+from loop_kit.oci.platform import choose, this_platform
 
-__all__ = ["here", "platform_of_program", "platform_of_triple", "select"]
+__all__ = ["platform_of_program", "platform_of_triple", "select"]
 
 _MACHINES = {
     "x86_64": ("amd64", None),
-    "amd64": ("amd64", None),
     "aarch64": ("arm64", None),
-    "arm64": ("arm64", None),
     "armv7": ("arm", "v7"),
-    "armv7l": ("arm", "v7"),
     "arm": ("arm", "v6"),
     "i686": ("386", None),
     "i586": ("386", None),
     "riscv64gc": ("riscv64", None),
-    "riscv64": ("riscv64", None),
     "s390x": ("s390x", None),
     "powerpc64le": ("ppc64le", None),
-    "ppc64le": ("ppc64le", None),
     "loongarch64": ("loong64", None),
 }
 
@@ -53,14 +46,6 @@ def platform_of_triple(triple: str) -> Platform | None:
     return None if found is None else Platform(_MACHINES[found[1]][0], found[3], _MACHINES[found[1]][1])
 
 
-def here() -> Platform:
-    """This machine."""
-    machine = this.machine().lower()
-    architecture, variant = _MACHINES.get(machine, (machine, None))
-    system = "windows" if sys.platform == "win32" else sys.platform.rstrip("0123456789")
-    return Platform(architecture, system if system in SYSTEMS else sys.platform, variant)
-
-
 def platform_of_program(head: bytes) -> tuple[str, str] | None:
     """The system and the machine that a native program is for, by its first 4 KiB; None where it is none.
 
@@ -83,27 +68,10 @@ def select(index: Index, platform: Platform | None = None, *, what: str = "the p
 
     Args:
         index: The package.
-        platform: What it is to run on; None: this machine. Without a `variant` any is taken, with one also the part
-            that names none.
+        platform: What it is to run on; None: this machine.
         what: What to call the package in errors.
 
     Raises:
         PackageError: There is none for it; the error names those that there are.
     """
-    wanted = platform or here()
-    parts = [part for part in index.manifests if part.platform is not None]
-    same = [
-        p
-        for p in parts
-        if p.platform and (p.platform.os, p.platform.architecture) == (wanted.os, wanted.architecture)
-    ]
-    for fits in (
-        [p for p in same if p.platform and p.platform.variant == wanted.variant],
-        [p for p in same if p.platform and (wanted.variant is None or p.platform.variant is None)],
-    ):
-        if fits:
-            return fits[0]
-    there = ", ".join(dict.fromkeys(str(part.platform) for part in parts))
-    error = PackageError(f"{what} has no part for {wanted}; it has {there or 'none for any platform'}")
-    error.hint = "ask whoever publishes it for one, or run where there is one"
-    raise error
+    return choose(index, platform or this_platform(), what=what)

@@ -1,0 +1,163 @@
+"""From `loop push` over a real registry to a call, for each kind; and what `loop inspect` says on the way."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import loop_kit as loop_kit
+from loop_kit.manifest import Manifest
+from loop_kit.oci.blobs import Blobs
+from loop_kit.oci.model import Platform
+from loop_kit.oci.reference import Reference
+from loop_kit.oci.registry import Registry
+from loop_kit.oci.transfer import pull
+from loop_kit.pack import unpack
+from tests.cli import loop
+from tests.pack.test_native import AMD, ARM64
+from tests.pack.test_native import TOML as NATIVE
+from tests.pack.test_node import project, sdk
+from tests.pack.test_python import INNER, TWICE, wheels
+from tests.pack.test_python import TOML as PYTHON_TOML
+from tests.pack.workspaces import PYTHON, WIT, called, wheel, written
+
+__all__ = ["sdk", "wheels"]  # fixtures
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+
+@pytest.fixture(params=["docker_registry", "crane_registry"])
+def registry(request: pytest.FixtureRequest) -> str:
+    host: str = request.getfixturevalue(request.param)
+    return host
+
+
+def pushed(manifest: Manifest, name: str, reference: str, *more: str) -> str:
+    done = loop("push", name, reference, "--json", *more, cwd=manifest.folder)
+    assert done.returncode == 0, done.stderr
+    digest: str = json.loads(done.stdout)["digest"]
+    return digest
+
+
+async def fetched(reference: str, folder: Path) -> tuple[Blobs, loop_kit.oci.model.Descriptor]:
+    """The part for this machine, as `loop pull` fetches it."""
+    blobs, name = Blobs(folder), Reference.parse(reference)
+    async with Registry(name.registry) as registry:
+        return blobs, await pull(registry, name, blobs)
+
+
+async def test_a_python_provider(registry: str, tmp_path: Path, wheels: Path) -> None:
+    lock = wheel(wheels, "acme_pair", TWICE) + wheel(wheels, "acme_pair_inner", INNER)
+    files = {"loop.toml": PYTHON_TOML, "text.py": PYTHON, "wit/text.wit": WIT, "requirements.txt": lock}
+    manifest = written(tmp_path / "ws", files)
+    # its version is the tag
+    digest = pushed(manifest, "text", f"{registry}/acme/text-py")
+    shutil.rmtree(wheels)
+    blobs, found = await fetched(f"{registry}/acme/text-py:1.2.0", tmp_path / "pulled")
+    assert found.digest == digest
+    assert await called(manifest, unpack(blobs, found, tmp_path / "place")) == "abc-abc"
+    by_digest, again = await fetched(f"{registry}/acme/text-py@{digest}", tmp_path / "again")
+    assert (
+        unpack(by_digest, again, tmp_path / "place-2").config
+        == unpack(blobs, found, tmp_path / "place").config
+    )
+
+
+async def test_a_node_provider(registry: str, tmp_path: Path, sdk: Path) -> None:
+    manifest = project(tmp_path / "ws", sdk)
+    pushed(manifest, "text", f"{registry}/acme/text-js:1")
+    blobs, found = await fetched(f"{registry}/acme/text-js:1", tmp_path / "pulled")
+    assert await called(manifest, unpack(blobs, found, tmp_path / "place")) == "cba"
+
+
+async def test_a_component(registry: str, tmp_path: Path) -> None:
+    toml = '[components.app]\npath = "app.wasm"\npack = { version = "0.1.0" }\n'
+    manifest = written(tmp_path / "ws", {"loop.toml": toml})
+    pushed(manifest, "app", f"{registry}/acme/app:1")
+    blobs, found = await fetched(f"{registry}/acme/app:1", tmp_path / "pulled")
+    wasm = unpack(blobs, found, tmp_path / "place").wasm
+    assert wasm is not None
+    assert wasm.read_bytes() == (manifest.folder / "app.wasm").read_bytes()
+    said = loop("inspect", f"{registry}/acme/app:1", "--wit", cwd=tmp_path)
+    assert "import acme:text/filter;" in said.stdout
+
+
+async def test_of_a_native_program_the_part_for_the_machine(registry: str, tmp_path: Path) -> None:
+    files = {
+        "out/linux-amd64": AMD,
+        "out/linux-arm64": ARM64,
+        "loop.toml": NATIVE,
+        "wit/text.wit": WIT,
+        "data/x": "",
+    }
+    manifest = written(tmp_path / "ws", files)
+    targets = ("--target", "x86_64-unknown-linux-gnu", "--target", "aarch64-unknown-linux-gnu")
+    name = f"{registry}/acme/text-native:1"
+    pushed(manifest, "text", name, *targets)
+    for machine, program in (("amd64", AMD), ("arm64", ARM64)):
+        blobs, reference, platform = (
+            Blobs(tmp_path / machine),
+            Reference.parse(name),
+            Platform(machine, "linux"),
+        )
+        async with Registry(reference.registry) as opened:
+            part = await pull(opened, reference, blobs, platform=platform)
+        place = unpack(blobs, part, tmp_path / f"place-{machine}", platform=platform)
+        assert (place.tree / f"bin/linux-{machine}").read_bytes() == program
+        # of the other one nothing was fetched: index, manifest, config, tree, SBOM
+        assert len(list(blobs)) == 5
+    said = loop("inspect", name, "--platform", "linux/arm64", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "runs on    linux/amd64, linux/arm64 (shown: linux/arm64)" in said.stdout
+    none = loop("inspect", name, "--platform", "darwin/arm64", cwd=tmp_path)
+    assert (none.returncode, "has nothing for darwin/arm64" in none.stderr) == (4, True)
+
+
+def test_what_is_there_is_said(registry: str, tmp_path: Path, wheels: Path) -> None:
+    lock = wheel(wheels, "acme_pair", TWICE) + wheel(wheels, "acme_pair_inner", INNER)
+    files = {"loop.toml": PYTHON_TOML, "text.py": PYTHON, "wit/text.wit": WIT, "requirements.txt": lock}
+    manifest = written(tmp_path / "ws", files)
+    name = f"{registry}/acme/said:1"
+    pushed(manifest, "text", name)
+    assert loop("pack", "text", "-o", "oci-layout:out:1", cwd=manifest.folder).returncode == 0
+    shown = [
+        loop("inspect", each, cwd=manifest.folder)
+        for each in (name, f"oci:{name}", "oci-layout:out:1", "text", "ws/text")
+    ]
+    assert {done.returncode for done in shown} == {0}, [done.stderr for done in shown]
+    assert len({done.stdout for done in shown}) == 1
+    for line in (
+        "text 1.2.0  python, ", "  is         Says all twice", "  licence    MIT", "  runs in    python >=3.11",
+        "  serves     acme:text/filter", "  needs to   use acme:text under { most = 3 }",
+        "  contains   acme_pair_inner 1.0",
+    ):  # fmt: skip
+        assert line in shown[0].stdout
+    assert loop("inspect", "text", "--wit", cwd=tmp_path).stdout == f"// text.wit\n{WIT}"
+    document = json.loads(loop("inspect", name, "--json", cwd=tmp_path).stdout)
+    assert document["grants"] == {"acme:text": {"most": 3}}
+    assert document["packages"] == [["acme_pair", "1.0"], ["acme_pair_inner", "1.0"]]
+
+
+def test_what_does_not_do_is_said(tmp_path: Path) -> None:
+    manifest = written(tmp_path / "ws", {"loop.toml": '[components.app]\npath = "app.wasm"\n'})
+    for arguments, code, said in (
+        (["push", "app", "127.0.0.1:1/app"], 2, "say a tag"),
+        (["push", "app", "127.0.0.1:1/app:1"], 4, "127.0.0.1:1"),
+        (["push", "app", "app"], 4, "names no artifact"),
+        (["push", "app", f"127.0.0.1:1/app@sha256:{'0' * 64}"], 2, "a digest cannot be chosen"),
+        (["inspect", "nothing.wasm"], 1, "nothing.wasm"),
+        (["inspect", "nothing"], 4, "is no file, and nothing in the store"),
+        (["inspect", "oci-layout:none:1"], 4, "none"),
+    ):
+        done = loop(*arguments, cwd=manifest.folder)
+        assert (done.returncode, said in done.stderr) == (code, True), (
+            arguments,
+            done.returncode,
+            done.stderr,
+        )
+        assert "Traceback" not in done.stderr
