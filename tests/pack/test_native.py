@@ -78,7 +78,7 @@ loop-provider = {{ path = "{sdk}" }}
 [build-dependencies]
 loop-provider-build = {{ path = "{sdk}/codegen" }}
 """
-    files = {
+    files: dict[str, str | bytes] = {
         "Cargo.toml": cargo,
         "Cargo.lock": (ROOT / "Cargo.lock").read_bytes(),  # the versions that are here already
         "build.rs": 'fn main() {\n    loop_provider_build::Wit::new("wit").write();\n}\n',
@@ -121,7 +121,7 @@ AMD, ARM64 = elf(62), elf(183)
 
 
 async def test_files_come_along_and_the_same_makes_the_same(tmp_path: Path) -> None:
-    files = {
+    files: dict[str, str | bytes] = {
         "out/linux-amd64": AMD,
         "data/a.txt": "a",
         "data/.env": "x",
@@ -176,7 +176,7 @@ async def test_one_program_is_not_for_every_target(tmp_path: Path) -> None:
 
 
 async def test_the_part_for_a_machine_is_chosen(tmp_path: Path) -> None:
-    files = {
+    files: dict[str, str | bytes] = {
         "out/linux-amd64": AMD,
         "out/linux-arm64": ARM64,
         "loop.toml": TOML,
@@ -188,8 +188,8 @@ async def test_the_part_for_a_machine_is_chosen(tmp_path: Path) -> None:
     targets = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"]
     packed = await pack(manifest, "text", blobs, targets=targets)
     for machine, program in (("amd64", AMD), ("arm64", ARM64)):
-        _, part = part_of(blobs, packed, Platform(machine, "linux"))
-        config = json.loads(blobs.read(part.config.digest))
+        _, artifact = part_of(blobs, packed, Platform(machine, "linux"))
+        config = json.loads(blobs.read(artifact.config.digest))
         assert (config["architecture"], config["os"], config["entry"]) == (
             machine,
             "linux",

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import loop_kit as loop_kit
 from loop_kit.manifest import Manifest
 from loop_kit.oci.blobs import Blobs
-from loop_kit.oci.model import Platform
+from loop_kit.oci.model import Descriptor, Platform
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 from loop_kit.oci.transfer import pull
@@ -44,7 +43,7 @@ def pushed(manifest: Manifest, name: str, reference: str, *more: str) -> str:
     return digest
 
 
-async def fetched(reference: str, folder: Path) -> tuple[Blobs, loop_kit.oci.model.Descriptor]:
+async def fetched(reference: str, folder: Path) -> tuple[Blobs, Descriptor]:
     """The part for this machine, as `loop pull` fetches it."""
     blobs, name = Blobs(folder), Reference.parse(reference)
     async with Registry(name.registry) as registry:
@@ -53,7 +52,12 @@ async def fetched(reference: str, folder: Path) -> tuple[Blobs, loop_kit.oci.mod
 
 async def test_a_python_provider(registry: str, tmp_path: Path, wheels: Path) -> None:
     lock = wheel(wheels, "acme_pair", TWICE) + wheel(wheels, "acme_pair_inner", INNER)
-    files = {"loop.toml": PYTHON_TOML, "text.py": PYTHON, "wit/text.wit": WIT, "requirements.txt": lock}
+    files: dict[str, str | bytes] = {
+        "loop.toml": PYTHON_TOML,
+        "text.py": PYTHON,
+        "wit/text.wit": WIT,
+        "requirements.txt": lock,
+    }
     manifest = written(tmp_path / "ws", files)
     # its version is the tag
     digest = pushed(manifest, "text", f"{registry}/acme/text-py")
@@ -88,7 +92,7 @@ async def test_a_component(registry: str, tmp_path: Path) -> None:
 
 
 async def test_of_a_native_program_the_part_for_the_machine(registry: str, tmp_path: Path) -> None:
-    files = {
+    files: dict[str, str | bytes] = {
         "out/linux-amd64": AMD,
         "out/linux-arm64": ARM64,
         "loop.toml": NATIVE,
@@ -120,7 +124,12 @@ async def test_of_a_native_program_the_part_for_the_machine(registry: str, tmp_p
 
 def test_what_is_there_is_said(registry: str, tmp_path: Path, wheels: Path) -> None:
     lock = wheel(wheels, "acme_pair", TWICE) + wheel(wheels, "acme_pair_inner", INNER)
-    files = {"loop.toml": PYTHON_TOML, "text.py": PYTHON, "wit/text.wit": WIT, "requirements.txt": lock}
+    files: dict[str, str | bytes] = {
+        "loop.toml": PYTHON_TOML,
+        "text.py": PYTHON,
+        "wit/text.wit": WIT,
+        "requirements.txt": lock,
+    }
     manifest = written(tmp_path / "ws", files)
     name = f"{registry}/acme/said:1"
     pushed(manifest, "text", name)
