@@ -33,9 +33,12 @@ run: setup ## Develop examples/site: build it, serve it with its page, swap in w
 	$(BIN)/loop dev -m $(SITE)
 
 test: setup own-target interop ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
-	tools/system_packages chromium curl docker-registry
+	tools/system_packages chromium curl docker-registry qemu-aarch64-static:qemu-user-static \
+	  'aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 	tools/pinned registry wkg > /dev/null
-	test -d "$$(rustc --print target-libdir --target wasm32-wasip2)" || rustup target add wasm32-wasip2
+	for target in wasm32-wasip2 aarch64-unknown-linux-gnu; do \
+	  test -d "$$(rustc --print target-libdir --target $$target)" || rustup target add $$target; \
+	done
 	NATS_SERVER=$(CURDIR)/$(BIN)/nats-server \
 	  cargo test --release --locked -p loop-engine -p loop-fuzz -p loop-native -p loop-remote -p loop-wire \
 	    -p loop-provider -p loop-provider-build -p loop-provider-conform

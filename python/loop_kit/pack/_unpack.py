@@ -23,7 +23,7 @@ from loop_kit.pack._plan import problem
 from loop_kit.pack._python import stem
 from loop_kit.pack.config import CONFIG, SBOM, TREE, WHEEL, ProviderConfig, Runtime, parse
 from loop_kit.pack.platforms import select
-from loop_kit.pack.serve import paths_of
+from loop_kit.packed import paths_of
 
 __all__ = ["Runnable", "config_of", "part_of", "unpack"]
 
@@ -79,7 +79,7 @@ class Runnable:
         match config.kind:
             case "python":
                 program: tuple[str, ...] = (
-                    sys.executable, "-P", "-m", "loop_kit.pack.serve", str(self.place), config.entry,
+                    sys.executable, "-P", "-m", "loop_kit.packed", str(self.place), config.entry,
                 )  # fmt: skip
             case "node":
                 if shutil.which("node") is None:
@@ -160,7 +160,7 @@ def unpack(
         PackageError: It is none, has nothing for this machine, or holds something that is not unpacked.
         OSError: It cannot be written.
     """
-    folder = Path(place)
+    folder = Path(place).absolute()
     part, manifest = part_of(blobs, descriptor, platform)
     config = config_of(blobs, manifest, what=part.digest)
     if config is not None:

@@ -1,4 +1,4 @@
-"""`python -m loop_kit.pack.serve FOLDER MODULE:CLASS …`: serves a Python provider out of its package.
+"""`python -m loop_kit.packed FOLDER MODULE:CLASS …`: serves a Python provider out of its package.
 
 What is installed beside this loop-kit is not found: a package has all that it needs, or says at once that it has not.
 """
