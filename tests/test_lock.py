@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop_kit import lock as locks
@@ -42,8 +42,8 @@ scalars = (
 )
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
-    max_leaves=8,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(words, inner, max_size=2),
+    max_leaves=4,
 )
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,6}", fullmatch=True)
 
@@ -72,9 +72,10 @@ def entries(draw: st.DrawFn) -> Entry:
 others = st.dictionaries(
     words.filter(lambda name: name not in ("version", "components", "providers")), values, max_size=3
 )
-tables = st.dictionaries(names, entries(), max_size=3)
+tables = st.dictionaries(names, entries(), max_size=2)
 
 
+@settings(max_examples=(settings.default or settings()).max_examples // 4)  # each is a whole file
 @given(tables, tables, others)
 def test_any_lock_is_read_back_and_is_the_same_text_again(
     tmp_path_factory: pytest.TempPathFactory, components: Any, providers: Any, kept: Any

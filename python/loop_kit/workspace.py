@@ -40,7 +40,7 @@ from loop_kit.placements._supervisor import Supervisor
 from loop_kit.placements.builtin import Builtin, anchored, plain
 from loop_kit.placements.component import SETTINGS, Settings, wants_settings
 from loop_kit.placements.python import python
-from loop_kit.store.loading import Artifacts, artifact_of, refuse_unresolved
+from loop_kit.store.loading import Artifacts, artifact_of
 from loop_kit.wasi import Dir, Wasi
 
 __all__ = ["Workspace"]
@@ -203,8 +203,7 @@ class Workspace:
         return await self._build(self.manifest.components[name])
 
     async def _build(self, component: Component) -> Path:
-        if component.artifact is not None:
-            await asyncio.to_thread(self._artifacts.check, f"components.{component.name}", component.artifact)
+        if await asyncio.to_thread(self._artifacts.admit, component, self.manifest):
             return component.path
         if self._make is not None:
             return await self._make(component)
@@ -238,7 +237,7 @@ class Workspace:
             LoadError: It cannot be started.
         """
         declared, key = self.manifest.providers[provider], Key("provider", provider)
-        refuse_unresolved(declared)
+        self._artifacts.admit_provider(declared, self.manifest)
         async with self._swaps.loading():
             part = Parts(self._parts, self.manifest).of(provider)
             if key in part.supervised:
@@ -246,7 +245,7 @@ class Workspace:
             entry = self._members.entry(key)
             with self._members.starting(entry):
                 entry.file = _file_of(declared, self.manifest.folder)
-                part.supervised[key] = await self._start(declared, entry)
+                part.supervised[key] = await self._start(declared, entry, self.manifest)
         return True
 
     async def _own(self, name: str, parts: Parts) -> App:
@@ -381,14 +380,14 @@ class Workspace:
     ) -> App:
         """Loads the code at `path` as a member, linked through gates to what `parts` has for its imports."""
         name = entry.key.name if entry.key.kind == "component" else None
-        what, artifact = artifact_of(entry.key.kind, entry.of, path, parts.manifest)
-        called = name or (entry.of if artifact is not None else Path(path).name)
+        fetched = artifact_of(entry.key.kind, entry.of, path, parts.manifest)
+        called = name or (entry.of if fetched is not None else Path(path).name)
         try:
             # read once, so that the digest is of what runs
-            if artifact is None:
+            if fetched is None:
                 held = await asyncio.to_thread(read, path)
             else:
-                held = read(await asyncio.to_thread(self._artifacts.code, what, artifact))
+                held = read(await asyncio.to_thread(self._artifacts.code, *fetched, parts.manifest))
             # engines are for `loop dev` alone
             wasm, code = (held, None) if self._make is None else split(held)
             names = await asyncio.to_thread(inspect.imports, wasm)
@@ -448,7 +447,7 @@ class Workspace:
         alone = f" {asked.called}/{link.name}" if aside else ""
         member = Key("provider", f"{provider.name}{alone}")
         self._members.use(asked.importer, member)
-        refuse_unresolved(provider)
+        self._artifacts.admit_provider(provider, parts.manifest)
         if part.fresh and member not in part.entries:
             far = provider.placement == "remote"
             part.entries[member] = self._members.successor(member, provider.name, far)
@@ -482,7 +481,7 @@ class Workspace:
                     return await self._component(provider, config, grant, entry, parts)
                 case "sidecar" | "remote":
                     if member not in part.supervised:
-                        part.supervised[member] = await self._start(provider, entry)
+                        part.supervised[member] = await self._start(provider, entry, parts.manifest)
                     routes = part.supervised[member].running.routes
                     name = f"{asked.called}/{asked.wanted}"
                     return await routes.bind(name, grant=grant, config=config, budget=link.budget)
@@ -504,14 +503,14 @@ class Workspace:
             entry.ends.append(part.python[key].aclose)
         return part.python[key]
 
-    async def _start(self, provider: Provider, entry: Entry) -> Supervisor[Any]:
+    async def _start(self, provider: Provider, entry: Entry, manifest: Manifest) -> Supervisor[Any]:
         """Starts a sidecar, or a session with what runs elsewhere."""
         made: Supervisor[Any]
         asked = functools.partial(self._swaps.ask, provider.name)
         if provider.placement == "sidecar":
             if provider.artifact is not None:
-                provider = await asyncio.to_thread(self._artifacts.provider, provider)
-            folder = provider.folder or self.manifest.folder
+                provider = await asyncio.to_thread(self._artifacts.provider, provider, manifest)
+            folder = provider.folder or manifest.folder
             made = await sidecar.start(self.host._engine, provider, folder, entry.life, asked, self._ill)
             entry.pid = functools.partial(_pid, made)
         else:
@@ -540,7 +539,8 @@ class Workspace:
             path = parts.code.get(own.name) or await self._build(own)
         assert path is not None
         if provider.artifact is not None:
-            await asyncio.to_thread(self._artifacts.check, f"providers.{provider.name}", provider.artifact)
+            what = f"providers.{provider.name}"
+            await asyncio.to_thread(self._artifacts.check, what, provider.artifact, parts.manifest)
         try:
             imports = await asyncio.to_thread(inspect.imports, path)
         except OSError as e:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from loop_kit.cli import main
 from loop_kit.oci.layout import Layout
 from loop_kit.oci.media_types import WASM, WASM_CONFIG
 from loop_kit.oci.model import Descriptor, Manifest, describe
@@ -54,15 +57,28 @@ def hello(text: bytes = b"hello from a guest") -> bytes:
 
 
 class Place:
-    """A workspace with a layout beside it, and a store."""
+    """A workspace with a layout beside it, and a store.
 
-    def __init__(self, folder: Path, manifest: str = HELLO) -> None:
+    With `captured` and `patched` commands run in this process, which is quicker than to start one for each.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: str = HELLO,
+        *,
+        captured: pytest.CaptureFixture[str] | None = None,
+        patched: pytest.MonkeyPatch | None = None,
+    ) -> None:
+        self._captured, self._patched = captured, patched
         self.folder = folder / "ws"
         self.folder.mkdir()
         self.store = folder / "data" / "loop-kit" / "store"
         self.lock = self.folder / "loop.lock"
         self.layout = Layout(folder / "dist").create()
         self.env = {"XDG_DATA_HOME": str(folder / "data"), "XDG_STATE_HOME": str(folder / "state")}
+        for name, value in self.env.items() if patched is not None else ():
+            patched.setenv(name, value)  # type: ignore[union-attr]
         self.write(manifest)
 
     def write(self, manifest: str) -> None:
@@ -71,7 +87,24 @@ class Place:
     def loop(
         self, *args: str, before: Sequence[str] = (), code: int | None = 0
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        if self._captured is not None and self._patched is not None and not before:
+            done = self._here(args, self._captured, self._patched)
+        else:
+            done = self._started(args, before)
+        assert code is None or done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
+        return done
+
+    def _here(
+        self, args: Sequence[str], captured: pytest.CaptureFixture[str], patched: pytest.MonkeyPatch
+    ) -> subprocess.CompletedProcess[str]:
+        patched.chdir(self.folder)
+        captured.readouterr()
+        code = main(args)
+        out, err = captured.readouterr()
+        return subprocess.CompletedProcess([*args], code, out, err)
+
+    def _started(self, args: Sequence[str], before: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [*before, LOOP, *args],
             cwd=self.folder,
             env=os.environ | self.env,
@@ -80,8 +113,6 @@ class Place:
             timeout=100,
             check=False,
         )
-        assert code is None or done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
-        return done
 
     def json(self, *args: str, code: int | None = 0) -> Any:
         return json.loads(self.loop(*args, "--json", code=code).stdout)

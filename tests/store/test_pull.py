@@ -17,8 +17,8 @@ from tests.store.packed import HELLO, Place, component, hello
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    made = Place(tmp_path)
+def place(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Place:
+    made = Place(tmp_path, captured=capfd, patched=monkeypatch)
     component(made.layout, "1.0", hello(), version="1.0.0")
     return made
 
@@ -80,7 +80,7 @@ def test_what_is_not_locked_is_refused_where_it_must_be(
     assert not place.store.exists() or list(Blobs(place.store)) == []
 
 
-def test_a_lock_of_another_reference_is_told_and_is_resolved_anew(place: Place) -> None:
+def test_a_lock_of_another_reference_is_told_and_resolved_by_an_update(place: Place) -> None:
     place.loop("pull")
     component(place.layout, "2.0", hello(b"hello from a newer"), version="2.0.0")
     place.write(HELLO.replace(":1.0", ":2.0"))
@@ -90,6 +90,9 @@ def test_a_lock_of_another_reference_is_told_and_is_resolved_anew(place: Place) 
         in (done.stderr)
     )
     assert "hint: run `loop update`" in done.stderr
+    assert "hint: run `loop update`" in place.loop("run", ".", code=4).stderr
+    assert "hint: run `loop update`" in place.loop("pull", code=4).stderr
+    assert "version   1.0.0 → 2.0.0" in place.loop("update").stdout
     assert place.loop("run", ".").stdout == "hello from a newer\n"
 
 
@@ -125,10 +128,8 @@ def tampered(path: Path, how: str) -> None:
 @pytest.mark.parametrize("part", ["manifest", "config", "code"])
 @pytest.mark.parametrize("how", ["changed", "cut", "gone", "another"])
 async def test_a_store_that_was_tampered_with_is_refused_by_name_and_mended_by_a_pull(
-    place: Place, part: str, how: str, monkeypatch: pytest.MonkeyPatch
+    place: Place, part: str, how: str
 ) -> None:
-    for name, value in place.env.items():
-        monkeypatch.setenv(name, value)
     manifest = (await pull(load(place.folder))).manifest
     entry = read(place.lock).components["hello"]
     blobs = Blobs(place.store)

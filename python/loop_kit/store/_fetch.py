@@ -14,11 +14,9 @@ from loop_kit.oci.platform import choose, this_platform
 from loop_kit.oci.transfer import JOBS, together
 from loop_kit.oci.wasm import is_wasm, parse_config, wasm_layer
 from loop_kit.store._sources import Source
+from loop_kit.trust.bundle import MEDIA_TYPE
 
-__all__ = ["SIGNATURE", "Fetched", "Found", "fetch", "find", "parts_of", "read", "selected"]
-
-SIGNATURE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-"""What signatures are among what refers to an artifact."""
+__all__ = ["Fetched", "Found", "fetch", "find", "parts_of", "read", "selected"]
 
 Tell = Callable[[int], object]
 """Called with bytes as they come."""
@@ -145,7 +143,7 @@ def _facts(blobs: Blobs, manifest: Manifest, what: str) -> dict[str, Any]:
 
 async def _signatures(source: Source, blobs: Blobs, root: Descriptor) -> tuple[Descriptor, ...]:
     listed = [
-        each for each in await source.place.referrers(root.digest) if each.artifact_type in (None, SIGNATURE)
+        each for each in await source.place.referrers(root.digest) if each.artifact_type in (None, MEDIA_TYPE)
     ]
     if len(listed) > _MOST_SIGNATURES:
         raise PackageError(f"{root.digest} has more than {_MOST_SIGNATURES} signatures")
@@ -157,7 +155,7 @@ async def _signatures(source: Source, blobs: Blobs, root: Descriptor) -> tuple[D
             )
         await _whole(source, blobs, each, document=True)
         manifest = parse(blobs.read(each.digest, most=_MOST_SIGNED), each.media_type, what="a signature")
-        if not isinstance(manifest, Manifest) or manifest.kind != SIGNATURE:
+        if not isinstance(manifest, Manifest) or manifest.kind != MEDIA_TYPE:
             continue
         for part in manifest.parts:
             if part.size > _MOST_SIGNED:

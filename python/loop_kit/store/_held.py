@@ -10,15 +10,15 @@ from loop_kit.store._fetch import read, selected
 __all__ = ["held_parts", "manifest_of", "root_of"]
 
 
-def root_of(blobs: Blobs, entry: Entry) -> Descriptor:
-    """The descriptor of an artifact that is in the store.
+def root_of(blobs: Blobs, digest: str) -> Descriptor:
+    """The descriptor of a manifest or index that is in the store.
 
     Raises:
         Damaged: It is not what its digest says.
         PackageError: It is not there.
     """
-    data = blobs.read(entry.digest, most=MOST_BYTES)
-    return Descriptor(parse(data, what=entry.reference).media_type, entry.digest, len(data))
+    data = blobs.read(digest, most=MOST_BYTES)
+    return Descriptor(parse(data, what=digest).media_type, digest, len(data))
 
 
 def manifest_of(blobs: Blobs, entry: Entry) -> Manifest:
@@ -28,7 +28,7 @@ def manifest_of(blobs: Blobs, entry: Entry) -> Manifest:
         Damaged: Something is not what its digest says.
         PackageError: It is not there, malformed, or not for this machine.
     """
-    return read(blobs, root_of(blobs, entry), entry.reference)[1]
+    return read(blobs, root_of(blobs, entry.digest), entry.reference)[1]
 
 
 def held_parts(blobs: Blobs, entry: Entry) -> list[str]:

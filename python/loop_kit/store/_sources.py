@@ -16,7 +16,7 @@ from loop_kit.oci.reference import LAYOUT, LayoutReference, Reference
 if TYPE_CHECKING:
     from loop_kit.oci.transfer import Place
 
-__all__ = ["OCI", "Source", "name_in", "opened", "tag_in"]
+__all__ = ["OCI", "Source", "digest_in", "name_in", "opened", "tag_in"]
 
 OCI = "oci:"
 
@@ -46,6 +46,11 @@ def tag_in(reference: str) -> str | None:
     """The tag that a reference leaves the choice to; None, if it names a digest."""
     found = _parsed(reference)
     return None if found.digest else found.tag
+
+
+def digest_in(reference: str) -> str | None:
+    """The digest that a reference names, or None."""
+    return _parsed(reference).digest
 
 
 def _parsed(reference: str) -> Reference | LayoutReference:

@@ -7,16 +7,21 @@ import dataclasses
 import hashlib
 import os
 import threading
+from typing import TYPE_CHECKING
 
-from loop_kit.errors import Damaged, PackageError
+from loop_kit.errors import Damaged, PackageError, Untrusted
 from loop_kit.lock import Entry
-from loop_kit.manifest import Artifact, Manifest, Provider
+from loop_kit.manifest import Artifact, Component, Manifest, Provider
 from loop_kit.oci import model
 from loop_kit.store._held import held_parts, manifest_of, root_of
+from loop_kit.store._sources import digest_in, name_in
 from loop_kit.store._store import Store
 from loop_kit.store._use import Use
 
-__all__ = ["Artifacts", "artifact_of", "entry_of", "refuse_unresolved"]
+if TYPE_CHECKING:
+    from loop_kit.trust import Gate, Policy
+
+__all__ = ["Artifacts", "artifact_of", "entry_of"]
 
 
 def entry_of(what: str, artifact: Artifact) -> Entry:
@@ -38,13 +43,16 @@ def entry_of(what: str, artifact: Artifact) -> Entry:
         raise _refused(
             f"{what} is {artifact.reference}, of which loop.lock does not say what it is", "run `loop pull`"
         )
+    if digest_in(artifact.reference) not in (None, artifact.entry.digest):
+        message = f"{what} is {artifact.reference}, and loop.lock has {artifact.entry.digest} for it"
+        raise _refused(message, "run `loop update`")
     return artifact.entry
 
 
 def artifact_of(
     kind: str, name: str, path: str | os.PathLike[str], manifest: Manifest
-) -> tuple[str, Artifact | None]:
-    """The artifact of which a member's code is loaded, and how messages name it; None for a file of the user's.
+) -> tuple[str, Artifact] | None:
+    """The artifact of which a member's code is loaded, with how messages name it; None for a file of the user's.
 
     Args:
         kind: `component` or `provider`.
@@ -53,14 +61,9 @@ def artifact_of(
         manifest: What says what the member is.
     """
     declared = (manifest.components if kind == "component" else manifest.providers).get(name)
-    artifact = declared.artifact if declared is not None and declared.path == path else None
-    return f"{kind}s.{name}", artifact
-
-
-def refuse_unresolved(provider: Provider) -> None:
-    """Raises PackageError for a provider of which nobody says what it is."""
-    if provider.artifact is not None:
-        entry_of(f"providers.{provider.name}", provider.artifact)
+    if declared is None or declared.artifact is None or declared.path != path:
+        return None
+    return f"{kind}s.{name}", declared.artifact
 
 
 class Artifacts:
@@ -70,6 +73,7 @@ class Artifacts:
         self._guard = threading.Lock()
         self._stack = contextlib.ExitStack()
         self._opened: tuple[Store, Use] | None = None
+        self._judge: tuple[Policy | None, Gate] | None = None
 
     def close(self) -> None:
         """Lets go of what was loaded; again is harmless."""
@@ -84,20 +88,62 @@ class Artifacts:
                 self._opened = store, self._stack.enter_context(store.use())
             return self._opened
 
-    def check(self, what: str, artifact: Artifact) -> None:
-        """Compares all that belongs to an artifact with its digests.
+    def admit(self, component: Component, manifest: Manifest) -> bool:
+        """Whether a component is an artifact, which is checked; one that is a file may be loaded.
+
+        Raises:
+            Damaged: Something of it is another; the text names it.
+            Untrusted: The policy of the manifest does not let it be loaded.
+            PackageError: Something of it is not there, or `loop.lock` does not say what it is.
+        """
+        what = f"components.{component.name}"
+        if component.artifact is None:
+            if manifest.trust is not None:
+                self._gate(manifest).local(what)
+            return False
+        self.check(what, component.artifact, manifest)
+        return True
+
+    def admit_provider(self, provider: Provider, manifest: Manifest) -> None:
+        """Refuses a provider of which nobody says what it is, and local code where the policy refuses that.
+
+        Raises:
+            Untrusted: The policy of the manifest does not let it be loaded.
+            PackageError: `loop.lock` does not say what it is.
+        """
+        what = f"providers.{provider.name}"
+        if provider.artifact is not None:
+            entry_of(what, provider.artifact)
+        elif manifest.trust is not None:
+            from loop_kit.trust._members import is_local
+
+            if is_local(provider):
+                self._gate(manifest).local(what)
+
+    def _gate(self, manifest: Manifest) -> Gate:
+        from loop_kit.trust import gate
+
+        with self._guard:
+            if self._judge is None or self._judge[0] is not manifest.trust:
+                self._judge = manifest.trust, gate(manifest)
+            return self._judge[1]
+
+    def check(self, what: str, artifact: Artifact, manifest: Manifest) -> model.Manifest:
+        """Compares all that belongs to an artifact with its digests, and has the policy judge by whom it is signed.
 
         Args:
             what: Whose it is: `components.site`.
             artifact: The artifact.
+            manifest: The workspace, with its policy.
+
+        Returns:
+            What it consists of.
 
         Raises:
             Damaged: Something is another; the text names it.
+            Untrusted: The policy of the manifest does not let it be loaded.
             PackageError: Something is not there, or `loop.lock` does not say what it is.
         """
-        self._checked(what, artifact)
-
-    def _checked(self, what: str, artifact: Artifact) -> model.Manifest:
         entry = entry_of(what, artifact)
         _, use = self._store()
         blobs = use.blobs
@@ -107,7 +153,13 @@ class Artifacts:
                 if blobs.size(digest) is None:
                     raise _refused(f"{digest} of it is not in {blobs.folder}", "`loop pull` fetches it")
                 blobs.verify(digest)
-            manifest = manifest_of(blobs, entry)
+            parts = manifest_of(blobs, entry)
+            if manifest.trust is not None:
+                signatures = [root_of(blobs, digest) for digest in entry.signatures]
+                root, name = root_of(blobs, entry.digest), name_in(artifact.reference)
+                self._gate(manifest)(name, root, blobs, signatures, floor=entry.serial or None)
+        except Untrusted:
+            raise  # which names it
         except PackageError as error:
             raise _named(what, artifact, error) from None
         except OSError as error:
@@ -115,19 +167,20 @@ class Artifacts:
                 f"{what}, {artifact.reference}: {error.filename or blobs.folder}: {error.strerror or error}"
             )
             raise PackageError(said) from None
-        if entry.code is not None and entry.code not in {layer.digest for layer in manifest.layers}:
+        if entry.code is not None and entry.code not in {layer.digest for layer in parts.layers}:
             message = f"{what}: loop.lock has {entry.code} as the code of {artifact.reference}, which it does not have"
             raise _refused(message, "run `loop update`")
-        return manifest
+        return parts
 
-    def code(self, what: str, artifact: Artifact) -> bytes:
+    def code(self, what: str, artifact: Artifact, manifest: Manifest) -> bytes:
         """The `.wasm` of a component, all of the artifact checked: these bytes are what is to be loaded.
 
         Raises:
             Damaged: Something is another; the text names it.
+            Untrusted: The policy of the manifest does not let it be loaded.
             PackageError: Something is not there, or it is no component.
         """
-        self._checked(what, artifact)
+        self.check(what, artifact, manifest)
         entry = entry_of(what, artifact)
         if entry.code is None:
             raise PackageError(f"{what}: {artifact.reference} is no component")
@@ -139,20 +192,21 @@ class Artifacts:
             raise _named(what, artifact, Damaged(entry.code, found, str(path)))
         return data
 
-    def provider(self, provider: Provider) -> Provider:
+    def provider(self, provider: Provider, manifest: Manifest) -> Provider:
         """How a provider of an artifact runs, in a process of its own: unpacked, if it was not, and all of it checked.
 
         Raises:
             Damaged: Something is another; the text names it.
+            Untrusted: The policy of the manifest does not let it be loaded.
             PackageError: Something is not there, or it cannot be unpacked.
         """
         from loop_kit.pack import unpack
 
         what, artifact = f"providers.{provider.name}", provider.artifact
         assert artifact is not None
-        self._checked(what, artifact)
+        self.check(what, artifact, manifest)
         store, use = self._store()
-        root = root_of(use.blobs, entry_of(what, artifact))
+        root = root_of(use.blobs, entry_of(what, artifact).digest)
         try:
             tree = store.trees.make(use, root.digest, lambda place: unpack(use.blobs, root, place))
             # what came from elsewhere never runs in the host's process, whatever the manifest trusts

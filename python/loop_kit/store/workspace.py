@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +171,7 @@ async def ready(
     needed = wanted(manifest)
     if not needed:
         return manifest
+    _refuse_stale(needed)
     store = Store()
     unlocked = [one for one in needed if one.artifact.entry is None]
     absent = missing(manifest, store)
@@ -209,12 +211,14 @@ async def pull(
     if offline:
         await ready(manifest, offline=True)
         return Pulled(manifest, _entries(manifest), False, 0)
-    store, told = Store(), _Counting(tell or Tell())
+    _refuse_stale(wanted(manifest))
+    store, told, judge = Store(), _Counting(tell or Tell()), _judge(manifest)
     with store.use() as use:
         got: list[tuple[Wanted, Entry, Fetched]] = []
 
         async def one(member: Wanted) -> None:
-            got.append(await _pulled(manifest, member, member.artifact.entry, use, told.tell))
+            entry, fetched = await _pulled(manifest, member, use, told.tell, judge)
+            got.append((member, (locked and member.artifact.entry) or entry, fetched))
 
         await together(map(one, wanted(manifest)), _AT_ONCE)
         changed_ = await asyncio.to_thread(_write, manifest, [(member, entry) for member, entry, _ in got])
@@ -277,7 +281,7 @@ async def update(
         listed = ", ".join(sorted(known)) or "none"
         raise _hinted(f"{manifest.source.shown}: {unknown[0]!r} is no artifact", f"artifacts are: {listed}")
     chosen = [one for one in all_ if not names or one.name in names]
-    store, told = Store(), tell or Tell()
+    store, told, judge = Store(), tell or Tell(), _judge(manifest)
     lock = read_lock(lock_of(manifest.path))
     with store.use() as use:
         changes: list[Change] = []
@@ -287,9 +291,12 @@ async def update(
             entries = lock.components if member.kind == "components" else lock.providers
             async with _sources.opened(member.artifact.reference, manifest.folder) as source:
                 found = await find(source, use.blobs, await source.resolve(), member.keys)
-            size = sum(part.size for part in parts_of(use.blobs, found))
-            entry = _entry(member.artifact.reference, found, size)
-            before = entries.get(member.name)
+            before, reference = entries.get(member.name), member.artifact.reference
+            entry = _entry(reference, found, sum(part.size for part in parts_of(use.blobs, found)))
+            same = before is not None and before.reference == reference and not allow_downgrade
+            floor = before.serial if before is not None and same else 0
+            tag = None if allow_downgrade else _sources.tag_in(reference)
+            entry = await asyncio.to_thread(judge, entry, found, use, floor, tag)
             changes.append(changed(member.kind, member.name, before, entry, allow_downgrade=allow_downgrade))
 
         await together(map(one, chosen), _AT_ONCE)
@@ -309,9 +316,9 @@ def write(manifest: Manifest, changes: Iterable[Change]) -> Manifest:
 
 
 async def _pulled(
-    manifest: Manifest, member: Wanted, entry: Entry | None, use: Use, tell: Tell
-) -> tuple[Wanted, Entry, Fetched]:
-    reference = member.artifact.reference
+    manifest: Manifest, member: Wanted, use: Use, tell: Tell, judge: Judge
+) -> tuple[Entry, Fetched]:
+    reference, entry = member.artifact.reference, member.artifact.entry
     tell.artifact(member.keys, reference)
     async with _sources.opened(reference, manifest.folder) as source:
         if entry is None:
@@ -319,15 +326,56 @@ async def _pulled(
         else:  # it is what it was, whatever its tag is now
             root = await _root(entry, source, use)
         found = await find(source, use.blobs, root, member.keys)
+        size = sum(part.size for part in parts_of(use.blobs, found))
+        tag = _sources.tag_in(reference) if entry is None else None
+        made = entry or _entry(reference, found, size)
+        # what may not be loaded is not even fetched
+        made = await asyncio.to_thread(judge, made, found, use, made.serial, tag)
         tell.size(_to_come(use, found))
         got = await fetch(source, use.blobs, found, member.keys, tell.come)
-    return member, entry or _entry(reference, found, got.size), got
+    return made, got
+
+
+Judge = Callable[[Entry, Found, Use, int, str | None], Entry]
+
+
+def _judge(manifest: Manifest) -> Judge:
+    """Has the policy of a workspace judge what was found, and says in its entry who signed it.
+
+    Called with the entry, what was found, whoever fetches it, the serial below which it is refused, and the tag that was
+    asked for, if it was one. Raises Untrusted where it may not be loaded.
+    """
+    if manifest.trust is None:
+        return lambda entry, *_: entry
+    from loop_kit.trust import gate
+
+    asked = gate(manifest)
+
+    def judged(entry: Entry, found: Found, use: Use, floor: int, tag: str | None) -> Entry:
+        name = _sources.name_in(entry.reference)
+        identity = asked(name, found.root, use.blobs, found.signatures, tag=tag, floor=floor or None)
+        if identity is None or not identity.signers:
+            return dataclasses.replace(entry, signed_by="", serial=0)
+        return dataclasses.replace(
+            entry,
+            version=identity.version or entry.version,
+            signed_by=identity.signed_by,
+            serial=identity.serial,
+            signatures=tuple(sorted(each.digest for each in found.signatures)),
+        )
+
+    return judged
+
+
+def _refuse_stale(members: Iterable[Wanted]) -> None:
+    if said := [_why_unlocked(one) for one in members if one.artifact.stale is not None]:
+        raise _hinted(f"loop.lock is not that of the manifest: {'; '.join(said)}", "run `loop update`")
 
 
 async def _root(entry: Entry, source: _sources.Source, use: Use) -> Descriptor:
     """The descriptor of what is locked."""
     try:
-        return await asyncio.to_thread(root_of, use.blobs, entry)
+        return await asyncio.to_thread(root_of, use.blobs, entry.digest)
     except PackageError:
         return await source.at(entry.digest)
 
@@ -375,7 +423,9 @@ def _pin_all(store: Store, manifest: Manifest) -> None:
         if entry is None or (name, entry.digest) in pinned:
             continue
         try:
-            store.pin(name, root_of(blobs, entry), held_parts(blobs, entry), size=entry.size, lock=lock)
+            store.pin(
+                name, root_of(blobs, entry.digest), held_parts(blobs, entry), size=entry.size, lock=lock
+            )
         except PackageError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
