@@ -138,7 +138,17 @@ def _facts(blobs: Blobs, manifest: Manifest, what: str) -> dict[str, Any]:
             blobs.read(config.digest, most=MOST_BYTES), manifest, what=f"the config of {what}"
         )
         return {"kind": "component", "exports": said.exports or (), "imports": said.imports or ()}
-    raise PackageError(f"{what} is {manifest.kind}, which is neither a component nor a provider")
+    from loop_kit.pack import config_of
+
+    found = config_of(blobs, manifest, what=what)  # which refuses what is neither
+    assert found is not None
+    version = {} if found.version is None else {"version": found.version}
+    return {
+        "kind": "provider",
+        "exports": found.exports,
+        "imports": found.imports,
+        "grants": found.grants,
+    } | version
 
 
 async def _signatures(source: Source, blobs: Blobs, root: Descriptor) -> tuple[Descriptor, ...]:

@@ -16,6 +16,7 @@ from loop_kit.oci import model
 from loop_kit.store._held import held_parts, manifest_of, root_of
 from loop_kit.store._sources import digest_in, name_in
 from loop_kit.store._store import Store
+from loop_kit.store._unpacked import unpacked
 from loop_kit.store._use import Use
 
 if TYPE_CHECKING:
@@ -200,17 +201,14 @@ class Artifacts:
             Untrusted: The policy of the manifest does not let it be loaded.
             PackageError: Something is not there, or it cannot be unpacked.
         """
-        from loop_kit.pack import unpack
-
         what, artifact = f"providers.{provider.name}", provider.artifact
         assert artifact is not None
         self.check(what, artifact, manifest)
         store, use = self._store()
-        root = root_of(use.blobs, entry_of(what, artifact).digest)
         try:
-            tree = store.trees.make(use, root.digest, lambda place: unpack(use.blobs, root, place))
+            runnable = unpacked(store, use, entry_of(what, artifact).digest)
             # what came from elsewhere never runs in the host's process, whatever the manifest trusts
-            return unpack(use.blobs, root, tree.files).provider(dataclasses.replace(provider, trusted=False))
+            return runnable.provider(dataclasses.replace(provider, trusted=False))
         except PackageError as error:
             raise _named(what, artifact, error) from None
         except OSError as error:

@@ -22,6 +22,7 @@ from loop_kit.store._change import Change, changed
 from loop_kit.store._fetch import Fetched, Found, fetch, find, parts_of
 from loop_kit.store._held import held_parts, root_of
 from loop_kit.store._store import Store
+from loop_kit.store._unpacked import unpacked
 from loop_kit.store._use import Use
 
 __all__ = [
@@ -195,7 +196,7 @@ async def pull(
     """Fetches all artifacts of a workspace, and has `loop.lock` say what they are.
 
     What the lock has is fetched by its digest; what it does not have is resolved. What is there already is read, and is
-    fetched again where it is damaged.
+    fetched again, or unpacked again, where it is damaged.
 
     Args:
         manifest: The workspace.
@@ -223,6 +224,9 @@ async def pull(
         await together(map(one, wanted(manifest)), _AT_ONCE)
         changed_ = await asyncio.to_thread(_write, manifest, [(member, entry) for member, entry, _ in got])
         await asyncio.to_thread(_pin, store, manifest, got)
+        for _, entry, _ in got:
+            if entry.kind == "provider":
+                await asyncio.to_thread(unpacked, store, use, entry.digest, mend=True)
     loaded = manifests.load(manifest.path) if changed_ else manifest
     return Pulled(
         loaded,
