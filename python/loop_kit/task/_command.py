@@ -21,8 +21,9 @@ KEPT = 1 << 20
 """Bytes of output that are kept: the first half of them, and the last."""
 
 _CHUNK = 1 << 16
-_GRACE = 5.0
-"""Seconds from SIGTERM to SIGKILL."""
+_SHELL = "/bin/sh"
+_BEGIN = """trap '' PIPE; echo "+ $$" >&0; trap - PIPE; exec "$@" </dev/null"""
+"""Tells the watchdog of the group before there is a program that could start others."""
 
 
 class Running:
@@ -59,18 +60,16 @@ class Running:
 
         def start() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
-                argv,
-                executable=program,
+                [_SHELL, "-c", _BEGIN, "loop-task", program, *argv[1:]],
                 cwd=folder,
                 env=env,
-                stdin=subprocess.DEVNULL,
+                stdin=watchdog,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
         self._process = start() if ruleset is None else _sandbox.held(ruleset, start)
-        self._tell("+")
 
     def wait(self) -> tuple[Exit, str]:
         """Returns how it ended, and what it wrote; what it has left running is ended then."""
@@ -115,7 +114,8 @@ class Running:
         with self._lock:
             self._ended = True
             self._kill(signal.SIGKILL)
-            self._tell("-")
+            with contextlib.suppress(OSError):
+                os.write(self._watchdog, f"- {self._process.pid}\n".encode())
             self._process.wait()
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
@@ -127,10 +127,6 @@ class Running:
     def _kill(self, signum: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signum)
-
-    def _tell(self, what: str) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._watchdog, f"{what} {self._process.pid}\n".encode())
 
 
 class _Kept:

@@ -341,10 +341,8 @@ class Runner:
     # ---- a command
 
     def _argv(self, task: Task) -> list[str]:
-        from loop_kit.tools import named
-
         assert task.run is not None
-        if named(task.run):
+        if "{tool:" in str(task.run):
             import asyncio
 
             from loop_kit.tools import prepared
@@ -510,7 +508,7 @@ class Runner:
         """All paths and variables that decide whether tasks are fresh; None where signatures do not tell it yet."""
         from loop_kit.task._key import installed
 
-        paths, env = set(self.plan.watch), set[str]()
+        paths, env, written = set(self.plan.watch), set[str](), set[str]()
         for name in closure(self.before, wanted):
             task = self.plan.tasks[name]
             if task.run is None:
@@ -519,13 +517,16 @@ class Runner:
             if not task.cache or last is None or last.key != self.keys.get(name):
                 return None
             paths.update(self.parts[name].inputs, self.looks.watch(task), installed(self.looks, task))
-            paths.update(output.path for output in last.outputs)
+            written.update(output.path for output in last.outputs)
             env.update(task.env)
             for tool in task.tools:
                 env.add("PATH")
                 paths.add(self.tool(tool)[0])
         paths.discard("")
-        return (list(paths), list(env)) if all(map(self.looks.settled, paths)) else None
+        # those that were just written first: they are most likely to be too new
+        if not all(map(self.looks.settled, written)) or not all(map(self.looks.settled, paths)):
+            return None
+        return list(paths | written), list(env)
 
 
 def _join(job: _Job, seconds: float) -> None:
