@@ -170,9 +170,12 @@ def times(count: int, rule: Rule) -> Rule:
     left = [count]
 
     def limited(request: Request) -> bool:
-        if left[0] and rule(request):
-            left[0] -= 1
+        if not left[0]:
+            return False
+        left[0] -= 1  # before the client hears of it, who may come back at once
+        if rule(request):
             return True
+        left[0] += 1
         return False
 
     return limited

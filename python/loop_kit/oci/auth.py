@@ -240,7 +240,7 @@ class Auth:
             login = await self._found()
             if login is None or login.token:
                 raise self._wants()
-            made = self._keep(_basic(login))
+            made = _basic(login)
             fresh = sent != made
             self._basic = made
             return fresh
@@ -264,13 +264,9 @@ class Auth:
             self._login = await self._find()
             self._looked = True
             if self._login is not None:
-                self._keep(self._login.secret)
-                self._keep(_basic(self._login))
+                header = _basic(self._login)
+                self._secrets |= {self._login.secret, header, header.partition(" ")[2]}
         return self._login
-
-    def _keep(self, secret: str) -> str:
-        self._secrets.update((secret, secret.rpartition(" ")[2]))
-        return secret
 
     def clean(self, text: str) -> str:
         """A text of a registry, without secrets and control characters, and not too long."""
@@ -312,7 +308,8 @@ class Auth:
         seconds = said.get("expires_in")
         seconds = seconds if type(seconds) is int and seconds > 0 else _LEAST_SECONDS
         until = asyncio.get_running_loop().time() + max(seconds, _LEAST_SECONDS) - _EARLY
-        self._tokens[scopes] = self._keep(token), until
+        self._tokens[scopes] = token, until
+        self._secrets.add(token)
         return token
 
 
