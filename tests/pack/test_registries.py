@@ -2,19 +2,24 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import loop_kit
+from loop_kit import manifest as manifests
 from loop_kit.manifest import Manifest
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Descriptor, Platform
+from loop_kit.oci.platform import this_platform
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 from loop_kit.oci.transfer import pull
 from loop_kit.pack import unpack
-from tests.cli import loop
-from tests.pack.test_native import AMD, ARM64
+from loop_kit.workspace import Workspace
+from tests.cli import LOOP, loop
+from tests.pack.test_native import AMD, ARM64, HERE
 from tests.pack.test_native import TOML as NATIVE
 from tests.pack.test_node import project, sdk
 from tests.pack.test_python import INNER, TWICE, wheels
@@ -37,7 +42,9 @@ def registry(request: pytest.FixtureRequest) -> str:
 
 
 def pushed(manifest: Manifest, name: str, reference: str, *more: str) -> str:
-    done = loop("push", name, reference, "--json", *more, cwd=manifest.folder)
+    command = (LOOP, "push", name, reference, "--json", *more)
+    # a program is built, which takes its time
+    done = subprocess.run(command, cwd=manifest.folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     digest: str = json.loads(done.stdout)["digest"]
     return digest
@@ -170,3 +177,50 @@ def test_what_does_not_do_is_said(tmp_path: Path) -> None:
             done.stderr,
         )
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["python", "node", "native"])
+async def test_a_workspace_of_packages_runs_by_their_digests(
+    kind: str, registry: str, tmp_path: Path, sdk: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`loop push` here, `loop pull` there; then nothing of what it came from is left, and it runs."""
+    folder = tmp_path / "ws"
+    match kind:
+        case "python":
+            lock = wheel(wheels, "acme_pair", TWICE) + wheel(wheels, "acme_pair_inner", INNER)
+            files = {
+                "loop.toml": PYTHON_TOML,
+                "text.py": PYTHON,
+                "wit/text.wit": WIT,
+                "requirements.txt": lock,
+            }
+            manifest, answer = written(folder, files), "abc-abc"
+        case "node":
+            manifest, answer = project(folder, sdk), "cba"
+        case _:
+            monkeypatch.setenv("GOFLAGS", "-mod=mod -buildvcs=false")
+            go: dict[str, str | bytes] = {path.name: path.read_bytes() for path in (HERE / "go").iterdir()}
+            manifest, answer = (
+                written(folder, {**go, "wit/text.wit": WIT}),
+                f"ABC by Go on {this_platform().architecture}",
+            )
+    for name in ("app", "text"):
+        pushed(manifest, name, f"{registry}/acme/{kind}-{name}:1")
+    shutil.rmtree(folder)
+    shutil.rmtree(wheels)
+    shutil.rmtree(tmp_path / "data")
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "loop.toml").write_text(f"""
+[components.app]
+path = "oci:{registry}/acme/{kind}-app:1"
+imports."acme:text/filter" = {{ provider = "text" }}
+
+[providers.text]
+use = "oci:{registry}/acme/{kind}-text:1"
+""")
+    done = loop("pull", cwd=there)
+    assert done.returncode == 0, done.stderr
+    async with loop_kit.Host() as host, Workspace(host, manifests.load(there)) as workspace:
+        assert await (await workspace.load("app")).call("echo", "abc") == answer

@@ -13,5 +13,5 @@ impl filter::Provider for Filter {
 }
 
 fn main() -> std::process::ExitCode {
-    Provider::new().with(filter::provide(|_| Filter)).run()
+    Provider::new().with(filter::provide(|_| Ok(Filter))).run()
 }
