@@ -1,5 +1,6 @@
 """`loop pull`, `loop update`, and running what they have fetched: with the lock, without the network, untampered."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,14 @@ from loop_kit.errors import Damaged, PackageError
 from loop_kit.lock import read
 from loop_kit.manifest import load
 from loop_kit.oci.blobs import Blobs
+from loop_kit.oci.model import Index, Platform, describe
+from loop_kit.oci.platform import this_platform
 from loop_kit.store import Store
-from loop_kit.store.workspace import pull
+from loop_kit.store.workspace import pull, update, write
 from loop_kit.workspace import Workspace
+from tests.guests import Guest
 from tests.store.packed import HELLO, Place, component, hello
+from tests.wit_types import U32
 
 
 @pytest.fixture
@@ -181,6 +186,62 @@ def test_a_lock_that_was_tampered_with_is_refused(place: Place) -> None:
     assert place.loop("run", ".").stdout == "hello from a guest\n"
 
 
+async def test_what_an_update_brings_takes_its_place_while_calls_go_on(place: Place) -> None:
+    first, second = (Guest().exports("which", [], U32, f"(i32.const {n})").wasm() for n in (1, 2))
+    component(place.layout, "3.0", first, version="3.0.0")
+    place.write(HELLO.replace(":1.0", ":3.0"))
+    manifest = (await pull(load(place.folder))).manifest
+    async with Host() as host, Workspace(host, manifest) as workspace:
+        assert await (await workspace.load("hello")).call("which") == 1
+        component(place.layout, "3.0", second, version="3.0.1")
+        (change,) = await update(manifest)
+        assert (change.before and change.before.version, change.after.version) == ("3.0.0", "3.0.1")
+        after = (await pull(write(manifest, [change]))).manifest
+        assert await (await workspace.load("hello")).call("which") == 1
+        await workspace.apply(after)
+        app = workspace.loaded("hello")
+        assert app is not None
+        assert await app.call("which") == 2
+        # one that was tampered with does not take its place
+        component(place.layout, "3.0", first, version="3.0.2")
+        changes = await update(after)
+        last = (await pull(write(after, changes))).manifest
+        tampered(Blobs(place.store).path(read(place.lock).components["hello"].code or ""), "changed")
+        with pytest.raises(Damaged, match=r"components\.hello"):
+            await workspace.apply(last)
+        assert await app.call("which") == 2
+
+
+async def test_of_an_index_this_machines_part_is_fetched_and_all_are_pinned(place: Place) -> None:
+    parts = []
+    for number, platform in enumerate(
+        (this_platform(), Platform("s390x", "linux"), Platform("riscv64", "linux"))
+    ):
+        made = component(place.layout, f"part-{number}", hello(b"hello from part %d." % number))
+        parts.append(dataclasses.replace(made, annotations={}, platform=platform))
+    index = Index(tuple(parts), annotations={"org.opencontainers.image.version": "4.0.0"})
+    data = index.to_bytes()
+    place.layout.blobs.add(data)
+    place.layout.add("4.0", describe(index, data))
+    place.write(HELLO.replace(":1.0", ":4.0"))
+    manifest = (await pull(load(place.folder))).manifest
+    entry = read(place.lock).components["hello"]
+    assert (entry.version, dict(entry.platforms)) == (
+        "4.0.0",
+        {str(each.platform): each.digest for each in parts},
+    )
+    there = set(Blobs(place.store))
+    assert {entry.digest, parts[0].digest, entry.code} <= there
+    assert not {parts[1].digest, parts[2].digest} & there
+    async with Host() as host, Workspace(host, manifest) as workspace:
+        await workspace.load("hello")
+    only = Index(tuple(parts[1:]))
+    place.layout.blobs.add(only.to_bytes())
+    place.layout.add("4.0", describe(only, only.to_bytes()))
+    with pytest.raises(PackageError, match=f"nothing for {this_platform()}"):
+        await update(manifest)
+
+
 def test_an_artifact_serves_as_a_provider_and_takes_no_keys_of_a_process(place: Place) -> None:
     place.write(
         '[components.mine]\npath = "mine.wasm"\nrun = "run"\n[providers.kv]\nuse = "oci-layout:../dist:1.0"\n'
@@ -236,9 +297,32 @@ def test_one_artifact_by_itself_stays_until_it_is_given_up(place: Place) -> None
     assert place.json("store", "gc")["blobs"] == []
     assert len(place.json("store", "gc", "--forget", reference)["blobs"]) == 3
     assert not place.lock.exists()
+    done = place.loop("run", "--offline", reference, code=4)
+    assert f"{reference} is not in the store" in done.stderr
     done = place.loop("pull", "site", code=4)
     assert "'site' names no artifact" in done.stderr
     assert "write oci:REGISTRY/REPOSITORY:TAG" in done.stderr
+
+
+def test_an_artifact_runs_without_a_workspace(place: Place) -> None:
+    reference = f"oci-layout:{place.layout.folder}:1.0"
+    pinned = f"{reference}@{place.layout.resolve('1.0').digest}"
+    assert place.loop("run", reference).stdout == "hello from a guest\n"
+    done = place.loop("run", "--locked", reference, code=4)
+    assert f"{reference} is a tag, which may come to stand for something else" in done.stderr
+    place.layout.folder.rename(place.folder / "gone")
+    assert place.loop("run", "--offline", reference).stdout == "hello from a guest\n"
+    assert place.loop("run", "--locked", "--offline", pinned).stdout == "hello from a guest\n"
+    blobs = Blobs(place.store)
+    (code,) = (digest for digest in blobs if blobs.read(digest).startswith(b"\0asm"))
+    tampered(blobs.path(code), "another")
+    done = place.loop("run", "--offline", reference, code=4)
+    assert (done.stdout, code in done.stderr) == ("", True)
+    done = place.loop("run", "--offline", "loop.toml", code=4)
+    assert "without the network it cannot be run" in done.stderr
+    (place.folder / "mine.wasm").write_bytes(hello())
+    done = place.loop("run", "--offline", "mine.wasm", code=2)
+    assert "--locked and --offline are of artifacts" in done.stderr
 
 
 def test_what_is_not_there_is_told(place: Place) -> None:

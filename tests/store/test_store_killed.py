@@ -1,5 +1,6 @@
 """Processes that fetch, pack, unpack and clean up, and are killed at any moment: the store is always as it should be."""
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
@@ -9,55 +10,91 @@ from pathlib import Path
 
 import pytest
 
-from loop_kit.errors import PackageError
+from loop_kit.errors import Damaged, PackageError
 from loop_kit.oci.blobs import Blobs, digest_of
+from loop_kit.oci.layout import Layout
+from loop_kit.oci.model import Descriptor, Manifest, parse
 from loop_kit.store import Store
+from loop_kit.store.alone import code, pull
 from tests.soaking import Soak
-from tests.store.artifacts import artifact, put, unpacked
+from tests.store.artifacts import put, unpacked
+from tests.store.packed import component
 
 KINDS = 12
 """So many artifacts, so that processes want the same ones, and gc takes what another has just put there."""
 SIZE = 400_000
 
 
+def _made(folder: Path) -> list[tuple[Descriptor, dict[str, bytes]]]:
+    """The artifacts that a layout has, with all that belongs to each."""
+    layout = Layout(folder)
+    found = []
+    for kind in range(KINDS):
+        root = layout.resolve(str(kind))
+        data = layout.blobs.read(root.digest)
+        manifest = parse(data)
+        assert isinstance(manifest, Manifest)
+        found.append(
+            (
+                root,
+                {root.digest: data}
+                | {part.digest: layout.blobs.read(part.digest) for part in manifest.parts},
+            )
+        )
+    return found
+
+
 def _work(folder: Path, seed: int) -> None:
     """Does this and that until it is killed. What it does not expect ends it with another code."""
-    chosen, store = random.Random(seed), Store(folder)
+    os.environ["XDG_DATA_HOME"] = str(folder / "data")
+    chosen, store, made = random.Random(seed), Store(), _made(folder / "dist")
     while True:
         kind = chosen.randrange(KINDS)
-        root, parts = artifact(kind, size=SIZE)
-        match chosen.choice(["pull", "pull", "pack", "unpack", "gc", "verify"]):
+        root, parts = made[kind]
+        reference = f"oci-layout:{folder / 'dist'}:{kind}"
+        match chosen.choice(["pull", "pull", "pack", "unpack", "run", "gc", "verify"]):
             case "pull":
-                with store.use() as use:
-                    put(use.blobs, parts, piece=1 << 14)
-                    store.pin(f"pulled {kind}", root, parts)
-                    # what is in use does not go, whatever others do
-                    assert [digest_of(use.blobs.read(digest)) for digest in parts] == [*parts]
+                assert asyncio.run(pull(reference, folder))[0].digest == root.digest
             case "pack":
                 with store.use() as use:
-                    for data in parts.values():
-                        use.blobs.add(data)
+                    put(use.blobs, parts, piece=1 << 14)
                     store.pin(f"packed {kind}", root, parts)
+                    # what is in use does not go, whatever others do
+                    assert [digest_of(use.blobs.read(digest)) for digest in parts] == [*parts]
             case "unpack":
                 with store.use() as use:
                     store.trees.make(use, root.digest, unpacked(parts))
-                    assert len(list(store.trees.check(root.digest).files.rglob("*"))) == 6
+                    assert len(list(store.trees.check(root.digest).files.rglob("*"))) == 5
+            case "run":
+                try:
+                    assert asyncio.run(code(reference, folder, offline=True)) == _code(kind)
+                except Damaged:
+                    raise
+                except PackageError:
+                    pass  # it may well not be there
             case "gc":
                 with contextlib.suppress(PackageError):  # there is no such root, or not any more
-                    store.gc(forget=[f"{chosen.choice(['pulled', 'packed'])} {kind}"])
+                    store.gc(forget=[chosen.choice([reference, f"packed {kind}"])])
             case "verify":
                 assert store.verify() == []
 
 
+def _code(kind: int) -> bytes:
+    return random.Random(kind).randbytes(SIZE)
+
+
 @pytest.mark.timeout(3600)
 def test_whoever_is_killed_at_any_moment_the_store_verifies(tmp_path: Path, soak: Soak) -> None:
-    folder, rounds = tmp_path / "store", soak(12, 100)
+    folder, rounds = tmp_path / "data" / "loop-kit" / "store", soak(12, 100)
+    layout = Layout(tmp_path / "dist").create()
+    for kind in range(KINDS):
+        component(layout, str(kind), _code(kind))
     chosen = random.Random(2026)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     killed = trees = blobs = 0
     for number in range(rounds):
-        workers = [context.Process(target=_work, args=(folder, 1000 * number + at)) for at in range(3)]
+        workers = [context.Process(target=_work, args=(tmp_path, 1000 * number + at)) for at in range(3)]
         for worker in workers:
             worker.start()
         time.sleep(chosen.uniform(0.05, 0.6))  # when they are killed does not matter

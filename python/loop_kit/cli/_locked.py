@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from loop_kit.manifest import Manifest
     from loop_kit.store.workspace import Tell
 
-__all__ = ["fetching", "lock_options", "made_ready"]
+__all__ = ["CODE", "FILE", "fetched", "fetching", "lock_options", "made_ready"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -29,6 +30,35 @@ def lock_options(command: _F) -> _F:
         "--offline", is_flag=True, help="Use no network for artifacts: take what the store has."
     )
     return locked(offline(command))
+
+
+class _Code(click.Path):
+    """A file that is there, or the name of an artifact."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if str(value).startswith(_SCHEMES) else super().convert(value, param, ctx)
+
+
+_SCHEMES = ("oci:", "oci-layout:")
+CODE = _Code(exists=True)
+FILE = _Code(exists=True, dir_okay=False)
+
+
+def fetched(target: str, *, locked: bool, offline: bool) -> bytes | str:
+    """What a command line names: the path of a file, or the checked bytes of a component that is an artifact.
+
+    Raises:
+        PackageError: It must not be fetched, or cannot be.
+    """
+    if not target.startswith(_SCHEMES):
+        if locked or offline:
+            raise click.UsageError(
+                "--locked and --offline are of artifacts, and of workspaces that have some"
+            )
+        return target
+    from loop_kit.store.alone import code
+
+    return fetching(lambda tell: code(target, Path.cwd(), locked=locked, offline=offline, tell=tell))
 
 
 def fetching(work: Callable[[Tell], Coroutine[Any, Any, T]]) -> T:

@@ -87,9 +87,9 @@ def _alone(references: tuple[str, ...], as_json: bool) -> None:
 
 
 async def _one(reference: str, tell: Tell) -> tuple[Entry, int]:
-    from loop_kit.store.workspace import pull_one
+    from loop_kit.store.alone import pull as pull_alone
 
-    return await pull_one(reference, Path.cwd(), tell=tell)
+    return await pull_alone(reference, Path.cwd(), tell=tell)
 
 
 def _show(name: str, entry: Entry) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop_kit.cli._locked import lock_options, made_ready
+from loop_kit.cli._locked import CODE, fetched, lock_options, made_ready
 from loop_kit.cli._output import examples
 from loop_kit.cli._serving import serve_until_stopped
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ("loop run app.wasm -- --name world", "a wasi:cli command, with arguments"),
         ("loop run --dir .::/ --env LANG=C app.wasm", "… that sees this folder and one variable"),
         ("loop run --allow-net 127.0.0.1:5432 app.wasm", "… that may connect to one address"),
+        ("loop run oci:ghcr.io/acme/tool:1.2", "… of a registry; --offline takes what was pulled"),
         ("loop run examples/site", "a workspace: what its components' `run` says"),
         ("loop run --locked --offline examples/site", "… of what loop.lock pins and the store has, alone"),
         ("loop run --audit examples/site", "… with each use of a grant on standard error"),
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--deadline", help="Stop the guest after this time.  [default: never]")
 @click.option("--audit", is_flag=True, help="Of a workspace: log each use of a grant to standard error.")
 @lock_options
-@click.argument("target", type=click.Path(exists=True))
+@click.argument("target", type=CODE)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(
@@ -71,8 +72,7 @@ def run(
         return
     if audit:
         raise click.UsageError("--audit is of a workspace, whose components have grants")
-    if locked or offline:
-        raise click.UsageError("--locked and --offline are of a workspace, which may have artifacts")
+    code = fetched(target, locked=locked, offline=offline)
     import loop_kit as loop
     from loop_kit.wasi import Wasi
 
@@ -96,7 +96,7 @@ def run(
     except ValueError as e:
         raise click.UsageError(str(e)) from None
     with loop.blocking.Host() as host:
-        ctx.exit(_command(host.command(path, limits=limits, wasi=wasi)))
+        ctx.exit(_command(host.command(code, limits=limits, wasi=wasi)))
 
 
 def building(what: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
+from loop_kit.cli._locked import FILE, fetched, lock_options
 from loop_kit.cli._output import dim, examples, strong
 from loop_kit.cli._serving import serve_until_stopped
 
@@ -23,6 +24,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     epilog=examples(
         ("loop serve app.wasm", "at 127.0.0.1:8080, a fresh instance for each request"),
         ("loop serve app.wasm --addr 127.0.0.1:0", "at any free port, which is printed"),
+        ("loop serve oci:ghcr.io/acme/site:1.2", "a component of a registry"),
         ("loop serve app.wasm --instances 16", "reuse up to 16 instances"),
         (
             "loop serve cache.wasm --on unix:/run/cache.sock",
@@ -30,7 +32,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
         ),
     )
 )
-@click.argument("component", type=click.Path(exists=True, dir_okay=False))
+@click.argument("component", type=FILE)
 @click.option("--addr", default="127.0.0.1:8080", show_default=True, help="Where to listen for HTTP.")
 @click.option(
     "--on",
@@ -64,6 +66,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--memory", default="256MiB", show_default=True, help="Memory of one instance.")
 @click.option("--deadline", default="30s", show_default=True, help="How long one request may take.")
 @click.option("--quiet", is_flag=True, help="Drop what the component prints.")
+@lock_options
 @click.pass_context
 def serve(
     ctx: click.Context,
@@ -83,6 +86,8 @@ def serve(
     memory: str,
     deadline: str,
     quiet: bool,
+    locked: bool,
+    offline: bool,
 ) -> None:
     """Serve HTTP, or a capability, by a component.
 
@@ -130,9 +135,11 @@ def serve(
         raise click.UsageError("--tls-certificate and --tls-key go together, and --tls-ca with both")
     tls = Tls(tls_ca, tls_certificate, tls_key) if tls_certificate is not None else None
 
+    code = fetched(component, locked=locked, offline=offline)
+
     async def main() -> None:
         async with loop.Host() as host:
-            app = await host.load(component, limits=limits, wasi=wasi)
+            app = await host.load(code, limits=limits, wasi=wasi)
             if on is not None:
                 await _provide(component, app, on, interfaces, token, tls)
                 return

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from loop_kit import manifest as manifests
@@ -21,6 +20,7 @@ from loop_kit.store import _sources
 from loop_kit.store._change import Change, changed
 from loop_kit.store._fetch import Fetched, Found, fetch, find, parts_of
 from loop_kit.store._held import held_parts, root_of
+from loop_kit.store._progress import Counting, Tell, to_come
 from loop_kit.store._store import Store
 from loop_kit.store._unpacked import unpacked
 from loop_kit.store._use import Use
@@ -31,7 +31,6 @@ __all__ = [
     "Wanted",
     "missing",
     "pull",
-    "pull_one",
     "ready",
     "refuse_unlocked",
     "update",
@@ -41,20 +40,6 @@ __all__ = [
 
 _AT_ONCE = 4
 """Artifacts that are fetched at the same time."""
-
-
-class Tell(NamedTuple):
-    """Told how far a pull is.
-
-    Attributes:
-        artifact: Called with a member's name and reference, when it is begun.
-        size: Called with bytes that are to come.
-        come: Called with bytes that came.
-    """
-
-    artifact: Callable[[str, str], object] = lambda name, reference: None
-    size: Callable[[int], object] = lambda size: None
-    come: Callable[[int], object] = lambda size: None
 
 
 class Wanted(NamedTuple):
@@ -213,7 +198,7 @@ async def pull(
         await ready(manifest, offline=True)
         return Pulled(manifest, _entries(manifest), False, 0)
     _refuse_stale(wanted(manifest))
-    store, told, judge = Store(), _Counting(tell or Tell()), _judge(manifest)
+    store, told, judge = Store(), Counting(tell or Tell()), _judge(manifest)
     with store.use() as use:
         got: list[tuple[Wanted, Entry, Fetched]] = []
 
@@ -234,29 +219,6 @@ async def pull(
         changed_,
         told.come,
     )
-
-
-async def pull_one(reference: str, folder: Path, *, tell: Tell | None = None) -> tuple[Entry, int]:
-    """Fetches one artifact, which then stays until it is given up by its name; returns what it is, and its new bytes.
-
-    Args:
-        reference: `oci:REGISTRY/REPOSITORY:TAG`, or `oci-layout:FOLDER:TAG`.
-        folder: What the path of a layout starts from.
-        tell: Told how far it is.
-
-    Raises:
-        PackageError: It cannot be fetched.
-    """
-    store, told = Store(), _Counting(tell or Tell())
-    told.tell.artifact("", reference)
-    with store.use() as use:
-        async with _sources.opened(reference, folder) as source:
-            root = await source.resolve()
-            found = await find(source, use.blobs, root, reference)
-            told.tell.size(_to_come(use, found))
-            got = await fetch(source, use.blobs, found, reference, told.tell.come)
-        await asyncio.to_thread(store.pin, reference, root, got.digests, size=got.size)
-    return _entry(reference, got.found, got.size), told.come
 
 
 async def update(
@@ -296,7 +258,7 @@ async def update(
             async with _sources.opened(member.artifact.reference, manifest.folder) as source:
                 found = await find(source, use.blobs, await source.resolve(), member.keys)
             before, reference = entries.get(member.name), member.artifact.reference
-            entry = _entry(reference, found, sum(part.size for part in parts_of(use.blobs, found)))
+            entry = entry_of_found(reference, found, sum(part.size for part in parts_of(use.blobs, found)))
             same = before is not None and before.reference == reference and not allow_downgrade
             floor = before.serial if before is not None and same else 0
             tag = None if allow_downgrade else _sources.tag_in(reference)
@@ -332,10 +294,10 @@ async def _pulled(
         found = await find(source, use.blobs, root, member.keys)
         size = sum(part.size for part in parts_of(use.blobs, found))
         tag = _sources.tag_in(reference) if entry is None else None
-        made = entry or _entry(reference, found, size)
+        made = entry or entry_of_found(reference, found, size)
         # what may not be loaded is not even fetched
         made = await asyncio.to_thread(judge, made, found, use, made.serial, tag)
-        tell.size(_to_come(use, found))
+        tell.size(to_come(use, found))
         got = await fetch(source, use.blobs, found, member.keys, tell.come)
     return made, got
 
@@ -384,7 +346,8 @@ async def _root(entry: Entry, source: _sources.Source, use: Use) -> Descriptor:
         return await source.at(entry.digest)
 
 
-def _entry(reference: str, found: Found, size: int) -> Entry:
+def entry_of_found(reference: str, found: Found, size: int) -> Entry:
+    """What `loop.lock` says of an artifact that was found; nobody has judged its signatures."""
     return Entry(
         reference,
         found.root.digest,
@@ -433,24 +396,6 @@ def _pin_all(store: Store, manifest: Manifest) -> None:
         except PackageError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
-
-
-def _to_come(use: Use, found: Found) -> int:
-    """Bytes of an artifact that are not there yet."""
-    return sum(part.size for part in parts_of(use.blobs, found) if use.blobs.size(part.digest) is None)
-
-
-class _Counting:
-    """Counts what comes."""
-
-    def __init__(self, tell: Tell) -> None:
-        self.come = 0
-        self._inner = tell
-        self.tell = tell._replace(come=self._came)
-
-    def _came(self, size: int) -> None:
-        self.come += size
-        self._inner.come(size)
 
 
 def _hinted(message: str, hint: str) -> PackageError:
