@@ -31,7 +31,6 @@ ATTEMPTS = {
     "by a new session": "setsid -w cat secret",
     "as another program": "sh secret",
     "by executing it": "./program",
-    "by listing": "ls inner",
     "by what another task writes": "cat other/out",
     "as git keeps it": "cat .git/HEAD",
     "by a mount": "mount --bind . dist && cat dist/secret",
@@ -98,7 +97,7 @@ ALLOWED = {
     "moves among outputs": "mkdir dist/x && echo a > dist/x/a && mv dist/x/a dist/b && cat dist/b",
     "what is outside": "cat /etc/passwd ../outside",
     "Python": '{python} -c \'import json, subprocess; subprocess.run(["cat", "src/x"], check=True)\'',
-    "metadata of anything": "test -e secret && stat secret",
+    "names and metadata of anything": "ls inner && test -e secret && stat secret",
     "writing anywhere": "echo > inner/new",
 }
 

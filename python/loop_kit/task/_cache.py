@@ -26,7 +26,9 @@ _LARGEST = 1 << 30
 
 
 def cache_folder() -> Path:
-    """Where results are kept by default."""
+    """Where results are kept: LOOP_TASK_CACHE, or a folder of the user's cache."""
+    if given := os.environ.get("LOOP_TASK_CACHE"):
+        return Path(given).absolute()
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "loop-kit" / "tasks"
 

@@ -120,15 +120,6 @@ class Looks:
             return False
         return not any("/".join(parts[:count]) in self._members for count in range(depth + 1, len(parts)))
 
-    def folders(self, task: Task) -> list[str]:
-        """The folders that are walked for a task."""
-        found: dict[str, None] = {}
-        for base in self.globs(task)[0].bases:
-            walk = self.walk(base)
-            if walk is not None:
-                found.update(dict.fromkeys(walk["folders"]))
-        return list(found)
-
     def watch(self, task: Task) -> Iterable[str]:
         """What else, besides its inputs, may change which these are."""
         for base in self.globs(task)[0].bases:

@@ -385,8 +385,7 @@ class Runner:
             last = self.state.last.get(name)
             files += [output.path for output in last.outputs] if last is not None else []
         full = [[os.path.join(self.plan.root, path) for path in paths] for paths in (files, folders)]
-        listed = [os.path.join(self.plan.root, path) for path in self.looks.folders(task)]
-        found: int = self._allowed.ruleset(*full, listed)
+        found: int = self._allowed.ruleset(*full)
         return found
 
     def _written_to(self, task: Task) -> list[str]:

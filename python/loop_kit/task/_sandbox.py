@@ -61,13 +61,12 @@ class Allowed:
             os.close(fd)
         self._outside.clear()
 
-    def ruleset(self, files: Iterable[str], folders: Iterable[str], listed: Iterable[str]) -> int:
+    def ruleset(self, files: Iterable[str], folders: Iterable[str]) -> int:
         """A descriptor of what one task may read besides.
 
         Args:
             files: Files that it may read.
             folders: Folders with all below that it may read.
-            listed: Folders that it may list, with those below.
 
         Raises:
             OSError: The system refuses it.
@@ -75,15 +74,15 @@ class Allowed:
         handled = struct.pack("=Q", _READ_FILE | _READ_DIR | _REFER)
         fd = _check(_libc().syscall(_CREATE, handled, ctypes.c_size_t(len(handled)), 0))
         try:
-            _add(fd, "/", _REFER)  # otherwise nothing could be renamed from one folder into another
+            # folders may be listed, as resolvers of modules do all the way up, and files moved between them: where more
+            # could be read then, the kernel refuses it
+            _add(fd, "/", _READ_DIR | _REFER)
             for _, rule in self._outside:
                 _check(_libc().syscall(_ADD, fd, _PATH_BENEATH, rule, 0))
             for path in folders:
                 _add(fd, path, _READ_FILE | _READ_DIR)
             for path in files:
                 _add(fd, path, _READ_FILE)
-            for path in listed:
-                _add(fd, path, _READ_DIR)
         except BaseException:
             os.close(fd)
             raise

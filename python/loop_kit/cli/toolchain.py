@@ -1,0 +1,154 @@
+"""`loop toolchain`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loop_kit.cli import exit_codes
+from loop_kit.cli._output import dim, examples
+from loop_kit.cli._workspace import manifest_option
+
+if TYPE_CHECKING:
+    from loop_kit.manifest import Manifest
+
+_MOST_BYTES = 256 << 20
+_LEFT_OUT = {"node_modules", ".git", ".loop", "dist", "build", "target"}
+
+
+@click.group(
+    epilog=examples(
+        ("loop toolchain bundle tool main.ts --from src --output dist/page.js", "one file of many"),
+        ("loop toolchain compile tool a.ts b.ts --from src --output lib", "each file by itself"),
+    )
+)
+def toolchain() -> None:
+    """Bundle and compile sources by a provider of `loop:toolchain`.
+
+    PROVIDER is one of the workspace's, by its name: a native program and a component make the same, and a line of
+    loop.toml says which it is.
+    """
+
+
+@toolchain.command()
+@click.argument("provider")
+@click.argument("entry")
+@click.option(
+    "--from", "source", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path()
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to make.")
+@click.option("--script", is_flag=True, help="Make a script to be run at once, and no module.")
+@manifest_option
+def bundle(
+    provider: str, entry: str, source: Path, output: Path, script: bool, manifest_path: Path | None
+) -> None:
+    """Make one file of ENTRY, which is in the folder --from, and of what it imports from there."""
+    options = {"entry": entry, "format": "script" if script else "module", "output": output.name}
+    made = _call(provider, manifest_path, "bundle", [_files(source), options])
+    _write(made, output.parent)
+
+
+@toolchain.command()
+@click.argument("provider")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--from", "source", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path()
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write to."
+)
+@click.option("--jsx", is_flag=True, help="Turn tags of JSX into calls of React's.")
+@manifest_option
+def compile(
+    provider: str, files: tuple[str, ...], source: Path, output: Path, jsx: bool, manifest_path: Path | None
+) -> None:
+    """Compile each FILE, which is in the folder --from, by itself; types are taken out and not checked."""
+    for name in files:
+        given = {"path": name, "contents": _read(source / name)}
+        _write(_call(provider, manifest_path, "compile", [given, {"jsx": jsx}]), output)
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise click.UsageError(f"there is no file {path}")
+    return path.read_bytes()
+
+
+def _files(folder: Path) -> list[dict[str, Any]]:
+    """All files below a folder, but what is installed and what was built."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for at, folders, names in os.walk(folder):
+        folders[:] = sorted(set(folders) - _LEFT_OUT)
+        for name in sorted(names):
+            path = Path(at, name)
+            size += path.stat().st_size
+            if size > _MOST_BYTES:
+                raise click.UsageError(
+                    f"{folder} has more than {_MOST_BYTES} bytes; name a smaller one by --from"
+                )
+            found.append({"path": path.relative_to(folder).as_posix(), "contents": path.read_bytes()})
+    return found
+
+
+def _write(made: Any, folder: Path) -> None:
+    for problem in made.warnings:
+        click.echo(dim(_said(problem)), err=True)
+    root = folder.resolve()
+    for file in made.files:
+        place = (root / file.path).resolve()
+        if not place.is_relative_to(root) or place == root:
+            raise click.ClickException(f"the provider wants to write {file.path!r}, which is not in {folder}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.contents)
+
+
+def _said(problem: Any) -> str:
+    where = problem.path or ""
+    if where and problem.line:
+        where += f":{problem.line}" + (f":{problem.column}" if problem.column else "")
+    return f"{where}: {problem.message}" if where else problem.message
+
+
+def _call(provider: str, manifest_path: Path | None, interface: str, args: list[Any]) -> Any:
+    import asyncio
+
+    import loop_kit as loop
+    from loop_kit.cli._workspace import open_manifest
+    from loop_kit.testing import client
+
+    manifest = open_manifest(manifest_path)
+    given, config = _placed(manifest, provider)
+
+    async def work() -> Any:
+        async with client("loop:toolchain", provider=given, config=config or None) as tool:
+            return await getattr(getattr(tool, interface), interface)(*args)
+
+    try:
+        return asyncio.run(work())
+    except loop.Err as error:
+        for problem in error.value:
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {_said(problem)}", err=True)
+        raise SystemExit(exit_codes.FAILED) from None
+
+
+def _placed(manifest: Manifest, name: str) -> tuple[str, dict[str, Any]]:
+    """A provider of a manifest as `client` takes it, and its config."""
+    from loop_kit.manifest import reveal
+
+    found = manifest.providers.get(name)
+    if found is None:
+        known = ", ".join(manifest.providers) or "none"
+        raise click.UsageError(f"there is no provider {name!r} in {manifest.path}; there are: {known}")
+    use = found.use
+    if found.placement == "component":
+        path = found.path or manifest.components[found.target].path
+        if not path.is_file():
+            raise click.UsageError(f"{path} is not built yet: `loop task`, or its `build`, makes it")
+        use = f"component:{path}"
+    elif found.placement not in ("python", "builtin"):
+        raise click.UsageError(f"{name} is {use!r}: what bundles and compiles runs in this process")
+    return use, reveal(dict(found.config))
