@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loop_kit import manifest
-from loop_kit.pkg import Packages
+from loop_kit.pkg import Packages, Platform
 from tests.pkg.servers import Server, serving
 
 
@@ -31,6 +31,11 @@ class Workspace:
         text = "\n".join(['[workspace]\nname = "tools"\n', "[packages]", *lines, "", more])
         (self.folder / "loop.toml").write_text(text)
 
+    @property
+    def packages_here(self) -> Platform:
+        """This machine."""
+        return Platform.here()
+
     def packages(self) -> Packages:
         return Packages(manifest.load(self.folder), self.told.append)
 
@@ -44,7 +49,7 @@ class Workspace:
 @pytest.fixture
 def workspace(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     for name in list(os.environ):
-        if name.lower().startswith(("pip_", "npm_config", "cargo_registr", "github_", "gh_")):
+        if name.lower().startswith(("pip_", "npm_config", "cargo_registr", "github_", "gh_", "goflags")):
             monkeypatch.delenv(name)
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""A server that speaks what npm, pip, Cargo and Go speak, GitHub's API of releases, OCI's, and plain files; on loopback."""
+"""A server on loopback that speaks what npm, pip, Cargo and Go speak, GitHub's API of releases, OCI's, and files."""
 
 from __future__ import annotations
 
@@ -76,7 +76,11 @@ class Server:
     ) -> bytes:
         """Publishes a package of npm's; with neither it is one whose program says its name and version."""
         bare = name.rpartition("/")[2]
-        described = {"name": name, "version": version, **(package or {"bin": {bare: "run.js"}})}
+        described = {
+            "name": name,
+            "version": version,
+            **({"bin": {bare: "run.js"}} if package is None else package),
+        }
         files = (
             files
             if files is not None

@@ -89,7 +89,8 @@ async def test_pypi_by_pages(server: Server, workspace: Workspace) -> None:
     import hashlib
 
     digest = hashlib.sha256(data).hexdigest()
-    link = f'<a href="../../files/tool-1.0-py3-none-any.whl#sha256={digest}" data-requires-python="&gt;=3.8">tool-1.0-py3-none-any.whl</a>'
+    link = f'<a href="../../files/tool-1.0-py3-none-any.whl#sha256={digest}" data-requires-python="&gt;=3.8">'
+    link += "tool-1.0-py3-none-any.whl</a>"
     late = '<a href="/no.whl" data-requires-python="&gt;=9">tool-1.0-1-py3-none-any.whl</a>'
     server.page("tool", f"<html><body>{link}\n{late}</body></html>")
     workspace.wants('tool = "pypi:tool"')
@@ -141,7 +142,7 @@ async def test_a_module_that_the_database_of_sums_knows_otherwise(
 ) -> None:
     server.module("example.com/acme/hello", "v1.0.0", "package main\nfunc main() {}\n", sum_="h1:AAAA")
     workspace.wants('hello = "go:example.com/acme/hello"')
-    with pytest.raises(PackageError, match="and sums.example says h1:AAAA"):
+    with pytest.raises(PackageError, match=r"and sums\.example says h1:AAAA"):
         await workspace.install()
 
 

@@ -265,11 +265,22 @@ impl<'a> Marker<'a> {
             .any(|word| word.contains("_version") && !word.starts_with('_'));
         let (a, b) = (self.value(left), self.value(right));
         if of_version && !op.ends_with("in") {
-            let (version, range) = if left.starts_with(['"', '\'']) {
-                (b, a)
-            } else {
-                (a, b)
-            };
+            let turned = left.starts_with(['"', '\'']);
+            let (version, range) = if turned { (b, a) } else { (a, b) };
+            if turned {
+                op = op
+                    .chars()
+                    .map(|c| {
+                        if c == '<' {
+                            '>'
+                        } else if c == '>' {
+                            '<'
+                        } else {
+                            c
+                        }
+                    })
+                    .collect();
+            }
             if let (Ok(version), Ok(range)) = (
                 Version::from_str(&version),
                 VersionSpecifiers::from_str(&format!("{op}{range}")),

@@ -18,6 +18,7 @@ LANGUAGES = {
     "app": ("js", "python"),
     "component": ("js", "python", "rust"),
     "provider": ("python", "node", "rust"),
+    "resolver": ("js", "python"),
 }
 
 _folder = click.argument("folder", metavar="NAME", type=click.Path(path_type=Path))
@@ -34,6 +35,7 @@ def _language(kind: Kind) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         ("loop new component words --lang rust", "a component alone"),
         ("loop new provider kv --lang python", "a provider alone"),
         ("loop new provider kv --lang rust --wit wit/", "one that is to serve this WIT"),
+        ("loop new resolver tools --lang js", "one that tells `loop pkg` where tools are"),
     )
 )
 def new() -> None:
@@ -116,6 +118,24 @@ def provider(folder: Path, language: str, wit: Path | None, sdk: Path | None, as
     """
     said = f"`make -C {folder} test` tests it, `make -C {folder} run` serves it"
     _create("provider", language, folder, as_json, said, wit=wit, sdk=sdk)
+
+
+@new.command(
+    epilog=examples(
+        ("loop new resolver tools --lang js && make -C tools test", "in JavaScript, and test it"),
+        ("loop new resolver tools --lang python", "in Python"),
+    )
+)
+@_folder
+@_language("resolver")
+@json_option
+def resolver(folder: Path, language: str, as_json: bool) -> None:
+    """Make a resolver of packages in the folder NAME.
+
+    It is a component that tells `loop pkg` where tools are: here, in the files of a server, with a list of their
+    versions. [resolvers] of a workspace's loop.toml names it, and the servers that it may ask.
+    """
+    _create("resolver", language, folder, as_json, f"`make -C {folder} test` builds it and installs a tool by it")
 
 
 def _create(

@@ -17,12 +17,13 @@ from loop_kit.new import _skeletons
 
 __all__ = ["LANGUAGES", "MANIFEST", "NAME", "Kind", "create", "free", "parts", "writing"]
 
-Kind = Literal["app", "component", "provider"]
+Kind = Literal["app", "component", "provider", "resolver"]
 
 LANGUAGES: Mapping[Kind, tuple[str, ...]] = {
     "app": ("js", "python"),
     "component": ("js", "python", "rust"),
     "provider": ("python", "node", "rust"),
+    "resolver": ("js", "python"),
 }
 """What each may be written in."""
 
@@ -35,6 +36,15 @@ _HERE = Path(__file__).parent
 _CAPABILITIES = _HERE.parent / "capabilities"
 _MADE = ("__pycache__", "node_modules", "target", "build")
 _RENAMED = {"gitignore": ".gitignore"}  # one of that name would be git's own here
+_USED: Mapping[Kind, Mapping[str, Path]] = {
+    "app": {"loop-": _CAPABILITIES / "core" / "wit", "wasi-": _HERE / "wit" / "wasi-0.3"},
+    "resolver": {
+        "netx/": _CAPABILITIES / "netx" / "wit",
+        "pkg/": _CAPABILITIES / "pkg" / "wit",
+        "provider/": _HERE.parent / "wit",
+    },
+}
+"""The WIT of others that each is built from, by how its files are called in `wit/deps`."""
 _DEPENDENCIES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     # file, what stands there, and what stands there for an SDK in a folder
     "python": (),
@@ -63,7 +73,8 @@ def create(
     """Writes a project: a workspace, which `loop dev` runs and `make test` tests.
 
     Args:
-        kind: An `app` is a site with a page and a provider of its own; a `component` and a `provider` are alone.
+        kind: An `app` is a site with a page and a provider of its own; a `component`, a `provider` and a
+            `resolver` of packages are alone.
         language: One of LANGUAGES of that kind; of an app, what its component is written in.
         folder: Where; it must not exist, or be empty.
         name: What it is called, if not as its folder.
@@ -105,15 +116,8 @@ def parts(
     if language not in LANGUAGES[kind]:
         raise ValueError(f"{language!r} is none of {', '.join(LANGUAGES[kind])}")
     files = _read(_HERE / "templates" / kind / "common") | _read(_HERE / "templates" / kind / language)
-    if kind == "app":
-        for package, folder in {
-            "loop": _CAPABILITIES / "core" / "wit",
-            "wasi": _HERE / "wit" / "wasi-0.3",
-        }.items():
-            found = {
-                f"wit/deps/{package}-{file.name}": file.read_text("utf-8") for file in folder.glob("*.wit")
-            }
-            files |= found
+    for start, folder in _USED.get(kind, {}).items():
+        files |= {f"wit/deps/{start}{file.name}": file.read_text("utf-8") for file in folder.glob("*.wit")}
     if kind == "provider" and wit is not None:
         files = _served(language, files, Path(wit))
     if sdk is not None:

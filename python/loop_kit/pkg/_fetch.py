@@ -101,6 +101,11 @@ class Fetcher:
                     await self._straight(client, asset, digest, size)
                     return digest, size
                 return await self._unknown(client, asset, digest)
+            except Damaged as error:
+                error.hint = (
+                    "what came is not what its source, or the lock, says, and is not kept: do not use it"
+                )
+                raise
             finally:
                 self._going.pop(asset.file, None)
 
@@ -137,8 +142,8 @@ class Fetcher:
                         one.update(chunk)
                     file.write(chunk)
                 if wanted and found[algorithm].hexdigest() != wanted:
-                    raise _damaged(
-                        asset, f"{algorithm}:{wanted}", f"{algorithm}:{found[algorithm].hexdigest()}"
+                    raise Damaged(
+                        f"{algorithm}:{wanted}", f"{algorithm}:{found[algorithm].hexdigest()}", asset.file
                     )
                 kept = algorithm if algorithm != "sha1" else "sha256"
                 name = f"{kept}:{found[kept].hexdigest()}"
@@ -178,7 +183,8 @@ class Fetcher:
                 while piece := await stream.read(CHUNK):
                     self.fetched += len(piece)
                     yield head.status, bytes(piece)
-            await end
+            if isinstance(ended := await end, Err):
+                raise ended
         except Err as error:
             case = getattr(error.value, "case", str(error.value))
             said = getattr(error.value, "value", None)
@@ -199,12 +205,6 @@ class Fetcher:
                 self._tell(
                     f"fetching {', '.join(parts)}{more} after {time.monotonic() - self._began:.0f} s …"
                 )
-
-
-def _damaged(asset: Any, wanted: str, found: str) -> Damaged:
-    error = Damaged(wanted, found, asset.file)
-    error.hint = "what came is not what its source, or the lock, says: it is not kept. Do not use it"
-    return error
 
 
 def _origin(url: str) -> str:

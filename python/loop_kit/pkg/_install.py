@@ -248,7 +248,10 @@ def programs(store: Store, locked: Locked, here: Platform) -> list[Program]:
             command: tuple[str, ...] = (str(place / "bin" / name),)
         elif runner == "python":
             python = getattr(sys, "_base_executable", None) or sys.executable
-            command = (python, "-I", str(place / _LAUNCHER / f"{name}.py"))
+            launcher = place / _LAUNCHER / f"{name}.py"
+            if not launcher.is_file():
+                raise failed(f"{alias}: the program {name} is {path!r}, which is no function of Python here")
+            command = (python, "-I", str(launcher))
         else:
             at = place / (node.at if locked.layout != "alone" else "") / place_checked(path)
             inside = os.path.realpath(at)

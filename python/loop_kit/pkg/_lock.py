@@ -14,7 +14,7 @@ from loop_kit.errors import PackageError
 from loop_kit.oci.blobs import is_digest
 from loop_kit.pkg._model import Asked, File, Locked, Node, failed
 
-__all__ = ["changing", "name_checked", "place_checked", "read"]
+__all__ = ["bin_checked", "changing", "name_checked", "place_checked", "read"]
 
 _PLACE = re.compile(r"[^\x00-\x1f\x7f\\]+")
 _RUNNERS = ("native", "node", "python", "cargo", "go")
@@ -100,7 +100,7 @@ def _locked(path: Path, alias: str, table: Any) -> Locked:
 def _node(table: Any) -> Node:
     files = tuple(_file(name, file) for name, file in sorted(table["files"].items()))
     needs = tuple(_str(need) for need in table.get("needs", ()))
-    at = _place(table["at"], empty=True)
+    at = place_checked(table["at"], empty=True)
     return Node(
         _str(table["name"]), _str(table["version"]), at, files, needs, table.get("optional", False) is True
     )
@@ -118,10 +118,10 @@ def _file(name: str, table: Any) -> File:
     bins = table.get("bins")
     known = None
     if bins is not None:
-        known = tuple((_name(one[0]), _str(one[1]), _runner(one[2])) for one in bins)
+        known = tuple(bin_checked(one[0], one[1], one[2]) for one in bins)
     platforms = tuple(_str(one) for one in table["platforms"])
-    only = tuple(_place(one) for one in table.get("only", ()))
-    return File(platforms, _name(name), digest, size, archive, strip, only, known)
+    only = tuple(place_checked(one) for one in table.get("only", ()))
+    return File(platforms, name_checked(name), digest, size, archive, strip, only, known)
 
 
 def _str(value: Any) -> str:
@@ -130,27 +130,39 @@ def _str(value: Any) -> str:
     return value
 
 
-def _name(value: Any) -> str:
+def name_checked(value: Any) -> str:
+    """A name of a file, without a folder.
+
+    Raises:
+        PackageError: It is none.
+    """
     text = _str(value)
     if not _PLACE.fullmatch(text) or "/" in text or text in (".", ".."):
-        raise ValueError(f"{text[:80]!r} is no name of a file")
+        raise failed(f"{text[:80]!r} is no name of a file")
     return text
 
 
-def _place(value: Any, *, empty: bool = False) -> str:
-    """A path that leads nowhere but down."""
+def place_checked(value: Any, *, empty: bool = False) -> str:
+    """A path that leads nowhere but down.
+
+    Raises:
+        PackageError: It is none.
+    """
     text = _str(value)
     if not text and empty:
         return text
     if not _PLACE.fullmatch(text) or any(part in ("", ".", "..") for part in text.split("/")):
-        raise ValueError(f"{text[:80]!r} leads out of the folder")
+        raise failed(f"{text[:80]!r} leads out of the folder")
     return text
 
 
-def _runner(value: Any) -> str:
-    if value not in _RUNNERS:
-        raise ValueError(f"{value!r} runs nothing")
-    return str(value)
+def bin_checked(name: Any, path: Any, runner: Any) -> tuple[str, str, str]:
+    """A program: its name, where it is, and what runs it.
 
-
-name_checked, place_checked = _name, _place
+    Raises:
+        PackageError: It is none.
+    """
+    if runner not in _RUNNERS:
+        raise failed(f"{runner!r} runs nothing")
+    at = _str(path) if runner == "python" or path == "." else place_checked(path)
+    return name_checked(name), at, str(runner)

@@ -9,7 +9,7 @@ from typing import Any
 
 from loop_kit.errors import PackageError
 from loop_kit.pkg._fetch import Fetcher, digests_of
-from loop_kit.pkg._lock import name_checked, place_checked
+from loop_kit.pkg._lock import bin_checked, name_checked, place_checked
 from loop_kit.pkg._model import PLATFORMS, Asked, File, Locked, Node, Platform, failed
 from loop_kit.pkg._resolver import Resolver, artifact, limited, word
 from loop_kit.pkg._store import Store, entries
@@ -81,7 +81,7 @@ class _Source:
                 tree = await asyncio.to_thread(self.store.unpack, file)
                 told = await asyncio.to_thread(entries, tree, [str(one) for one in plan.metadata][:64])
                 bins = limited(await call("bins", name, version, self.here.record(), told), "programs")
-                checked = tuple((name_checked(one.name), str(one.path), word(one.runner)) for one in bins)
+                checked = tuple(bin_checked(one.name, one.path, word(one.runner)) for one in bins)
                 file = replace(file, bins=checked)
                 if layout != "alone":
                     needs = await self._needs(name, version, platforms, told)

@@ -89,16 +89,19 @@ class Store:
         place = self.folder / "tmp"
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sweep(place)
-        name = secrets.token_hex(8)
-        with open(place / f"{name}.lock", "xb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            made = place / name
+        with contextlib.ExitStack() as stack:
+            while True:
+                made = place / secrets.token_hex(8)
+                lock = stack.enter_context(open(made.with_suffix(".lock"), "xb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if os.fstat(lock.fileno()).st_nlink:  # nobody has swept it away before it was locked
+                    break
             made.mkdir()
             try:
                 yield made
             finally:
                 shutil.rmtree(made, ignore_errors=True)
-                (place / f"{name}.lock").unlink(missing_ok=True)
+                made.with_suffix(".lock").unlink(missing_ok=True)
 
     @staticmethod
     def _sweep(place: Path) -> None:
@@ -106,7 +109,7 @@ class Store:
         for lock in place.glob("*.lock"):
             with contextlib.suppress(OSError), open(lock, "r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if lock.stat().st_ino == os.fstat(file.fileno()).st_ino and lock.with_suffix("").is_dir():
+                if os.fstat(file.fileno()).st_nlink:
                     shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
                     lock.unlink()
 
