@@ -14,7 +14,7 @@ from loop_kit.lock import Entry
 from loop_kit.manifest import Artifact, Component, Manifest, Provider
 from loop_kit.oci import model
 from loop_kit.store._held import held_parts, manifest_of, root_of
-from loop_kit.store._sources import digest_in, name_in
+from loop_kit.store._sources import digest_in, name_in, tag_in
 from loop_kit.store._store import Store
 from loop_kit.store._unpacked import unpacked
 from loop_kit.store._use import Use
@@ -158,7 +158,10 @@ class Artifacts:
             if manifest.trust is not None:
                 signatures = [root_of(blobs, digest) for digest in entry.signatures]
                 root, name = root_of(blobs, entry.digest), name_in(artifact.reference)
-                self._gate(manifest)(name, root, blobs, signatures, floor=entry.serial or None)
+                tag = tag_in(artifact.reference)  # what it says of a version counts, whatever the lock pins
+                self._gate(manifest)(
+                    name, root, blobs, signatures, tag=tag, pinned=True, floor=entry.serial or None
+                )
         except Untrusted:
             raise  # which names it
         except PackageError as error:

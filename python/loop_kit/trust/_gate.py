@@ -48,6 +48,7 @@ class Gate:
         signatures: Iterable[Descriptor],
         *,
         tag: str | None = None,
+        pinned: bool = False,
         floor: int | None = None,
     ) -> Identity | None:
         """Whether an artifact may be loaded, judged by the signatures that are there with it.
@@ -57,8 +58,9 @@ class Gate:
             root: Its root.
             blobs: Where the signatures are.
             signatures: Manifests that refer to the root, of whatever kind.
-            tag: What was asked for, where that is a tag that may move: it must not go back to an older release. None
-                for what is pinned by its digest.
+            tag: What was asked for, where that is a tag: a version is one that must have been signed.
+            pinned: Whether `loop.lock` says what the tag is. Otherwise the tag must not go back to an older release than
+                the one that it was seen to be.
             floor: The serial that `loop.lock` has for it.
 
         Returns:
@@ -72,7 +74,7 @@ class Gate:
             return None
         bundles = [data for one in signatures if (data := _artifact.bundle_of(blobs, one, root)) is not None]
         identity = verify(self.policy, name, root, bundles, version=version_in(tag), floor=floor)
-        if tag is not None and identity.signers:
+        if tag is not None and not pinned and identity.signers:
             self._seen.accept(f"{identity.name}:{tag}", identity)
         return identity
 
