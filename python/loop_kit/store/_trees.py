@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,24 @@ class Trees:
         if found != listing:
             raise damaged(f"changed: {_first(listing, found)}")
         return Tree(digest, place / _FILES)
+
+    def compare(self, digest: str, fill: Fill) -> None:
+        """Unpacks a tree that is there once more, elsewhere, and compares.
+
+        What is noted of a tree lies beside it, so that whoever can write to the store could change both.
+
+        Raises:
+            Damaged: Something else comes of it; the text names the first file that is another.
+            OSError: It cannot be unpacked.
+        """
+        with tempfile.TemporaryDirectory(prefix="loop-tree-", ignore_cleanup_errors=True) as folder:
+            fill(Path(folder) / _FILES)
+            expected, found = _listed(Path(folder) / _FILES), _listed(self.path(digest) / _FILES)
+        if expected != found:
+            place = self.path(digest)
+            error = Damaged(digest, f"changed: {_first(expected, found)}", f"what was unpacked in {place}")
+            error.hint = "`loop pull` makes it anew"
+            raise error
 
     def remove(self, digest: str) -> None:
         """Removes a tree, if it is there; at no time is half of it there by its name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop_kit.errors import Damaged
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["unpacked"]
 
 
-def unpacked(store: Store, use: Use, digest: str, *, mend: bool = False) -> Runnable:
+def unpacked(store: Store, use: Use, digest: str, *, mend: bool = False, compare: bool = False) -> Runnable:
     """A package as it runs: unpacked, if it was not; every file of it was looked at.
 
     Args:
@@ -23,6 +24,7 @@ def unpacked(store: Store, use: Use, digest: str, *, mend: bool = False) -> Runn
         use: Who needs it.
         digest: The package's.
         mend: Unpack it anew where it is not as it was.
+        compare: Compare it with the package itself, and not only with what was noted when it was unpacked.
 
     Raises:
         Damaged: It is there, and not as it was unpacked.
@@ -32,10 +34,17 @@ def unpacked(store: Store, use: Use, digest: str, *, mend: bool = False) -> Runn
     from loop_kit.pack import unpack
 
     root = root_of(use.blobs, digest)
-    if mend and store.trees.path(digest).is_dir():
+
+    def fill(place: Path) -> Runnable:
+        return unpack(use.blobs, root, place)
+
+    if store.trees.path(digest).is_dir():
         try:
             store.trees.check(digest)
+            if compare:
+                store.trees.compare(digest, fill)
         except Damaged:
+            if not mend:
+                raise
             store.trees.remove(digest)
-    tree = store.trees.make(use, digest, lambda place: unpack(use.blobs, root, place))
-    return unpack(use.blobs, root, tree.files)
+    return fill(store.trees.make(use, digest, fill).files)

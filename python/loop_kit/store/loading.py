@@ -209,7 +209,9 @@ class Artifacts:
         self.check(what, artifact, manifest)
         store, use = self._store()
         try:
-            runnable = unpacked(store, use, entry_of(what, artifact).digest)
+            digest = entry_of(what, artifact).digest
+            # signatures are of the package: what was unpacked of it must be that, whatever lies beside it
+            runnable = unpacked(store, use, digest, compare=manifest.trust is not None)
             # what came from elsewhere never runs in the host's process, whatever the manifest trusts
             return runnable.provider(dataclasses.replace(provider, trusted=False))
         except PackageError as error:

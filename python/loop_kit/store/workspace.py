@@ -211,7 +211,9 @@ async def pull(
         await asyncio.to_thread(_pin, store, manifest, got)
         for _, entry, _ in got:
             if entry.kind == "provider":
-                await asyncio.to_thread(unpacked, store, use, entry.digest, mend=True)
+                await asyncio.to_thread(
+                    unpacked, store, use, entry.digest, mend=True, compare=manifest.trust is not None
+                )
     loaded = manifests.load(manifest.path) if changed_ else manifest
     return Pulled(
         loaded,
