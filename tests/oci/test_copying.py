@@ -163,7 +163,7 @@ def test_inspect_names_what_is_wrong(signed: Descriptor, tmp_path: Path) -> None
     result = loop("inspect", "--layout", "site", "--json", cwd=tmp_path)
     (fault,) = said(result, 4)["faults"]
     assert (fault["kind"], fault["part"]) == ("wrong-bytes", "layer")
-    assert "error: site: one part of this layout" in result.stderr
+    assert "error: site: one part is not as it should be: index.json" in result.stderr
     text = loop("inspect", "--layout", "site", cwd=tmp_path)
     assert text.returncode == 4
     assert "\nwrong-bytes  index.json $.manifests[0] " in text.stdout

@@ -49,7 +49,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 def inspect(
     component: str | None, platform: Platform | None, only_wit: bool, layout: Path | None, as_json: bool
 ) -> None:
-    """Show what a component, a package, or an OCI layout, is made of.
+    """Show what a component, a package or an OCI layout is made of.
 
     Of a component: what it imports and exports. Nothing is compiled or run. A core module for WASI preview 1 is shown
     as the component that loading makes of it.
@@ -117,8 +117,8 @@ def _layout(folder: Path, as_json: bool) -> None:
         for fault in faults:
             click.echo(f"{click.style(fault.kind, fg='red')}  {fault}")
     if faults:
-        count = "one part" if len(faults) == 1 else f"{len(faults)} parts"
-        raise PackageError(f"{folder}: {count} of this layout are not as they should be: {faults[0]}")
+        what = "one part is" if len(faults) == 1 else f"{len(faults)} parts are"
+        raise PackageError(f"{folder}: {what} not as it should be: {faults[0]}")
 
 
 def _print_artifact(said: dict[str, Any], indent: str) -> None:

@@ -88,7 +88,7 @@ class Named:
             tags = await (await self.registry(name.registry)).tags(name.repository)
             if not tags:
                 raise PackageError(f"{name} has no tags")
-            return [(name.repository, name.at(tag=tag)) for tag in tags if not _stands_in(tag)]
+            return [(name.repository, name.at(tag=tag)) for tag in sorted(tags) if not _stands_in(tag)]
         if name.tag or name.digest or (name.folder / "oci-layout").exists():
             return _of_layout(name, name.folder.resolve().name)
         found = []
