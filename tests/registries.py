@@ -52,8 +52,13 @@ def _serving(argv: list[str], log: Path, port: str, env: dict[str, str] | None =
 
 
 @contextmanager
-def docker(folder: Path, *, login: bool = False, more: str = "") -> Iterator[str]:
-    """Debian's docker-registry. `login`: whether it wants USER and PASSWORD. `more`: of its configuration."""
+def docker(
+    folder: Path, *, login: bool = False, tls: tuple[Path, Path] | None = None, more: str = ""
+) -> Iterator[str]:
+    """Debian's docker-registry.
+
+    `login`: whether it wants USER and PASSWORD. `tls`: its certificate and key. `more`: of its configuration.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     text = DOCKER_CONFIG.replace("FOLDER", str(folder / "data"))
     if login:
@@ -61,7 +66,10 @@ def docker(folder: Path, *, login: bool = False, more: str = "") -> Iterator[str
         text += f"auth:\n  htpasswd: {{ realm: tests, path: {folder / 'htpasswd'} }}\n"
     (folder / "config.yml").write_text(text + more)
     argv = ["docker-registry", "serve", str(folder / "config.yml")]
-    with _serving(argv, folder / "log", r"listening on 127\.0\.0\.1:(\d+)") as host:
+    env = {}
+    if tls is not None:
+        env = {"REGISTRY_HTTP_TLS_CERTIFICATE": str(tls[0]), "REGISTRY_HTTP_TLS_KEY": str(tls[1])}
+    with _serving(argv, folder / "log", r"listening on 127\.0\.0\.1:(\d+)", env) as host:
         yield host
 
 

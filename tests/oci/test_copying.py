@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from loop_kit.oci.blobs import Blobs
+from loop_kit.cli import _artifacts
+from loop_kit.oci.blobs import Blobs, digest_of
 from loop_kit.oci.layout import Layout, check
 from loop_kit.oci.model import Descriptor, Index
+from tests.children import until
 from tests.cli import LOOP, loop
 from tests.oci.artifacts import put, put_blob, put_component, put_signature
+from tests.oci.faulty import Request, faulty, on
 
 
 @pytest.fixture
@@ -40,7 +43,9 @@ def test_copy_there_and_back(signed: Descriptor, docker_registry: str, tmp_path:
     there = f"{docker_registry}/cli/site"
     text = good(loop("copy", "oci-layout:site", f"{there}:1.0", cwd=tmp_path))
     assert text.startswith(f"{there}:1.0  {signed.digest}\n  2 blobs, ")
-    assert "all of it was there" in good(loop("copy", "oci-layout:site:1.0", there, cwd=tmp_path))
+    for source in ("oci-layout:site:1.0", "oci-layout:site"):  # the target's tag is the source's
+        assert good(loop("copy", source, there, cwd=tmp_path)).startswith(f"{there}:1.0  ")
+    assert "all of it was there" in good(loop("copy", "oci-layout:site", there, cwd=tmp_path))
     back = said(loop("copy", f"{there}:1.0", "oci-layout:back", "--json", cwd=tmp_path))
     assert back == {
         "source": f"{there}:1.0",
@@ -211,3 +216,63 @@ def test_completion(signed: Descriptor, tmp_path: Path) -> None:
         }
         result = subprocess.run([LOOP], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
         assert [found.partition(",")[2] for found in result.stdout.split()] == offered, last
+
+
+def test_a_copy_that_is_killed_goes_on(docker_registry: str, tmp_path: Path) -> None:
+    """Of what came before nothing is fetched again, and no name stands for less than all of it."""
+    layout = Layout(tmp_path / "large").create()
+    descriptor, manifest = put_component(layout.blobs, os.urandom(8 << 20))
+    layout.add("1.0", descriptor)
+    good(loop("copy", "oci-layout:large", f"{docker_registry}/killed", cwd=tmp_path))
+    layer = manifest.layers[0]
+    partial = tmp_path / "out/.partial" / layer.digest[7:]
+    with faulty(docker_registry) as server:
+        server.rules = [
+            on("GET", layer.digest, lambda request: _stalls(request, layout.blobs.read(layer.digest)))
+        ]
+        argv = [LOOP, "copy", f"{server.host}/killed:1.0", "oci-layout:out"]
+        with subprocess.Popen(argv, cwd=tmp_path) as process:
+            until(lambda: partial.exists() and partial.stat().st_size >= 1 << 20)
+            process.kill()
+        size = partial.stat().st_size
+        assert Layout(tmp_path / "out").index() == Index()
+        server.rules.clear()
+        server.asked.clear()
+        good(loop(*argv[1:], cwd=tmp_path))
+        ranges = [headers["range"] for _, path, headers in server.asked if layer.digest in path]
+    assert ranges == [f"bytes={size}-"]
+    assert check(tmp_path / "out") == []
+    assert Layout(tmp_path / "out").resolve("1.0").digest == descriptor.digest
+
+
+def _stalls(request: Request, data: bytes) -> bool:
+    """Sends a part, and then nothing until the other side has gone."""
+    request.send_response(200)
+    request.send_header("content-length", str(len(data)))
+    request.end_headers()
+    request.wfile.write(data[: 2 << 20])
+    request.wfile.flush()
+    while request.connection.recv(1):
+        pass
+    return request.hang_up()
+
+
+def test_progress_is_shown_after_a_second(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("loop_kit.cli._artifacts.time.monotonic", lambda: now[0])
+    blobs = [Descriptor("application/x", digest_of(b"%d" % size), size) for size in (3 << 20, 1 << 20)]
+    with _artifacts.Progress("site") as progress:
+        for blob in blobs:
+            progress(blob, 0)
+        for now[0] in (0.5, 1.5, 2.0, 7.0):
+            progress(blobs[0], 1 << 19)
+        progress(blobs[1], 1 << 20)
+        now[0] = 20
+        progress(blobs[0], 1 << 20)
+    assert capsys.readouterr().err.splitlines() == [
+        "site: 1.0 MiB of 4.0 MiB, 0 of 2 blobs",
+        "site: 2.0 MiB of 4.0 MiB, 0 of 2 blobs",
+        "site: 4.0 MiB of 4.0 MiB, 2 of 2 blobs",
+    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from loop_kit.errors import Damaged, PackageError
 from loop_kit.oci import media_types
@@ -15,6 +16,7 @@ from loop_kit.oci.blobs import Blobs, digest_of
 from loop_kit.oci.model import Descriptor, Index, Manifest, parse
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
+from tests import registries
 from tests.oci.artifacts import put, put_blob, put_component, put_signature
 
 
@@ -161,7 +163,13 @@ async def test_what_is_not_there(host: str, blobs: Blobs, tmp_path: Path) -> Non
         for ask in (registry.resolve, registry.manifest):
             with pytest.raises(PackageError, match=f"{host} does not have {name}") as told:
                 await ask(name)
-            assert told.value.hint
+            assert told.value.hint == f"there is nothing in {host}/empty/place"
+        _, manifest = put_component(blobs)
+        for tag in ("1.0.1", "latest"):
+            await push(registry, "some/place", blobs, manifest, tag=tag)
+        with pytest.raises(PackageError) as told:
+            await registry.resolve(Reference(host, "some/place", "1.0"))
+        assert told.value.hint == "it has 1.0.1, latest"
         with pytest.raises(PackageError, match="names a repository, and nothing in it"):
             await registry.resolve(name.at())
         with pytest.raises(PackageError, match="is not in the registry"):
@@ -212,3 +220,51 @@ async def test_what_was_damaged_on_its_way_is_not_kept(
             with pytest.raises(Damaged, match=said):
                 await registry.pull_blob("sized", dataclasses.replace(blob, size=size), there)
         assert list(there) == []
+
+
+async def test_all_but_this_machine_is_asked_by_tls(
+    blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry is here, and taken for one elsewhere: it speaks TLS, by the name of its certificate."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    descriptor, manifest = put_component(blobs)
+    assert Registry("registry.example.com")._session.base == "https://registry.example.com"
+    monkeypatch.setattr(Reference, "loopback", False)
+    with registries.docker(
+        tmp_path / "tls", tls=(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    ) as host:
+        name = host.replace("127.0.0.1", "localhost")
+        async with Registry(name) as registry:
+            with pytest.raises(PackageError, match=f"{name}: its certificate is not to be trusted"):
+                await registry.tags("any")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        async with Registry(name) as registry:
+            assert await push(registry, "by/tls", blobs, manifest, tag="1.0") == descriptor
+            assert await registry.tags("by/tls") == ["1.0"]
+        async with Registry(host) as registry:  # an address that the certificate does not name
+            with pytest.raises(PackageError, match="its certificate is not to be trusted"):
+                await registry.tags("by/tls")
+
+
+async def test_a_registry_behind_tls_that_does_not_know_it() -> None:
+    """It says `http` in the addresses that it gives."""
+    web = Registry("registry.example.com:8443")._session.web
+    base = "https://registry.example.com:8443/v2/a/blobs/uploads/"
+    assert (
+        web.resolve(base, "http://registry.example.com/v2/a/1?x=y")
+        == "https://registry.example.com:8443/v2/a/1?x=y"
+    )
+    assert web.resolve(base, "/v2/a/1") == "https://registry.example.com:8443/v2/a/1"
+    assert web.resolve(base, "https://storage.example.com/x") == "https://storage.example.com/x"
+    for wrong in (
+        "http://storage.example.com/",
+        "https://localhost/",
+        "https://127.0.0.1/",
+        "https://[::1]/x",
+    ):
+        with pytest.raises(PackageError, match="which is not asked"):
+            web.resolve(base, wrong)

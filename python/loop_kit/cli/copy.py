@@ -54,10 +54,8 @@ def copy(
     """
     from loop_kit.oci.reference import parse_place
 
-    here, there = parse_place(source), parse_place(target)
-    if there.tag is None and there.digest is None:
-        there = dataclasses.replace(there, tag=here.tag)
-    copied = asyncio.run(_copied(here, there, platform, referrers, jobs, most))
+    here = parse_place(source)
+    there, copied = asyncio.run(_copied(here, parse_place(target), platform, referrers, jobs, most))
     if as_json:
         print_json(
             {
@@ -85,8 +83,9 @@ async def _copied(
     referrers: bool,
     jobs: int,
     most: int,
-) -> Copied:
+) -> tuple[Reference | LayoutReference, Copied]:
     from loop_kit.errors import PackageError
+    from loop_kit.oci.layout import name_of
     from loop_kit.oci.named import Named
     from loop_kit.oci.transfer import copy as transfer
 
@@ -95,9 +94,11 @@ async def _copied(
         place = await named.place(here)
         if there.digest is not None and there.digest != root.digest and platform is None:
             raise PackageError(f"{there} cannot be had by copying {root.digest}")
+        if there.tag is None and there.digest is None:
+            there = dataclasses.replace(there, tag=here.tag or name_of(root))
         target = await named.place(there, create=True)
         with Progress(str(here)) as progress:
-            return await transfer(
+            copied = await transfer(
                 place,
                 root,
                 target,
@@ -108,3 +109,4 @@ async def _copied(
                 jobs=jobs,
                 most=most,
             )
+    return there, copied

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import difflib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -99,7 +100,7 @@ class Registry:
         """
         found = await self.find(reference)
         if found is None:
-            raise self._missing(reference)
+            raise await self._missing(reference)
         return found
 
     async def find(self, reference: Reference) -> Descriptor | None:
@@ -138,7 +139,7 @@ class Registry:
         )
         if answer.status == 404:
             answer.close()
-            raise self._missing(reference)
+            raise await self._missing(reference)
         data = await answer.read(MOST_BYTES, "a manifest")
         said = reference.digest or answer.header("docker-content-digest") or ""
         algorithm = said.partition(":")[0] if is_digest(said) else "sha256"
@@ -158,10 +159,13 @@ class Registry:
             raise error
         return named
 
-    def _missing(self, reference: Reference) -> PackageError:
+    async def _missing(self, reference: Reference) -> PackageError:
         error = PackageError(f"{self.host} does not have {reference}")
         if reference.digest is None:
-            error.hint = f"`loop copy` and `docker pull` see the same tags: is {reference.tag!r} one of them?"
+            with contextlib.suppress(PackageError):
+                tags = await self.tags(reference.repository)
+                near = difflib.get_close_matches(reference.tag or "", tags, 5, 0) or tags[:5]
+                error.hint = f"it has {', '.join(near)}" if near else f"there is nothing in {reference.at()}"
         return error
 
     async def tags(self, repository: str) -> list[str]:
