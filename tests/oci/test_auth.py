@@ -90,6 +90,8 @@ async def test_the_config_of_docker(config: Callable[..., dict[str, str]]) -> No
     [
         ({"auths": {REGISTRY: {"auth": SECRET}}}, "the login for registry.example.com:5000 is malformed"),
         ({"auths": {REGISTRY: {"auth": basic(SECRET, "")[:4]}}}, "is malformed"),
+        ({"auths": {REGISTRY: {"auth": f"ä{SECRET}"}}}, "is malformed"),
+        ({"auths": {REGISTRY: {"auth": 5}}}, "is malformed"),
         ({"auths": [SECRET]}, "auths is no object"),
         ({"credHelpers": {REGISTRY: "../evil"}}, "cannot be a program's name"),
         ({"credHelpers": {REGISTRY: "missing"}}, "kept by docker-credential-missing: No such file"),

@@ -133,6 +133,7 @@ DEEP = b'{"x":' + b"[" * 40 + b"]" * 40 + b"}"
         (changed(layers=[{**LAYER, "urls": ["value"]}]), r"\$.layers\[0\].urls\[0\]: expected a URL"),
         (changed(layers=[{**LAYER, "urls": ["http://a b"]}]), r"\$.layers\[0\].urls\[0\]"),
         (changed(layers=[{**LAYER, "data": "eA"}]), r"\$.layers\[0\].data: expected base64"),
+        (changed(layers=[{**LAYER, "data": "é"}]), r"\$.layers\[0\].data: expected base64"),
         (changed(layers=[{**LAYER, "data": "eHg="}]), r"expected the 1 bytes of its size, found 2"),
         (changed(layers=[{**LAYER, "data": "eQ=="}]), r"expected the bytes of sha256:2d71"),
         (changed(annotations={"a.b": 1}), r'\$.annotations\["a.b"\]: expected text, found 1'),

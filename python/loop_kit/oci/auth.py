@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import os
 import re
@@ -115,11 +114,13 @@ def _host_of(name: str) -> str:
 
 def _of_entry(entry: Any, name: str, file: Path) -> Login | None:
     said = entry if isinstance(entry, dict) else {}
-    user, secret = said.get("username") or "", said.get("password") or ""
+    user, secret = (
+        text if isinstance(text := said.get(key), str) else "" for key in ("username", "password")
+    )
     if said.get("auth"):
         try:
             user, colon, secret = base64.b64decode(said["auth"], validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError, TypeError):
+        except (ValueError, TypeError):
             colon = ""
         if not colon:
             raise PackageError(f"{file}: the login for {name} is malformed") from None

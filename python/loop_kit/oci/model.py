@@ -7,7 +7,6 @@ leaves out what loop-kit does not know.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -349,7 +348,7 @@ def _data(place: Place, digest: str, size: int) -> bytes:
     text = place.text("base64", MOST_BYTES)
     try:
         data = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         place.expected("base64")
     if len(data) != size:
         place.refuse(f"expected the {size} bytes of its size, found {len(data)}")
