@@ -39,7 +39,7 @@ def show(name: str, platform: Platform | None, *, wit: bool, as_json: bool) -> N
             return
         said = describe(blobs, found, platform)
     if as_json:
-        print_json({"name-given": name, **dataclasses.asdict(said)})
+        print_json({"reference": name, **dataclasses.asdict(said)})
     else:
         _print(said)
 

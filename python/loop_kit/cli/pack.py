@@ -205,7 +205,8 @@ def _plan(manifest: Manifest, names: Sequence[str], targets: Sequence[str], as_j
         if as_json:
             continue
         total = sum(size or 0 for _, size in files)
-        click.echo(f"{strong(name)}  {planned.kind}, {len(files)} files of {total:,} bytes")
+        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        click.echo(f"{strong(name)}  {planned.kind}, {count} of {total:,} bytes")
         for path, size in files:
             click.echo(f"  {path}  {dim('to be built' if size is None else f'{size:,}')}")
         for line in more:

@@ -225,6 +225,12 @@ def _own(files: dict[str, str], kind: str, name: str, folder: str) -> dict[str, 
         table["sources"] = [beneath(source) for source in table["sources"]]
     if "bind" in table:
         table["bind"] = {language: beneath(file) for language, file in table["bind"].items()}
+    if "pack" in table:
+        table["pack"] = {
+            "build": f"cd {folder} && {table['pack']['build']}",
+            "program": beneath(table["pack"]["program"]),
+            "wit": f"{folder}/wit",
+        }
     if "use" in table:
         table["use"] = table["use"].replace("sidecar:./", f"sidecar:./{folder}/")
     there = {part for path in files for part in (path, path.partition("/")[0])}

@@ -73,7 +73,7 @@ async def parts(plan: Plan, blobs: Blobs, targets: Sequence[str], tell: Tell) ->
         entries = [Entry(part.entry, program, executable=True)]
         entries += [Entry.of(name, path) for name, path in plan.files.items() if name != part.entry]
         add_tree(blobs, entries, f"{plan.name}-{platform.os}-{platform.architecture}.tar.gz", part)
-        part.items += _items(plan.folder, program)
+        part.items += _items(plan.project or plan.folder, program)
         made.append(part)
     return made
 

@@ -45,6 +45,7 @@ class Plan:
         wit: The text of its WIT files.
         exports: The interfaces that it serves.
         wasm: The component's file.
+        project: The folder of a native program's own project, with its Cargo.toml or go.mod.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Plan:
     wit: Mapping[str, str] = field(default_factory=dict)
     exports: tuple[str, ...] = ()
     wasm: Path | None = None
+    project: Path | None = None
 
 
 def problem(message: str, hint: str | None = None) -> PackageError:
@@ -184,14 +186,29 @@ async def _of_provider(
             files[at] = Path(path)
         else:
             left_out.append((at, why))
-    project = next(
-        (at for at in (code, *(code.parents if code else ())) if at and (at / "package.json").is_file()),
-        folder,
-    )
-    facts = facts_of(pack, project if kind == "node" else folder, folder)
+    project = _project(code or wit, folder, ("package.json",) if kind == "node" else ("Cargo.toml", "go.mod"))
     return Plan(
-        provider.name, kind, facts, pack, folder, None, provider, entry, files, tuple(left_out), texts, exports
-    )  # fmt: skip
+        provider.name,
+        kind,
+        facts_of(pack, folder if kind == "python" else project, folder),
+        pack,
+        folder,
+        provider=provider,
+        entry=entry,
+        files=files,
+        left_out=tuple(left_out),
+        wit=texts,
+        exports=exports,
+        project=project,
+    )
+
+
+def _project(start: Path, folder: Path, files: tuple[str, ...]) -> Path:
+    """The nearest folder around a file with one of these, in the workspace; else its own."""
+    for at in start.parents:
+        if at.is_relative_to(folder) and any((at / name).is_file() for name in files):
+            return at
+    return folder
 
 
 def _inside(path: Path, folder: Path, where: str) -> str:
