@@ -40,7 +40,7 @@ from loop_kit.placements._supervisor import Supervisor
 from loop_kit.placements.builtin import Builtin, anchored, plain
 from loop_kit.placements.component import SETTINGS, Settings, wants_settings
 from loop_kit.placements.python import python
-from loop_kit.store.loading import Artifacts, artifact_of
+from loop_kit.store.loading import Artifacts, artifact_of, entry_of
 from loop_kit.wasi import Dir, Wasi
 
 __all__ = ["Workspace"]
@@ -509,6 +509,7 @@ class Workspace:
         asked = functools.partial(self._swaps.ask, provider.name)
         if provider.placement == "sidecar":
             if provider.artifact is not None:
+                entry.digest = entry_of(f"providers.{provider.name}", provider.artifact).digest
                 provider = await asyncio.to_thread(self._artifacts.provider, provider, manifest)
             folder = provider.folder or manifest.folder
             made = await sidecar.start(self.host._engine, provider, folder, entry.life, asked, self._ill)

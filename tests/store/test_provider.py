@@ -54,7 +54,13 @@ def place(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
 
 async def echoed(folder: Path, text: str = "abc") -> str:
     async with Host() as host, Workspace(host, load(folder)) as workspace:
-        return str(await (await workspace.load("app")).call("echo", text))
+        said = str(await (await workspace.load("app")).call("echo", text))
+        (text_,) = (member for member in workspace.members() if member.name == "text")
+        assert (text_.placement, text_.digest) == (
+            "sidecar",
+            read(folder / "loop.lock").providers["text"].digest,
+        )
+        return said
 
 
 def test_a_provider_runs_out_of_the_store(place: Place) -> None:

@@ -14,7 +14,7 @@ from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Index, Platform, describe
 from loop_kit.oci.platform import this_platform
 from loop_kit.store import Store
-from loop_kit.store.workspace import pull, update, write
+from loop_kit.store.workspace import pull, update
 from loop_kit.workspace import Workspace
 from tests.guests import Guest
 from tests.store.packed import HELLO, Place, component, hello
@@ -196,7 +196,7 @@ async def test_what_an_update_brings_takes_its_place_while_calls_go_on(place: Pl
         component(place.layout, "3.0", second, version="3.0.1")
         (change,) = await update(manifest)
         assert (change.before and change.before.version, change.after.version) == ("3.0.0", "3.0.1")
-        after = (await pull(write(manifest, [change]))).manifest
+        after = (await pull(manifest, changes=[change])).manifest
         assert await (await workspace.load("hello")).call("which") == 1
         await workspace.apply(after)
         app = workspace.loaded("hello")
@@ -204,8 +204,7 @@ async def test_what_an_update_brings_takes_its_place_while_calls_go_on(place: Pl
         assert await app.call("which") == 2
         # one that was tampered with does not take its place
         component(place.layout, "3.0", first, version="3.0.2")
-        changes = await update(after)
-        last = (await pull(write(after, changes))).manifest
+        last = (await pull(after, changes=await update(after))).manifest
         tampered(Blobs(place.store).path(read(place.lock).components["hello"].code or ""), "changed")
         with pytest.raises(Damaged, match=r"components\.hello"):
             await workspace.apply(last)
@@ -272,6 +271,34 @@ def test_an_update_says_what_is_wanted_that_was_not_and_asks(place: Place) -> No
     said = place.json("update")
     assert said["changes"][0]["narrower"] == ["needs loop:core/log@0.1.0", "needs loop:fsx/files@0.1.0"]
     assert said["written"]
+
+
+def test_an_update_of_one_leaves_the_others_as_they_are(place: Place) -> None:
+    component(place.layout, "2.0", hello(b"hello from a newer"), version="2.0.0")
+    place.write(HELLO + '[components.other]\npath = "oci-layout:../dist:2.0"\n')
+    place.loop("pull")
+    before = read(place.lock).components
+    for tag, version in (("1.0", "1.0.1"), ("2.0", "2.0.1")):
+        component(place.layout, tag, hello(b"hello from another"), version=version)
+    place.write(
+        (place.folder / "loop.toml").read_text().replace("dist:2.0", f"dist:2.0@{before['other'].digest}")
+    )
+    place.loop("update", "hello")
+    after = read(place.lock).components
+    assert (after["hello"].version, after["other"]) == ("1.0.1", before["other"])
+    assert "it has components.other as oci-layout:../dist:2.0," in place.loop("run", ".", code=4).stderr
+    place.loop("update")
+    assert read(place.lock).components["other"].digest == before["other"].digest
+    assert place.loop("run", "--locked", "--offline", ".").stdout == "hello from another\n"
+
+
+def test_a_root_of_another_that_is_damaged_keeps_nothing_from_running(place: Place) -> None:
+    place.loop("pull")
+    (root,) = (place.store / "roots").iterdir()
+    root.write_text("{}")
+    (place.store / "roots" / f"{'0' * 40}.json").write_text("{}")
+    assert place.loop("run", ".").stdout == "hello from a guest\n"
+    assert [one["name"] for one in place.json("store", "verify", code=4)["damaged"]] == [f"{'0' * 40}.json"]
 
 
 def test_an_older_version_than_the_one_that_is_locked_is_refused(place: Place) -> None:

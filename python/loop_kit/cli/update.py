@@ -52,7 +52,7 @@ def update(
     agree; without a terminal to ask at, what wants more is refused unless --yes. An older version than the one that
     loop.lock has is refused.
     """
-    from loop_kit.store.workspace import pull, wanted, write
+    from loop_kit.store.workspace import pull, wanted
     from loop_kit.store.workspace import update as resolve
 
     manifest = open_manifest(manifest_path)
@@ -72,8 +72,7 @@ def update(
     refused = bool(asked) and not (yes or dry_run or _agreed(asked, as_json))
     wrote = bool(changing or gone) and not dry_run and not refused
     if wrote:
-        made = write(manifest, changes)
-        fetching(lambda tell: pull(made, tell=tell))
+        fetching(lambda tell: pull(manifest, changes=changing, tell=tell))
     if as_json:
         said = [_as_json(change) for change in changing]
         print_json(

@@ -99,8 +99,12 @@ def _layout(reference: LayoutReference, folder: Path) -> Source:
         data = layout.blobs.read(digest, most=MOST_BYTES)
         return Descriptor(parse(data, what=digest).media_type, digest, len(data))
 
+    def resolve() -> Descriptor:
+        # what a digest names need not be listed any more
+        return at(reference.digest) if reference.digest else layout.resolve(reference.tag)
+
     return Source(
         Folder(layout.blobs, layout),
-        lambda: asyncio.to_thread(layout.resolve, reference.digest or reference.tag),
+        lambda: asyncio.to_thread(resolve),
         lambda digest: asyncio.to_thread(at, digest),
     )

@@ -127,6 +127,13 @@ class Store:
                     return
             put(path, data)
 
+    def pinned(self, name: str) -> Root | None:
+        """The root of a name; None, if there is none, or it is damaged and must be pinned anew."""
+        try:
+            return _roots.read(_roots.file_of(self.folder, name))
+        except (PackageError, OSError):
+            return None
+
     def roots(self) -> list[Root]:
         """All roots, by their names.
 

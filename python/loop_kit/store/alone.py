@@ -76,7 +76,7 @@ async def code(
         if not offline:
             digest = (await _pulled(reference, folder, store, use, Counting(tell or Tell()))).digest
         elif digest is None:
-            digest = next((root.digest for root in store.roots() if root.name == reference), None)
+            digest = None if (pinned := store.pinned(reference)) is None else pinned.digest
         if digest is None or use.blobs.size(digest) is None:
             raise _hinted(f"{reference} is not in the store", f"run `loop pull {reference}` with the network")
         return await asyncio.to_thread(_read, use, root_of(use.blobs, digest), reference)

@@ -29,13 +29,13 @@ __all__ = [
     "Pulled",
     "Tell",
     "Wanted",
+    "left",
     "missing",
     "pull",
     "ready",
     "refuse_unlocked",
     "update",
     "wanted",
-    "write",
 ]
 
 _AT_ONCE = 4
@@ -176,15 +176,21 @@ async def ready(
 
 
 async def pull(
-    manifest: Manifest, *, locked: bool = False, offline: bool = False, tell: Tell | None = None
+    manifest: Manifest,
+    *,
+    changes: Sequence[Change] = (),
+    locked: bool = False,
+    offline: bool = False,
+    tell: Tell | None = None,
 ) -> Pulled:
     """Fetches all artifacts of a workspace, and has `loop.lock` say what they are.
 
     What the lock has is fetched by its digest; what it does not have is resolved. What is there already is read, and is
-    fetched again, or unpacked again, where it is damaged.
+    fetched again, or unpacked again, where it is damaged. The lock is written once all is there.
 
     Args:
         manifest: The workspace.
+        changes: What `update` found; only that is fetched then, and takes the place of what the lock has.
         locked: Refuse to change `loop.lock`.
         offline: Ask nobody: only see that all is there.
         tell: Told how far it is.
@@ -197,30 +203,30 @@ async def pull(
     if offline:
         await ready(manifest, offline=True)
         return Pulled(manifest, _entries(manifest), False, 0)
-    _refuse_stale(wanted(manifest))
+    members, fresh = wanted(manifest), {(change.kind, change.name): change.after for change in changes}
+    if changes:
+        members = [one for one in members if (one.kind, one.name) in fresh]
+    else:
+        _refuse_stale(members)
     store, told, judge = Store(), Counting(tell or Tell()), _judge(manifest)
     with store.use() as use:
         got: list[tuple[Wanted, Entry, Fetched]] = []
 
         async def one(member: Wanted) -> None:
-            entry, fetched = await _pulled(manifest, member, use, told.tell, judge)
-            got.append((member, (locked and member.artifact.entry) or entry, fetched))
+            known = fresh.get((member.kind, member.name)) or member.artifact.entry
+            entry, fetched = await _pulled(manifest, member, known, use, told.tell, judge)
+            got.append((member, (locked and known) or entry, fetched))
 
-        await together(map(one, wanted(manifest)), _AT_ONCE)
-        changed_ = await asyncio.to_thread(_write, manifest, [(member, entry) for member, entry, _ in got])
+        await together(map(one, members), _AT_ONCE)
+        got.sort(key=lambda each: each[0].keys)
+        written = await asyncio.to_thread(_write, manifest, got)
         await asyncio.to_thread(_pin, store, manifest, got)
         for _, entry, _ in got:
             if entry.kind == "provider":
-                await asyncio.to_thread(
-                    unpacked, store, use, entry.digest, mend=True, compare=manifest.trust is not None
-                )
-    loaded = manifests.load(manifest.path) if changed_ else manifest
-    return Pulled(
-        loaded,
-        {one.keys: entry for one, entry, _ in sorted(got, key=lambda each: each[0].keys)},
-        changed_,
-        told.come,
-    )
+                check = manifest.trust is not None
+                await asyncio.to_thread(unpacked, store, use, entry.digest, mend=True, compare=check)
+    loaded = manifests.load(manifest.path) if written else manifest
+    return Pulled(loaded, {one.keys: entry for one, entry, _ in got}, written, told.come)
 
 
 async def update(
@@ -230,7 +236,7 @@ async def update(
     allow_downgrade: bool = False,
     tell: Tell | None = None,
 ) -> list[Change]:
-    """Resolves artifacts anew, and says what that would change; `Change.write` and a `pull` then make it so.
+    """Resolves artifacts anew, and says what that would change; a `pull` of the changes makes it so.
 
     Only what says what they are is fetched.
 
@@ -271,22 +277,10 @@ async def update(
     return sorted(changes, key=lambda change: (change.kind, change.name))
 
 
-def write(manifest: Manifest, changes: Iterable[Change]) -> Manifest:
-    """Has `loop.lock` say what some changes come to; returns the workspace as it is then.
-
-    Raises:
-        ManifestError: It cannot be written.
-    """
-    entries = {(change.kind, change.name): change.after for change in changes}
-    members = [(one, entries.get((one.kind, one.name)) or one.artifact.entry) for one in wanted(manifest)]
-    _write(manifest, [(one, entry) for one, entry in members if entry is not None])
-    return manifests.load(manifest.path)
-
-
 async def _pulled(
-    manifest: Manifest, member: Wanted, use: Use, tell: Tell, judge: Judge
+    manifest: Manifest, member: Wanted, entry: Entry | None, use: Use, tell: Tell, judge: Judge
 ) -> tuple[Entry, Fetched]:
-    reference, entry = member.artifact.reference, member.artifact.entry
+    reference = member.artifact.reference
     tell.artifact(member.keys, reference)
     async with _sources.opened(reference, manifest.folder) as source:
         if entry is None:
@@ -369,11 +363,16 @@ def _entries(manifest: Manifest) -> dict[str, Entry]:
     return {one.keys: one.artifact.entry for one in wanted(manifest) if one.artifact.entry is not None}
 
 
-def _write(manifest: Manifest, members: Sequence[tuple[Wanted, Entry]]) -> bool:
-    made: dict[str, dict[str, Entry]] = {"components": {}, "providers": {}}
-    for member, entry in members:
-        made[member.kind][member.name] = entry
+def _write(manifest: Manifest, got: Iterable[tuple[Wanted, Entry, Fetched]]) -> bool:
+    """Has the lock say what was fetched, and nothing of what the manifest does not name; whether that is another."""
+    fetched = {(member.kind, member.name): entry for member, entry, _ in got}
     with changing(lock_of(manifest.path)) as change:
+        before = {"components": change.lock.components, "providers": change.lock.providers}
+        made: dict[str, dict[str, Entry]] = {"components": {}, "providers": {}}
+        for kind, name, _ in wanted(manifest):
+            entry = fetched.get((kind, name)) or before[kind].get(name)
+            if entry is not None:
+                made[kind][name] = entry
         return change.write(Lock(made["components"], made["providers"], change.lock.others))
 
 
@@ -386,15 +385,13 @@ def _pin(store: Store, manifest: Manifest, got: Iterable[tuple[Wanted, Entry, Fe
 def _pin_all(store: Store, manifest: Manifest) -> None:
     """Has what a workspace that was copied or moved needs stay; in a store that is read-only it does anyhow."""
     lock, blobs = lock_of(manifest.path), Blobs(store.folder)
-    pinned = {(root.name, root.digest) for root in store.roots()}
     for one in wanted(manifest):
         entry, name = one.artifact.entry, f"{lock} {one.keys}"
-        if entry is None or (name, entry.digest) in pinned:
+        if entry is None or ((pinned := store.pinned(name)) is not None and pinned.digest == entry.digest):
             continue
         try:
-            store.pin(
-                name, root_of(blobs, entry.digest), held_parts(blobs, entry), size=entry.size, lock=lock
-            )
+            parts = held_parts(blobs, entry)
+            store.pin(name, root_of(blobs, entry.digest), parts, size=entry.size, lock=lock)
         except PackageError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
