@@ -1,6 +1,7 @@
 """`loop pull`, `loop update`, and running what they have fetched: with the lock, without the network, untampered."""
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
@@ -361,6 +362,18 @@ def test_what_is_not_there_is_told(place: Place) -> None:
     )
     shutil.rmtree(place.layout.folder)
     assert "there is no folder" in place.loop("pull", code=4).stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_disk_that_is_full_says_so_and_changes_nothing(place: Place) -> None:
+    component(place.layout, "1.0", hello() + bytes(200_000), version="1.0.0")
+    data = place.env["XDG_DATA_HOME"]
+    Path(data).mkdir()
+    small = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=100k none {data} && exec "$@"', "sh")
+    done = place.loop("pull", before=small, code=4)
+    assert f"error: the store in {place.store} cannot be used: No space left on device\n" in done.stderr
+    assert "loop store gc" in done.stderr
+    assert not place.lock.exists()
 
 
 def test_a_workspace_that_was_copied_keeps_what_it_needs(place: Place, tmp_path: Path) -> None:

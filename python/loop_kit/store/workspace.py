@@ -269,8 +269,7 @@ async def update(
             entry = entry_of_found(reference, found, sum(part.size for part in parts_of(use.blobs, found)))
             same = before is not None and before.reference == reference and not allow_downgrade
             floor = before.serial if before is not None and same else 0
-            tag = None if allow_downgrade else _sources.tag_in(reference)
-            entry = await asyncio.to_thread(judge, entry, found, use, floor, tag)
+            entry = await asyncio.to_thread(judge, entry, found, use, floor, allow_downgrade)
             changes.append(changed(member.kind, member.name, before, entry, allow_downgrade=allow_downgrade))
 
         await together(map(one, chosen), _AT_ONCE)
@@ -289,23 +288,22 @@ async def _pulled(
             root = await _root(entry, source, use)
         found = await find(source, use.blobs, root, member.keys)
         size = sum(part.size for part in parts_of(use.blobs, found))
-        tag = _sources.tag_in(reference) if entry is None else None
         made = entry or entry_of_found(reference, found, size)
         # what may not be loaded is not even fetched
-        made = await asyncio.to_thread(judge, made, found, use, made.serial, tag)
+        made = await asyncio.to_thread(judge, made, found, use, made.serial, entry is not None)
         tell.size(to_come(use, found))
         got = await fetch(source, use.blobs, found, member.keys, tell.come)
     return made, got
 
 
-Judge = Callable[[Entry, Found, Use, int, str | None], Entry]
+Judge = Callable[[Entry, Found, Use, int, bool], Entry]
 
 
 def _judge(manifest: Manifest) -> Judge:
     """Has the policy of a workspace judge what was found, and says in its entry who signed it.
 
-    Called with the entry, what was found, whoever fetches it, the serial below which it is refused, and the tag that was
-    asked for, if it was one. Raises Untrusted where it may not be loaded.
+    Called with the entry, what was found, whoever fetches it, the serial below which it is refused, and whether it may
+    be older than what its tag was seen to be. Raises Untrusted where it may not be loaded.
     """
     if manifest.trust is None:
         return lambda entry, *_: entry
@@ -313,9 +311,11 @@ def _judge(manifest: Manifest) -> Judge:
 
     asked = gate(manifest)
 
-    def judged(entry: Entry, found: Found, use: Use, floor: int, tag: str | None) -> Entry:
-        name = _sources.name_in(entry.reference)
-        identity = asked(name, found.root, use.blobs, found.signatures, tag=tag, floor=floor or None)
+    def judged(entry: Entry, found: Found, use: Use, floor: int, pinned: bool) -> Entry:
+        name, tag = _sources.name_in(entry.reference), _sources.tag_in(entry.reference)
+        identity = asked(
+            name, found.root, use.blobs, found.signatures, tag=tag, pinned=pinned, floor=floor or None
+        )
         if identity is None or not identity.signers:
             return dataclasses.replace(entry, signed_by="", serial=0)
         return dataclasses.replace(
