@@ -169,6 +169,23 @@ def test_an_end_ends_all_that_runs(two: Workspace, signum: int) -> None:
     two.write("packages/c/build.sh", "true\n")
     loop(two, "build")
     assert two.read("packages/b/dist/out") == "two one "
+    assert sorted(os.listdir(files[0].parent)) == ["out"]  # and what the killed one has left is gone
+    assert os.listdir(files[1].parent) == []
+    left = [path.name for path in (two.root / ".loop/task").iterdir() if path.name.startswith("runs-")]
+    assert left == []
+
+
+def test_what_a_killed_run_left_is_gone_where_the_old_result_is_restored(two: Workspace) -> None:
+    loop(two, "a:build")
+    build = two.read("packages/a/build.sh")
+    two.write("packages/a/build.sh", "echo > dist/left; echo > dist/pid; sleep 1000\n")
+    run = begin(two, "a:build")
+    until((two.root / "packages/a/dist/pid").exists)
+    run.kill()
+    run.communicate(timeout=30)
+    two.write("packages/a/build.sh", build)
+    assert "restored a:build" in loop(two, "a:build")[1]
+    assert os.listdir(two.root / "packages/a/dist") == ["out"]
 
 
 def test_two_at_once_wait_for_each_other(two: Workspace) -> None:

@@ -256,6 +256,17 @@ def test_a_failure_is_told_and_not_kept(two: Workspace) -> None:
     assert two.run("build") == BOTH_RAN
 
 
+def test_what_a_failed_or_killed_run_left_is_nobodys_output(one: Workspace) -> None:
+    task(one, "touch dist/$(cat in); test $(cat in) != bad", 'inputs = ["in"]\noutputs = ["dist/**"]')
+    one.write("dist/mine", "")
+    one.write("in", "bad")
+    assert one.run("t") == {"w:t": "failed"}
+    assert sorted(os.listdir(one.root / "dist")) == ["bad", "mine"]
+    one.write("in", "good")
+    assert one.run("t") == {"w:t": "ran"}
+    assert sorted(os.listdir(one.root / "dist")) == ["good", "mine"]
+
+
 def test_keep_going_goes_on_with_what_does_not_need_it(two: Workspace) -> None:
     two.write("packages/c/loop.toml", '[workspace]\ndepends = ["b"]\n')
     two.write("packages/c/build.sh", "true\n")

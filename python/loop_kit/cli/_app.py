@@ -48,7 +48,7 @@ COMMANDS = {
     "key": "Make and show the keys that sign what you ship.",
     "task": "Run tasks of the workspace, as far as something has changed.",
     "pkg": "Install the tools of a workspace, pinned and checked.",
-    "toolchain": "Bundle and compile sources by a provider.",
+    "toolchain": "Bundle and compile sources by a provider of `loop:toolchain`.",
     "tool": "Fetch and run the programs that builds need.",
     "doctor": "Check what this machine has for building and running components.",
     "completion": "Print a script that completes commands in your shell.",

@@ -19,6 +19,15 @@ _MOST_BYTES = 256 << 20
 _LEFT_OUT = {"node_modules", ".git", ".loop", "dist", "build", "target"}
 
 
+_from_option = click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="The folder of the sources.  [default: this one]",
+)
+
+
 @click.group(
     epilog=examples(
         ("loop toolchain bundle tool main.ts --from src --output dist/page.js", "one file of many"),
@@ -33,12 +42,18 @@ def toolchain() -> None:
     """
 
 
-@toolchain.command()
+@toolchain.command(
+    epilog=examples(
+        ("loop toolchain bundle tool main.ts --from src -o dist/page.mjs", "a module"),
+        (
+            "loop toolchain bundle tool main.ts --from src -o dist/page.js --script",
+            "a script for `<script src>`",
+        ),
+    )
+)
 @click.argument("provider")
 @click.argument("entry")
-@click.option(
-    "--from", "source", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path()
-)
+@_from_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to make.")
 @click.option("--script", is_flag=True, help="Make a script to be run at once, and no module.")
 @manifest_option
@@ -51,12 +66,14 @@ def bundle(
     _write(made, output.parent)
 
 
-@toolchain.command()
+@toolchain.command(
+    epilog=examples(
+        ("loop toolchain compile tool shapes.ts view.tsx --jsx --from src -o lib", "into lib/*.js")
+    )
+)
 @click.argument("provider")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option(
-    "--from", "source", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path()
-)
+@_from_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write to."
 )

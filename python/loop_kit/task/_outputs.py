@@ -12,7 +12,7 @@ from loop_kit.task._globs import NEVER
 from loop_kit.task._looks import Looks
 from loop_kit.task._plan import Task
 
-__all__ = ["undeclared", "written"]
+__all__ = ["left", "undeclared", "written"]
 
 _SHOWN = 5
 
@@ -28,6 +28,24 @@ def written(looks: Looks, cache: Cache, task: Task) -> Iterator[Output]:
     found = {path for base in outputs.bases for path, _ in _below(looks.root, base) if outputs.takes(path)}
     for path in sorted(found):
         yield cache.take(os.path.join(looks.root, path), path)
+
+
+def left(looks: Looks, task: Task, since: int) -> tuple[Output, ...]:
+    """What a task that did not end well has written where its outputs are; only the paths count.
+
+    Args:
+        looks: The workspace's files.
+        task: The task.
+        since: When it began, by the file system.
+    """
+    outputs = looks.globs(task)[1]
+    found = {
+        path
+        for base in outputs.bases
+        for path, seen in _below(looks.root, base)
+        if seen.st_ctime_ns >= since and outputs.takes(path)
+    }
+    return tuple(Output(path, "", 0, 0) for path in sorted(found))
 
 
 def undeclared(looks: Looks, task: Task, since: int) -> Iterator[str]:

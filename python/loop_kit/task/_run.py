@@ -11,7 +11,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ from loop_kit.task._cache import Cache, Output, Result
 from loop_kit.task._graph import closure, order
 from loop_kit.task._key import Parts, differences, environment, program, told
 from loop_kit.task._looks import Looks
-from loop_kit.task._outputs import undeclared, written
+from loop_kit.task._outputs import left, undeclared, written
 from loop_kit.task._plan import Plan, Task
 from loop_kit.task._state import ROOT_VARIABLE, Last, State
 
@@ -140,7 +140,9 @@ class Runner:
     def is_fresh(self, task: Task, key: str) -> bool:
         """Whether a task's outputs are those of its key, and where they should be."""
         last = self.state.last.get(task.id)
-        return last is not None and last.key == key and all(map(self._in_place, last.outputs))
+        if last is None or last.key != key or self.state.broken_off(task.id) is not None:
+            return False
+        return all(map(self._in_place, last.outputs))
 
     def _in_place(self, output: Output) -> bool:
         path = os.path.join(self.plan.root, output.path)
@@ -265,7 +267,7 @@ class Runner:
                 if (ended := self._restored(task, parts, key, notes)) is not None:
                     return ended
             self._clear(task)
-            job = _Job(task, parts, key, time.monotonic(), attempt, self._now(), notes=notes)
+            job = _Job(task, parts, key, time.monotonic(), attempt, self.state.began(task.id), notes=notes)
             running[task.id] = job  # before it starts, so that whatever comes now ends it
             self._start(job)
         except (OSError, LoopError) as error:
@@ -276,17 +278,13 @@ class Runner:
             return Ended(task.id, "failed", reason=f"{error}" + (f" ({error.hint})" if error.hint else ""))
         return None
 
-    def _now(self) -> int:
-        os.utime(self.state.mark)
-        return os.stat(self.state.mark).st_ctime_ns
-
     def _restored(self, task: Task, parts: Parts, key: str, notes: list[str]) -> Ended | None:
         result = self.restorable(task, key)
         if result is None:
             return None
         missing = [output for output in result.outputs if not self._in_place(output)]
-        last = self.state.last.get(task.id)
         kept = {output.path for output in result.outputs}
+        made = list(self._made(task))
         try:
             self._own(task, result.outputs)
             self.cache.restore(self.plan.root, missing, self.state.scratch)
@@ -294,7 +292,7 @@ class Runner:
             notes.append(f"what is kept of it cannot be used: {error}")
             self.cache.forget(key, result)
             return None
-        for output in last.outputs if last is not None else ():
+        for output in made:
             if output.path not in kept:
                 self._remove(output)
         self._record(task, parts, key, result.outputs)
@@ -303,16 +301,21 @@ class Runner:
 
     def _clear(self, task: Task) -> None:
         """Removes what the task has written before, so that what it finds is its inputs alone."""
-        last = self.state.last.get(task.id)
-        for output in last.outputs if last is not None else ():
+        for output in self._made(task):
             self._remove(output)
-        if last is not None:
+        if (last := self.state.last.get(task.id)) is not None:
             last.key = ""
-            self.state.last[task.id] = last
         outputs = self.looks.globs(task)[1]
         for base in outputs.bases:
             folder = os.path.dirname(base) if base in outputs.literals else base
             os.makedirs(os.path.join(self.plan.root, folder), exist_ok=True)
+
+    def _made(self, task: Task) -> Iterator[Output]:
+        """What is there of a task, as far as it is known, also of one that was killed."""
+        if (last := self.state.last.get(task.id)) is not None:
+            yield from last.outputs
+        if (since := self.state.broken_off(task.id)) is not None:
+            yield from left(self.looks, task, since)
 
     def _remove(self, output: Output) -> None:
         path = os.path.join(self.plan.root, output.path)
@@ -334,8 +337,11 @@ class Runner:
         for output in last.outputs if last is not None else ():
             self._owners.pop(output.path, None)
         self._owners.update({output.path: task.id for output in outputs})
-        self.state.last[task.id] = Last(key, outputs)
-        self.state.save_parts(task.id, parts.json())
+        told = "" if last is None else last.told
+        self.state.last[task.id] = Last(key, outputs, told)
+        self.state.ended(task.id)
+        if told != parts.key():
+            self.state.save_parts(task.id, parts.key(), parts.json())
         self.looks.begin()  # what it wrote may be an input of others
 
     # ---- a command
@@ -449,18 +455,26 @@ class Runner:
         """Keeps a result; returns None where the task has begun again."""
         task = job.task
         self.looks.begin()
+        last = self.state.last.get(task.id)
+        told = "" if last is None else last.told
         if not job.ok:
-            self.state.last[task.id] = Last("", job.outputs or self._last_outputs(task))
+            self.state.last[task.id] = Last("", left(self.looks, task, job.since), told)
+            self.state.ended(task.id)
             hint = self._hint(task, job.log)
             return Ended(task.id, "failed", job.seconds, job.log, job.reason, (*job.notes, *hint))
         try:
             self._own(task, job.outputs)
         except LoadError as error:
+            others = {path for path, owner in self._owners.items() if owner != task.id}
+            mine = tuple(output for output in job.outputs if output.path not in others)
+            self.state.last[task.id] = Last("", mine, told)
+            self.state.ended(task.id)
             return Ended(task.id, "failed", job.seconds, job.log, f"{error} ({error.hint})", tuple(job.notes))
         now, key = self.look(task)
         if key != job.key:
             changed = "; ".join(list(differences(job.parts.json(), now.json()))[:_SHOWN])
-            self.state.last[task.id] = Last("", job.outputs)
+            self.state.last[task.id] = Last("", job.outputs, told)
+            self.state.ended(task.id)
             if job.attempt < _ATTEMPTS:
                 return self._begin(task, running, job.attempt + 1, force=True)
             # nobody knows what it is of: whatever is made of it is of something else each time
@@ -473,10 +487,6 @@ class Runner:
             self.made.append(result)
         self._record(task, job.parts, key if task.cache else "", job.outputs)
         return Ended(task.id, "ran", job.seconds, job.log, notes=tuple(job.notes))
-
-    def _last_outputs(self, task: Task) -> tuple[Output, ...]:
-        last = self.state.last.get(task.id)
-        return last.outputs if last is not None else ()
 
     def _hint(self, task: Task, log: str) -> list[str]:
         from loop_kit.task import _sandbox

@@ -21,7 +21,7 @@ from loop_kit.task._cache import Output
 
 __all__ = ["ROOT_VARIABLE", "Last", "State", "alone"]
 
-_FORMAT = 1
+_FORMAT = 2
 _LOOK = 0.05
 
 ROOT_VARIABLE = "LOOP_TASK_ROOT"
@@ -34,13 +34,15 @@ class Last:
     Attributes:
         key: Of what; "" where that is not known, or did not end well.
         outputs: The files.
+        told: The key of the result whose parts are known: see `State.parts`; "" for none.
     """
 
-    __slots__ = ("key", "outputs")
+    __slots__ = ("key", "outputs", "told")
 
-    def __init__(self, key: str, outputs: tuple[Output, ...]) -> None:
+    def __init__(self, key: str, outputs: tuple[Output, ...], told: str = "") -> None:
         self.key = key
         self.outputs = outputs
+        self.told = told
 
 
 class State:
@@ -62,8 +64,8 @@ class State:
             said = json.loads((self.folder / "state.json").read_bytes())
             if said["format"] == _FORMAT and said["version"] == version:
                 self.last = {
-                    task: Last(key, tuple(Output(*output) for output in outputs))
-                    for task, (key, outputs) in said["last"].items()
+                    task: Last(key, tuple(Output(*output) for output in outputs), told)
+                    for task, (key, told, outputs) in said["last"].items()
                 }
                 self.plan, self.looks = dict(said["plan"]), dict(said["looks"])
 
@@ -85,7 +87,7 @@ class State:
             "plan": self.plan,
             "looks": self.looks,
             "last": {
-                task: [last.key, [astuple(output) for output in last.outputs]]
+                task: [last.key, last.told, [astuple(output) for output in last.outputs]]
                 for task, last in self.last.items()
             },
         }
@@ -93,28 +95,57 @@ class State:
 
     def parts(self, task: str) -> dict[str, Any] | None:
         """What the last result of a task depended on, as `differences` takes it."""
+        last = self.last.get(task)
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            found = json.loads(self._parts(task).read_bytes())
-            if found["format"] == _FORMAT:
-                return dict(found["parts"])
+            if last is not None and last.told:
+                return dict(json.loads(self._parts(task, last.told).read_bytes()))
         return None
 
-    def save_parts(self, task: str, parts: dict[str, Any]) -> None:
-        """Remembers what the result of a task depended on."""
-        self._write(self._parts(task), {"format": _FORMAT, "parts": parts})
+    def save_parts(self, task: str, key: str, parts: dict[str, Any]) -> None:
+        """Remembers what the result of a task depended on, in the place of what is known of the one before.
 
-    def _parts(self, task: str) -> Path:
-        return self.folder / "parts" / f"{hashlib.sha256(task.encode()).hexdigest()[:24]}.json"
+        Each is a file of its own: one that takes the place of another costs a wait for the disk.
+        """
+        last = self.last[task]
+        path = self._parts(task, key)
+        try:
+            path.write_text(json.dumps(parts), "utf-8")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(parts), "utf-8")
+        if last.told and last.told != key:
+            self._parts(task, last.told).unlink(missing_ok=True)
+        last.told = key
+
+    def began(self, task: str) -> int:
+        """Remembers that a task runs, until `ended`; returns when that was, by the file system."""
+        path = self.folder / f"runs-{_short(task)}"
+        path.touch()
+        return path.stat().st_ctime_ns
+
+    def ended(self, task: str) -> None:
+        """A task has ended, and what it has written is known."""
+        (self.folder / f"runs-{_short(task)}").unlink(missing_ok=True)
+
+    def broken_off(self, task: str) -> int | None:
+        """When a task began that was killed together with who ran it; None, where none was."""
+        try:
+            return (self.folder / f"runs-{_short(task)}").stat().st_ctime_ns
+        except FileNotFoundError:
+            return None
+
+    def _parts(self, task: str, key: str) -> Path:
+        return self.folder / "parts" / f"{_short(task)}-{key[:16]}.json"
 
     @staticmethod
     def _write(path: Path, said: Any) -> None:
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        try:
-            fresh.write_text(json.dumps(said), "utf-8")
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps(said), "utf-8")
+        fresh.write_text(json.dumps(said), "utf-8")
         fresh.replace(path)
+
+
+def _short(task: str) -> str:
+    return hashlib.sha256(task.encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
