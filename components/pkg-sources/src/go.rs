@@ -67,7 +67,10 @@ impl Go<'_> {
             return Ok(versions);
         }
         // a module without tags has only what is newest
-        let latest = self.ask(module, "@latest")?;
+        let latest = match self.ask(module, "@latest") {
+            Err(Error::NotFound(_)) if !versions.is_empty() => return Ok(versions),
+            latest => latest?,
+        };
         let latest: serde_json::Value = serde_json::from_str(&latest)
             .map_err(|e| Error::Protocol(format!("the proxy's word on {module} is no JSON: {e}")))?;
         Ok(latest["Version"].as_str().map_or(versions, |version| {

@@ -104,7 +104,7 @@ impl Source for Template<'_> {
                 },
             )?;
             let sum = asset::listed(&String::from_utf8_lossy(&body), &artifact.file)
-                .ok_or_else(|| Error::Protocol(format!("{sums} has no checksum of {}", artifact.file)))?;
+                .ok_or_else(|| Error::NoPlatform(format!("{sums} has no checksum of {}", artifact.file)))?;
             let algorithm = if sum.len() == 64 { "sha256" } else { "sha512" };
             artifact.checksum = Some(format!("{algorithm}:{sum}"));
         }
