@@ -135,7 +135,8 @@ def test_a_provider_is_developed_alone(language: str, tmp_path: Path, env: dict[
 
 @pytest.mark.timeout(900)  # Python and Rust take a minute to be built, on a machine that is busy
 @pytest.mark.parametrize(
-    ("kind", "language"), [(kind, one) for kind in ("app", "component", "resolver") for one in new.LANGUAGES[kind]]
+    ("kind", "language"),
+    [(kind, one) for kind in ("app", "component", "resolver") for one in new.LANGUAGES[kind]],
 )
 def test_a_workspace_tests_itself(kind: new.Kind, language: str, tmp_path: Path, env: dict[str, str]) -> None:
     made = loop("new", kind, "--lang", language, "corner-shop", cwd=tmp_path)
@@ -161,7 +162,7 @@ def test_a_workspace_tests_itself(kind: new.Kind, language: str, tmp_path: Path,
     wanted = {
         "app": ["acme:site/greetings@0.1.0", "loop:core/log@0.1.0"],
         "component": [],
-        "resolver": ["loop:provider/settings@0.1.0", "loop:netx/http-client@0.1.0"],
+        "resolver": ["loop:provider/settings@0.1.0", "loop:netx/types@0.1.0", "loop:netx/http-client@0.1.0"],
     }
     assert [name for name in inspect.imports(component.path) if not name.startswith("wasi:")] == wanted[kind]
 

@@ -279,7 +279,8 @@ def test_a_folder_that_came_from_elsewhere_brings_nothing(active: Path, tmp_path
 def test_the_scripts_cost_next_to_nothing(active: Path) -> None:
     """The median of many starts, each of the script and of the program itself in turn."""
     shim = str(_install.shims_folder(active) / "hello")
-    with_it, without = [], []
+    with_it: list[float] = []
+    without: list[float] = []
     program = json.loads(loop("pkg", "which", "hello", "--json", cwd=active).stdout)["command"]
     for _ in range(40):
         for command, times in (((shim,), with_it), (tuple(program), without)):

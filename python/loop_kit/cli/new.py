@@ -135,7 +135,9 @@ def resolver(folder: Path, language: str, as_json: bool) -> None:
     It is a component that tells `loop pkg` where tools are: here, in the files of a server, with a list of their
     versions. [resolvers] of a workspace's loop.toml names it, and the servers that it may ask.
     """
-    _create("resolver", language, folder, as_json, f"`make -C {folder} test` builds it and installs a tool by it")
+    _create(
+        "resolver", language, folder, as_json, f"`make -C {folder} test` builds it and installs a tool by it"
+    )
 
 
 def _create(
