@@ -12,8 +12,8 @@ from loop_kit.manifest._artifact import CODE, component, is_artifact
 from loop_kit.manifest._bind import BIND, check_bindings
 from loop_kit.manifest._grants import GRANTS
 from loop_kit.manifest._match import IMPORT_PATTERN
-from loop_kit.manifest._packages import PACKAGES, RESOLVERS
 from loop_kit.manifest._pack import COMPONENT_PACK
+from loop_kit.manifest._packages import PACKAGES, RESOLVERS
 from loop_kit.manifest._placed import check_placements
 from loop_kit.manifest._provider import PROVIDER
 from loop_kit.manifest._references import check_references
