@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from loop_kit.oci.layout import Layout
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 from loop_kit.trust.bundle import MEDIA_TYPE
+from tests.cli import LOOP
 from tests.registries import crane, docker
 from tests.trust.made import ACME, Artifact, artifact
 
@@ -84,6 +86,14 @@ def test_keys(loop: Loop, tmp_path: Path) -> None:
     assert not any(private.splitlines()[1] in text for _, *texts in shown for text in texts)
     code, _, err = loop("key", "new", "acme")
     assert (code, err.splitlines()[0].startswith("error: there is a key 'acme' already")) == (4, True)
+
+
+def test_names_of_keys_are_completed(loop: Loop, tmp_path: Path) -> None:
+    for name in ("acme", "acme-2", "other"):
+        loop("key", "new", name)
+    env = {"_LOOP_COMPLETE": "bash_complete", "COMP_WORDS": "loop\nkey\nshow\nac", "COMP_CWORD": "3"}
+    done = subprocess.run([LOOP], env=os.environ | env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["plain,acme", "plain,acme-2"]
 
 
 def test_a_layout_is_signed_and_verified(loop: Loop, made: Artifact, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 import pytest
 
 from loop_kit.errors import PackageError, Untrusted
-from loop_kit.trust import Keyless, _keyless
+from loop_kit.trust import Keyless, Rule, _keyless
 from loop_kit.trust.bundle import Bundle
+from loop_kit.trust.statement import PAYLOAD_TYPE
 from tests.checkout import ROOT
-from tests.trust.made import policy, refused, root_of
+from tests.trust.made import judged, policy, refused, root_of, signed
 
 DATA = ROOT / "tests" / "data" / "sigstore"
 BUNDLE = (DATA / "dsse.sigstore.json").read_bytes()
@@ -84,6 +85,22 @@ def test_a_policy_asks_for_it() -> None:
     assert refused(policy(), root, BUNDLE).reason == "unknown-key"
     other = policy(signers={"ci": Keyless(f"{WHO}x", ISSUER, SIGNER.root)})
     assert refused(other, root, BUNDLE).reason == "bad-signature"
+
+
+def test_a_release_that_such_a_signer_states_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sigstore's own part is in the tests above: here it is given that it vouches for the signer."""
+    root = root_of()
+    payload = Bundle.parse(signed(root)).envelope.payload
+    monkeypatch.setattr(_keyless, "verify", lambda data, signer: (PAYLOAD_TYPE, payload))
+    rules = (Rule(("**",), ("ci",)),)
+    found = judged(policy(signers={"ci": SIGNER}, rules=rules), root, BUNDLE)
+    assert (found.version, found.signers) == ("1.2.0", (("ci", WHO),))
+    assert found.signed_by == f"ci ({WHO})"
+    assert refused(policy(signers={"ci": SIGNER}), root, BUNDLE).reason == "not-allowed"
+    assert (
+        refused(policy(signers={"ci": SIGNER}, rules=rules), root_of(b"{ }"), BUNDLE).reason
+        == "wrong-subject"
+    )
 
 
 def test_what_to_trust_must_be_there(tmp_path: Path) -> None:

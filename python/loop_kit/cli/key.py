@@ -19,7 +19,8 @@ def complete_key(_: click.Context, __: click.Parameter, incomplete: str) -> list
     """Completes the name of a key."""
     from loop_kit.trust._keyring import Keyring
 
-    return [path.stem for path in sorted(Keyring().folder.glob("*.pub")) if path.stem.startswith(incomplete)]
+    names = sorted(path.stem for path in Keyring().folder.glob("*.pub"))
+    return [name for name in names if name.startswith(incomplete)]
 
 
 passphrase_option = click.option(

@@ -156,9 +156,18 @@ def _of_manifest(policy: Path | None) -> Gate:
 
 
 def _faults(folder: Path) -> Sequence[Any]:
+    from loop_kit.cli._progress import Progress
     from loop_kit.oci.layout import check
 
-    return check(folder)
+    read = 0
+
+    def tell(size: int) -> None:
+        nonlocal read
+        read += size
+        progress.at(f"reading {folder}: {read / 1e6:.0f} MB …")
+
+    with Progress() as progress:
+        return check(folder, tell)
 
 
 def _places(where: Any) -> list[Place]:
