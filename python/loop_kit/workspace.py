@@ -385,6 +385,8 @@ class Workspace:
         try:
             # read once, so that the digest is of what runs
             if fetched is None:
+                if not isinstance(path, Shipped):
+                    self._artifacts.admit_file(f"{entry.key.kind}s.{entry.of}", parts.manifest)
                 held = await asyncio.to_thread(read, path)
             else:
                 held = read(await asyncio.to_thread(self._artifacts.code, *fetched, parts.manifest))

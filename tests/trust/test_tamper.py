@@ -514,3 +514,28 @@ async def test_local_code_may_be_kept_out(world: World, loads: list[int]) -> Non
     assert isinstance(error, Untrusted)
     assert error.reason == "local"
     assert "components.hello comes from no registry" in str(error)
+
+
+async def test_local_code_is_kept_out_however_it_comes(
+    world: World, loads: list[int], tmp_path: Path
+) -> None:
+    """Exchanged for what is loaded, or by a manifest that is gone over to: nothing of it is loaded either."""
+    mine = world.manifest.parent / "mine.wasm"
+    mine.write_bytes(world.old.data["layer"])
+    world.manifest.write_text(f'[trust]\nlocal = "refuse"\n{world.manifest.read_text()}')
+    async with Host() as host, Workspace(host, load(world.manifest)) as workspace:
+        await workspace.load("hello")
+        with pytest.raises(Untrusted) as told:
+            await workspace.replace("hello", path=mine)
+        assert told.value.reason == "local"
+    loads.clear()
+    world.manifest.write_text('[components.hello]\npath = "mine.wasm"\n')
+    async with Host() as host, Workspace(host, load(world.manifest)) as workspace:
+        await workspace.load("hello")
+        loads.clear()
+        (world.manifest.parent / "other.wasm").write_bytes(world.new.data["layer"])
+        world.manifest.write_text('[components.hello]\npath = "other.wasm"\n\n[trust]\nlocal = "refuse"\n')
+        with pytest.raises(Untrusted) as told:
+            await workspace.apply(load(world.manifest))
+        assert told.value.reason == "local"
+    assert loads == []

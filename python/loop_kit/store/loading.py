@@ -99,8 +99,7 @@ class Artifacts:
         """
         what = f"components.{component.name}"
         if component.artifact is None:
-            if manifest.trust is not None:
-                self._gate(manifest).local(what)
+            self.admit_file(what, manifest)
             return False
         self.check(what, component.artifact, manifest)
         return True
@@ -119,7 +118,20 @@ class Artifacts:
             from loop_kit.trust._members import is_local
 
             if is_local(provider):
-                self._gate(manifest).local(what)
+                self.admit_file(what, manifest)
+
+    def admit_file(self, what: str, manifest: Manifest) -> None:
+        """Refuses code that comes from no registry, where the policy refuses that.
+
+        Args:
+            what: Whose it is: `components.site`.
+            manifest: The workspace, with its policy.
+
+        Raises:
+            Untrusted: The policy of the manifest does not let it be loaded.
+        """
+        if manifest.trust is not None:
+            self._gate(manifest).local(what)
 
     def _gate(self, manifest: Manifest) -> Gate:
         from loop_kit.trust import gate
