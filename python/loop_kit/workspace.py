@@ -510,11 +510,14 @@ class Workspace:
         made: Supervisor[Any]
         asked = functools.partial(self._swaps.ask, provider.name)
         if provider.placement == "sidecar":
+            admit = None
             if provider.artifact is not None:
                 entry.digest = entry_of(f"providers.{provider.name}", provider.artifact).digest
-                provider = await asyncio.to_thread(self._artifacts.provider, provider, manifest)
+                admit = functools.partial(asyncio.to_thread, self._artifacts.provider, provider, manifest)
+                provider = await admit()
             folder = provider.folder or manifest.folder
-            made = await sidecar.start(self.host._engine, provider, folder, entry.life, asked, self._ill)
+            engine, life = self.host._engine, entry.life
+            made = await sidecar.start(engine, provider, folder, life, asked, self._ill, admit)
             entry.pid = functools.partial(_pid, made)
         else:
             made = await remote.start(self.host._engine, provider, entry.life, asked, self._ill)

@@ -2,16 +2,23 @@
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from loop_kit.errors import Damaged
+from loop_kit import Host
+from loop_kit._members import Member
+from loop_kit.errors import CallError, Damaged
 from loop_kit.lock import read
+from loop_kit.manifest import load
 from loop_kit.oci.blobs import digest_of
 from loop_kit.store import Store
 from loop_kit.store._trees import _listed
+from loop_kit.store.workspace import pull
 from loop_kit.trust import attach, sign
+from loop_kit.workspace import Workspace
 from tests.store.packed import Place
 from tests.store.test_provider import USED, echoed, packed
 from tests.trust.made import ACME
@@ -65,3 +72,25 @@ def test_what_was_unpacked_and_forged_does_not_run(place: Place) -> None:
         asyncio.run(echoed(place.folder))
     place.loop("pull")
     assert asyncio.run(echoed(place.folder)) == "abcabc"
+
+
+async def test_nor_when_it_is_started_again(place: Place) -> None:
+    """A provider that has ended is started from what is there then."""
+    await pull(load(place.folder))
+    async with Host() as host, Workspace(host, load(place.folder)) as workspace:
+        app = await workspace.load("app")
+        assert await app.call("echo", "abc") == "abcabc"
+        failed = asyncio.Event()
+
+        def told(member: Member) -> None:
+            if member.name == "text" and "changed" in member.reason:
+                failed.set()
+
+        workspace.listen(told)
+        forged(read(place.lock).providers["text"].digest)
+        (pid,) = [member.pid for member in workspace.members() if member.name == "text"]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.wait_for(failed.wait(), 60)
+        with pytest.raises(CallError):
+            await app.call("echo", "abc")

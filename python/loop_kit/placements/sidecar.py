@@ -64,6 +64,7 @@ async def start(
     lifecycle: Lifecycle | None = None,
     asked: Callable[[], object] | None = None,
     ill: Callable[[Sidecar], Awaitable[str | None]] | None = None,
+    admit: Callable[[], Awaitable[object]] | None = None,
 ) -> Supervisor[Sidecar]:
     """Starts a sidecar and keeps it running until the supervisor is closed.
 
@@ -74,6 +75,7 @@ async def start(
         lifecycle: The rules of starting it again.
         asked: As in `_remote.connect`.
         ill: As in `Supervisor`.
+        admit: Judges what it runs from before it is started again: that may have been changed since. Raises LoadError.
 
     Raises:
         LoadError: It cannot be started, or not be connected to.
@@ -82,7 +84,13 @@ async def start(
     run = command(provider, folder)
     routes = _remote.Routes()
 
+    begun = False
+
     async def again() -> Sidecar:
+        nonlocal begun
+        if begun and admit is not None:
+            await admit()
+        begun = True
         child = await Child.start(run)
         try:
             session = await _connect(engine, child, provider, asked)
