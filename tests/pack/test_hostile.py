@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from loop_kit.errors import Damaged, PackageError
+from loop_kit.manifest import Provider
 from loop_kit.oci.archive import Bounds, Entry, write_tar
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Descriptor, Index, Manifest, Platform, describe
@@ -153,3 +154,19 @@ def test_who_is_quicker_wins(tmp_path: Path) -> None:
     again = unpack(blobs, found, tmp_path / "place")
     assert again == first
     assert (first.tree / "text.py").stat() == before
+
+
+def test_a_program_without_an_sdk_is_reached_as_it_says(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    here = Platform("amd64", "linux")
+    config = ProviderConfig(
+        "text", "native", "run", 10, platform=here, handshake=None, transports=("tcp", "unix")
+    )
+    found = packed(blobs, [(tree(Entry("run", b"x", True)), TREE, "t.tar.gz")], config)
+    runnable = unpack(blobs, found, tmp_path / "place", platform=here)
+    for transport in ("tcp", "unix", ""):
+        made = runnable.provider(Provider("text", "oci:a/b", "sidecar", "", transport=transport))
+        assert (made.transport, made.handshake) == (transport or "unix", False)
+    with pytest.raises(PackageError, match="text is reached by tcp, unix, not by quic") as caught:
+        runnable.provider(Provider("text", "oci:a/b", "sidecar", "", transport="quic"))
+    assert caught.value.hint == 'write transport = "tcp"'

@@ -59,7 +59,7 @@ class Runnable:
                 other one in a process of its own.
 
         Raises:
-            PackageError: What would run it is not there.
+            PackageError: What would run it is not there, or it is not reached by the transport.
         """
         if self.wasm is not None:
             return dataclasses.replace(declared, placement="component", target=str(self.wasm), path=self.wasm)
@@ -75,6 +75,13 @@ class Runnable:
                 folder=folder,
                 paths=tuple(paths_of(self.place)),
                 transport="",
+            )
+        transport = declared.transport or "unix"
+        # what has an SDK is reached by all, over a gateway
+        if config.handshake is None and transport not in config.transports:
+            hint = f'write transport = "{config.transports[0]}"'
+            raise problem(
+                f"{config.name} is reached by {', '.join(config.transports)}, not by {transport}", hint
             )
         match config.kind:
             case "python":
@@ -99,7 +106,7 @@ class Runnable:
             command=(*program, *config.args),
             folder=folder,
             handshake=config.handshake is not None,
-            transport=declared.transport or "unix",
+            transport=transport,
         )
 
 
