@@ -36,6 +36,10 @@ class Request(BaseHTTPRequestHandler):
             return self._do
         raise AttributeError(name)
 
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
+
     def _do(self) -> None:
         self.taken = False
         self.server.asked.append((self.command, self.path, dict(self.headers)))
@@ -127,6 +131,7 @@ class Faulty(ThreadingHTTPServer):
     Attributes:
         rules: What answers in place of the real one; tests change it as they go.
         asked: Method, path and header fields of each request.
+        connections: How many there were.
     """
 
     daemon_threads = True
@@ -137,6 +142,7 @@ class Faulty(ThreadingHTTPServer):
         self.host = f"127.0.0.1:{self.server_port}"
         self.rules: list[Rule] = []
         self.asked: list[tuple[str, str, dict[str, str]]] = []
+        self.connections = 0
 
     def handle_error(self, *_: object) -> None:
         pass

@@ -148,6 +148,20 @@ async def test_what_was_kept_may_be_what_is_wrong(server: Faulty, pauses: Pauses
     assert [headers.get("range") for _, _, headers in server.asked] == ["bytes=1000-", None]
 
 
+async def test_connections_are_used_again(server: Faulty, here: Blobs, tmp_path: Path) -> None:
+    descriptor, manifest = put_component(here, b"one connection")
+    async with Registry(server.host) as registry:
+        for part in manifest.parts:
+            await registry.push_blob("again", part, here)
+        await registry.push_manifest("again", manifest.to_bytes(), tag="1.0")
+        assert await registry.resolve(Reference(server.host, "again", "1.0")) == descriptor
+        for part in manifest.parts:
+            await registry.pull_blob("again", part, Blobs(tmp_path / "there"))
+        assert await registry.referrers("again", descriptor.digest) == []
+    assert len(server.asked) > 10
+    assert server.connections <= len(server.asked) / 2  # one that is not back yet cannot be used again
+
+
 # ---- lies
 
 

@@ -109,9 +109,9 @@ async def test_a_blob_is_taken_from_another_repository(
         sent: list[str] = []
         send = registry._session.web.send
 
-        async def watched(method: str, *args: Any) -> Any:
+        async def watched(method: str, *args: Any, **more: Any) -> Any:
             sent.append(method)
-            return await send(method, *args)
+            return await send(method, *args, **more)
 
         monkeypatch.setattr(registry._session.web, "send", watched)
         await registry.push_blob("to/there", blob, blobs, mount="from/here")

@@ -98,6 +98,7 @@ class Session:
         body: Body | None = None,
         takes: Sequence[int] = (200,),
         once: bool = False,
+        long: bool = False,
     ) -> Answer:
         """Asks the registry, or where it leads.
 
@@ -110,6 +111,7 @@ class Session:
             body: What is sent.
             takes: Statuses that are an answer; any other is raised.
             once: Whether not to send it again, since who asks knows better how to go on.
+            long: Whether the answer may take as long as it likes.
 
         Raises:
             Broken: The registry cannot be reached.
@@ -122,15 +124,15 @@ class Session:
             shown = await self.auth.header(scopes) if ours else None
             fields = [*headers, *([("authorization", shown)] if shown else [])]
             send = self.web.send if once else self._patient
-            answer = await send(method, url, fields, body)
+            answer = await send(method, url, fields, body, long=long)
             if answer.status == 401 and ours and challenged < 2:
                 challenged += 1
-                answer.close()
+                await answer.finish()
                 if await self.auth.challenged(answer, scopes, shown):
                     continue
                 raise self.auth.refused()
             if answer.status in _REDIRECTS and method in ("GET", "HEAD") and answer.status not in takes:
-                answer.close()
+                await answer.finish()
                 url = self.web.resolve(url, answer.header("location") or "")
                 continue
             if answer.status not in takes:
@@ -139,13 +141,19 @@ class Session:
         raise PackageError(f"{doing}: {self.registry} leads from one place to the next, without end")
 
     async def _patient(
-        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: Body | None
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        body: Body | None,
+        *,
+        long: bool = False,
     ) -> Answer:
         """Sends a request until there is an answer that says something."""
         patience = Patience(self.pause)
         while True:
             try:
-                answer = await self.web.send(method, url, headers, body)
+                answer = await self.web.send(method, url, headers, body, long=long)
             except Broken as error:
                 if not error.again:
                     raise

@@ -89,7 +89,7 @@ class Upload:
         """What says where to send it."""
         target = f"{self._path}/blobs/uploads/"
         answer = await self._session.ask("POST", target, body=b"", takes=(202,), **self._more)
-        answer.close()
+        await answer.finish()
         return answer
 
     def _location(self, answer: Answer) -> str:
@@ -145,7 +145,7 @@ class Upload:
         if answer.status not in (201, 204):
             # the registry may have got other bytes, or forgotten: from the beginning, a few times
             raise _Lost(str(await self._session.refusal(answer, f"sending {self._digest}")))
-        answer.close()
+        await answer.finish()
         self._tell_to(self._size, tell)
 
     async def _pieces(self, begun: Answer, file: BinaryIO, tell: Tell, chunk: int) -> None:
@@ -160,7 +160,7 @@ class Upload:
             try:
                 answer = await self._send("PATCH", url, at, count, file, tell, content_range)
                 if answer.status in (201, 202, 204):
-                    answer.close()
+                    await answer.finish()
                     url, at = self._location(answer), at + count
                     self._tell_to(at, tell)
                     patience.renew()
@@ -186,7 +186,7 @@ class Upload:
     async def _state(self, url: str, at: int) -> tuple[str, int]:
         """How far the registry is, which may be further than it has said."""
         answer = await self._session.ask("GET", url, takes=(200, 202, 204, 400, 404, 405), **self._more)
-        answer.close()
+        await answer.finish()
         found = re.fullmatch(r"(?:bytes=)?0-([0-9]{1,19})", answer.header("range") or "")
         if answer.status not in (202, 204) or (found is None and at):
             raise _Lost(f"{self._session.registry} has lost what came of {self._digest}")

@@ -29,8 +29,9 @@ _MOST_ORIGINS = 16
 _CONNECT = 10
 _HEAD = 60
 _SENT = 600
-"""Seconds until the head of an answer is there, where a body is sent first."""
+"""Seconds until the head of an answer is there, where a body is sent first; and for all of an answer but a blob."""
 _SECOND = 10**9
+_UNWANTED = 1 << 16
 _PORTS = {"http": 80, "https": 443}
 
 # How a connection can end that is better the next time.
@@ -118,7 +119,7 @@ def _broken(origin: Origin, code: Any) -> Broken:
 
 
 class Answer:
-    """A response, with its body still to come. It is closed, or read to its end."""
+    """A response, with its body still to come, which is read or finished."""
 
     def __init__(self, origin: Origin, url: str, sent: Any) -> None:
         head, self._stream, self._end = sent
@@ -166,9 +167,10 @@ class Answer:
                     raise PackageError(f"{self.origin.host}: {what} has more than {most} bytes")
         return bytes(data)
 
-    def close(self) -> None:
-        """Drops what has not been read."""
-        self._stream.close()
+    async def finish(self) -> None:
+        """Takes in a body that nobody wants, if it is short: so the connection can be used again."""
+        with contextlib.suppress(PackageError):
+            await self.read(_UNWANTED)
 
 
 class Web:
@@ -231,9 +233,22 @@ class Web:
         return opened
 
     async def send(
-        self, method: str, url: str, headers: Sequence[tuple[str, str]] = (), body: Body | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: Body | None = None,
+        *,
+        long: bool = False,
     ) -> Answer:
         """Sends a request and waits for the head of the answer; redirects are answers.
+
+        Args:
+            method: `GET`, `HEAD`, …
+            url: Whom to ask, and for what.
+            headers: Header fields.
+            body: What is sent.
+            long: Whether the answer may take as long as it likes, as long as something comes.
 
         Raises:
             Broken: The server cannot be reached, or does not answer.
@@ -251,7 +266,7 @@ class Web:
             "connect_timeout": None,
             "first_byte_timeout": None if body else _HEAD * _SECOND,
             "between_bytes_timeout": _HEAD * _SECOND,
-            "total_timeout": None,
+            "total_timeout": None if long else _SENT * _SECOND,
             "redirects": 0,
             "decompress": False,
             "max_body": None,

@@ -114,7 +114,7 @@ class Registry:
             takes=(200, 404),
             **self._pull(reference.repository),
         )
-        answer.close()
+        await answer.finish()
         if answer.status == 404:
             return None
         digest, length = answer.header("docker-content-digest") or "", answer.header("content-length") or ""
@@ -138,7 +138,7 @@ class Registry:
             "GET", target, headers=[("accept", _ACCEPT)], takes=(200, 404), **self._pull(reference.repository)
         )
         if answer.status == 404:
-            answer.close()
+            await answer.finish()
             raise await self._missing(reference)
         data = await answer.read(MOST_BYTES, "a manifest")
         said = reference.digest or answer.header("docker-content-digest") or ""
@@ -189,7 +189,7 @@ class Registry:
         for _ in range(_MOST_PAGES):
             answer = await self._session.ask("GET", target, takes=(200, 404), **self._pull(repository))
             if answer.status == 404:
-                answer.close()
+                await answer.finish()
                 return
             yield load(await answer.read(MOST_BYTES, "a page"), f"the answer of {self.host}")
             following = next_page(answer)
@@ -227,7 +227,7 @@ class Registry:
             takes=(201,),
             **self._push(repository),
         )
-        answer.close()
+        await answer.finish()
         said = answer.header("docker-content-digest")
         if said is not None and said.startswith("sha256:") and said != descriptor.digest:
             raise Damaged(descriptor.digest, said, f"what {self.host} made of the manifest")
@@ -277,10 +277,10 @@ class Registry:
                 "GET", target, takes=(200, 404, 405, 501), **self._pull(repository)
             )
             if answer.status != 200:
-                answer.close()
+                await answer.finish()
                 return None if page == 0 else list(found.values())
             if _media_type(answer) != media_types.INDEX and page == 0:
-                answer.close()  # a page of a server that knows nothing of it
+                await answer.finish()  # a page of a server that knows nothing of it
                 return None
             index = parse(await answer.read(MOST_BYTES, "an index"), media_types.INDEX, what="the referrers")
             assert isinstance(index, Index)
@@ -330,7 +330,7 @@ class Registry:
         """
         target = f"{self._path(repository)}/blobs/{descriptor.digest}"
         answer = await self._session.ask("HEAD", target, takes=(200, 404), **self._pull(repository))
-        answer.close()
+        await answer.finish()
         return answer.status == 200
 
     async def offer_blob(self, repository: str, descriptor: Descriptor, *, mount: str | None = None) -> bool:
@@ -347,10 +347,10 @@ class Registry:
         target = f"{self._path(repository)}/blobs/uploads/?mount={descriptor.digest}&from={source}"
         more = self._push(repository, source)
         answer = await self._session.ask("POST", target, body=b"", takes=(201, 202), **more)
-        answer.close()
+        await answer.finish()
         if answer.status == 202 and (location := answer.header("location")):  # an upload, that nobody needs
             url = self._session.web.resolve(answer.url, location)
-            (await self._session.ask("DELETE", url, takes=range(200, 600), **more)).close()
+            await (await self._session.ask("DELETE", url, takes=range(200, 600), **more)).finish()
         return answer.status == 201
 
     async def pull_blob(
@@ -404,13 +404,13 @@ class Registry:
             begun = writer.offset
             headers = [("range", f"bytes={begun}-")] if begun else []
             answer = await self._session.ask(
-                "GET", target, headers=headers, takes=(200, 206, 416), **self._pull(repository)
+                "GET", target, headers=headers, takes=(200, 206, 416), long=True, **self._pull(repository)
             )
             if begun and not (answer.status == 206 and _starts_at(answer) == begun):
                 writer.restart()  # it does not go on from anywhere
                 counted.to(0)
                 if answer.status != 200:
-                    answer.close()
+                    await answer.finish()
                     await patience.wait(
                         PackageError(f"{self.host} does not send {descriptor.digest} in parts")
                     )
