@@ -3,9 +3,11 @@
 import dataclasses
 import os
 import shutil
+import urllib.request
 from pathlib import Path
 
 import pytest
+from wasmtime import wat2wasm
 
 from loop_kit import Host
 from loop_kit.errors import Damaged, PackageError
@@ -17,6 +19,8 @@ from loop_kit.oci.platform import this_platform
 from loop_kit.store import Store
 from loop_kit.store.workspace import pull, update
 from loop_kit.workspace import Workspace
+from tests.checkout import ROOT
+from tests.cli import LOOP, serving
 from tests.guests import Guest
 from tests.store.packed import HELLO, Place, component, hello
 from tests.wit_types import U32
@@ -351,6 +355,24 @@ def test_an_artifact_runs_without_a_workspace(place: Place) -> None:
     (place.folder / "mine.wasm").write_bytes(hello())
     done = place.loop("run", "--offline", "mine.wasm", code=2)
     assert "--locked and --offline are of artifacts" in done.stderr
+
+
+def test_an_artifact_is_served_alone_and_by_a_workspace_in_the_background(place: Place) -> None:
+    component(place.layout, "web", bytes(wat2wasm((ROOT / "bench" / "guests" / "hello.wat").read_text())))
+    reference = f"oci-layout:{place.layout.folder}:web"
+    with serving([LOOP, "serve", reference, "--addr", "127.0.0.1:0"], place.folder) as (url, _):
+        assert urllib.request.urlopen(url, timeout=20).status == 200
+    place.write(f'[components.web]\npath = "{reference}"\nrun = "serve"\nserve.addr = "127.0.0.1:0"\n')
+    place.loop("pull")
+    place.layout.folder.rename(place.folder / "gone")
+    served = place.json("up", "--detach", "--locked", "--offline")["served"]["web"]
+    try:
+        assert urllib.request.urlopen(served, timeout=20).status == 200
+        (member,) = place.json("ps")["workspaces"][0]["members"]
+        assert (member["source"], member["digest"]) == (reference, read(place.lock).components["web"].code)
+        assert place.json("store", "gc")["blobs"] == []
+    finally:
+        place.loop("down")
 
 
 def test_what_is_not_there_is_told(place: Place) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,8 @@ def up(
             return
         # what is wrong with it is told here, and what is missing fetched
         made_ready(load(file), locked=locked, offline=offline)
-        sys.exit(_detached(file, audit, as_json))
+        flags = {"--audit": audit, "--locked": locked, "--offline": offline}
+        sys.exit(_detached(file, [flag for flag, given in flags.items() if given], as_json))
     manifest = made_ready(load(file), locked=locked, offline=offline)
     sys.exit(_attached(manifest, audit))
 
@@ -122,7 +123,7 @@ def _told_of(descriptor: str | None) -> _Told | None:
     return _Told(int(descriptor)) if descriptor is not None and descriptor.isdigit() else None
 
 
-def _detached(file: Path, audit: bool, as_json: bool) -> int:
+def _detached(file: Path, flags: Sequence[str], as_json: bool) -> int:
     """Starts the workspace in a process and session of its own; returns once it is ready, or has ended."""
     from loop_kit.dev import _record
     from loop_kit.dev._log import Tail, last_words, open_output
@@ -139,7 +140,7 @@ def _detached(file: Path, audit: bool, as_json: bool) -> int:
         "up",
         "-m",
         str(file.resolve()),
-        *(["--audit"] if audit else []),
+        *flags,
     ]
     with os.fdopen(reader, "r", encoding="utf-8") as ready:
         try:
