@@ -82,16 +82,21 @@ def _members(old: Mapping[str, Any], new: Mapping[str, Any], but: tuple[str, ...
         if before is None or after is None:
             yield Change(name, _source(before), _source(after))
             continue
+        if _source(before) != _source(after):
+            yield Change(name, _source(before), _source(after))
         for field in _fields(before, after, but):
             # what follows from `use`, as the placement does, goes without saying
-            if field in ("use", "path") and _source(before) != _source(after):
-                yield Change(name, _source(before), _source(after))
-            elif field not in ("use", "placement", "target", "path", "transport"):
+            if field not in ("use", "placement", "target", "path", "transport", "artifact"):
                 yield Change(f"{name}.{field}", *(_text(getattr(each, field)) for each in (before, after)))
 
 
 def _source(member: Any) -> str:
-    return "" if member is None else str(getattr(member, "use", "") or member.path)
+    if member is None:
+        return ""
+    if member.artifact is not None and member.artifact.entry is not None:
+        entry = member.artifact.entry
+        return f"{member.artifact.reference} {entry.version} ({entry.digest[:19]}…)"
+    return str(getattr(member, "use", "") or member.path)
 
 
 def _links(

@@ -203,7 +203,10 @@ async def test_what_an_update_brings_takes_its_place_while_calls_go_on(place: Pl
         assert (change.before and change.before.version, change.after.version) == ("3.0.0", "3.0.1")
         after = (await pull(manifest, changes=[change])).manifest
         assert await (await workspace.load("hello")).call("which") == 1
-        await workspace.apply(after)
+        (told,) = await workspace.apply(after)
+        assert told.member == "hello"
+        assert told.before.startswith("oci-layout:../dist:3.0 3.0.0 (sha256:")
+        assert told.after.startswith("oci-layout:../dist:3.0 3.0.1 (sha256:")
         app = workspace.loaded("hello")
         assert app is not None
         assert await app.call("which") == 2
