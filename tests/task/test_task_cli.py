@@ -148,6 +148,26 @@ def test_nothing_to_do_is_answered_without_imports(two: Workspace) -> None:
     assert "ran a:build" in loop(two, "build")[1]
 
 
+def test_another_program_of_the_name_is_found(two: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (two.root.parent / name for name in ("first", "second"))
+    two.write("../second/prog", "#!/bin/sh\necho old\n", 0o755)
+    first.mkdir()
+    monkeypatch.setenv("PATH", f"{first}:{second}:{os.environ['PATH']}")
+    two.write(
+        "loop.toml", '[workspace]\nname = "top"\n[tasks.t]\nrun = ["prog"]\ninputs = []\ntool = "prog"\n'
+    )
+    assert loop(two, "t")[0] == "old\n"
+    folder = two.root / ".loop/task"
+
+    def known() -> bool:
+        assert loop(two, "t") == ("", "up to date 1 task\n")
+        return any(path.name.startswith("fresh-") for path in folder.iterdir())
+
+    until(known)
+    (first / "prog").symlink_to(two.write("../third/prog", "#!/bin/sh\necho new\n", 0o755))
+    assert loop(two, "t")[0] == "new\n"
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
 def test_an_end_ends_all_that_runs(two: Workspace, signum: int) -> None:
     two.write(

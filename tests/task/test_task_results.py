@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from loop_kit.task._cache import Output, Result
+from loop_kit.task._run import Runner
+from loop_kit.tools import TOOLS, Tool
 from tests.task.workspaces import Workspace, pair
 
 BOTH_RAN = {"a:build": "ran", "b:build": "ran"}
@@ -204,6 +206,25 @@ def test_variables_tools_and_definitions_count(one: Workspace, monkeypatch: pyte
     task(one, "prog", 'tool = "no-such-program"')
     assert one.run("t") == {"w:t": "failed"}
     assert "there is no program 'no-such-program' in PATH" in one.ended["w:t"].reason
+
+
+def test_the_version_of_a_tool_of_the_command_counts(one: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    task(one, "echo {tool:esbuild}", 'inputs = ["in"]')
+    with one.session() as session:
+        found = session.judge(["w:t"])
+    assert found[0].how == "run"
+    kept = {"esbuild": str(TOOLS["esbuild"])}
+    with one.session() as session:
+        runner = Runner(session.plan, session.before, session.state, session.looks, one.cache)
+        parts, key = runner.look(session.plan.tasks["w:t"])
+        assert parts.tools == kept
+        monkeypatch.setattr(Tool, "__str__", lambda tool: f"{tool.name} other")
+        assert (
+            Runner(session.plan, session.before, session.state, session.looks, one.cache).look(
+                session.plan.tasks["w:t"]
+            )[1]
+            != key
+        )
 
 
 def test_installed_packages_count_by_their_lock(one: Workspace) -> None:

@@ -9,12 +9,12 @@ import array
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 __all__ = ["look", "write"]
 
-_FORMAT = 1
+_FORMAT = 2
 _KEPT = 16
 """Selections of tasks that are remembered."""
 _MASK = (1 << 63) - 1
@@ -38,7 +38,9 @@ def look(root: str, asked: Iterable[str], version: str) -> dict[str, Any] | None
             said, seen = json.loads(file.readline()), file.read()
         if [said["format"], said["version"], said["asked"]] != [_FORMAT, version, asked]:
             return None
-        if said["env"] != _values(said["env"]) or seen != _seen(root, said["paths"]):
+        if said["env"] != _values(said["env"]) or said["tools"] != _programs(root, said["tools"]):
+            return None
+        if seen != _seen(root, said["paths"]):
             return None
         told: dict[str, Any] = said["told"]
         return told
@@ -62,6 +64,14 @@ def _seen(root: str, paths: dict[str, list[str]]) -> bytes:
     return found.tobytes()
 
 
+def _programs(root: str, names: Iterable[str]) -> dict[str, str | None]:
+    """The files of programs, from the workspace's folder."""
+    from loop_kit.task._where import real_program
+
+    found = {name: real_program(name) for name in names}
+    return {name: None if path is None else os.path.relpath(path, root) for name, path in found.items()}
+
+
 def _values(names: Iterable[str]) -> dict[str, str | None]:
     """Digests of the values of variables, which may be secrets."""
     found: dict[str, str | None] = {}
@@ -82,6 +92,7 @@ def write(
     *,
     paths: Iterable[str],
     env: Iterable[str],
+    tools: Mapping[str, str],
     told: dict[str, Any],
 ) -> None:
     """Remembers that tasks are as they should be.
@@ -92,6 +103,7 @@ def write(
         version: Of loop-kit.
         paths: All that matters, from the workspace's folder; their signatures must tell of any change.
         env: All variables that matter.
+        tools: Programs of PATH that matter, and their files, which are among the paths.
         told: What `look` is to return.
     """
     grouped: dict[str, list[str]] = {}
@@ -104,6 +116,7 @@ def write(
         "version": version,
         "asked": asked,
         "env": _values(sorted(set(env))),
+        "tools": dict(tools),
         "paths": grouped,
         "told": told,
     }

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import sys
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from loop_kit.task._looks import Looks
 from loop_kit.task._plan import Task
+from loop_kit.task._where import path_of, real_program
 
-__all__ = ["Parts", "differences", "environment", "installed", "path_of", "program", "told"]
+__all__ = ["Parts", "differences", "environment", "installed", "program", "told", "tools_of"]
 
 FORMAT = 1
 
@@ -24,6 +24,8 @@ PASSED = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
 """Variables that every task sees, and that do not count. There are PATH and TMPDIR besides."""
+
+_TOOL = re.compile(r"\{tool:([^{}'\"]*)\}")
 
 _INSTALLED = (".package-lock.json", ".modules.yaml", ".yarn-state.yml")
 """What says which packages are installed in a folder that is no input."""
@@ -115,11 +117,6 @@ def _digest(value: str | None) -> str | None:
     return None if value is None else hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def path_of() -> str:
-    """The PATH of tasks: `python` and installed tools are those of this interpreter."""
-    return os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
-
-
 def environment(task: Task, scratch: str) -> dict[str, str]:
     """The variables that a task sees.
 
@@ -129,6 +126,11 @@ def environment(task: Task, scratch: str) -> dict[str, str]:
     """
     found = {name: os.environ[name] for name in (*PASSED, *task.env) if name in os.environ}
     return found | {"PATH": path_of(), "TMPDIR": scratch}
+
+
+def tools_of(task: Task) -> list[str]:
+    """The programs that count: those that it names, and those that its command has as `{tool:NAME}`."""
+    return list(dict.fromkeys((*task.tools, *_TOOL.findall(str(task.run)))))
 
 
 def program(looks: Looks, name: str) -> tuple[str, str]:
@@ -141,14 +143,14 @@ def program(looks: Looks, name: str) -> tuple[str, str]:
 
     if name in TOOLS:
         return "", str(TOOLS[name])
-    found = shutil.which(name, path=path_of())
+    found = real_program(name)
     if found is None:
         from loop_kit.errors import LoadError
 
         error = LoadError(f"there is no program {name!r} in PATH, and no tool of this name")
         error.hint = "install it, or take it out of `tool`"
         raise error
-    path = os.path.relpath(os.path.realpath(found), looks.root)
+    path = os.path.relpath(found, looks.root)
     return path, looks.digest(path) or "gone"
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loop_kit.errors import LoadError, LoopError, PackageError
 from loop_kit.task._cache import Cache, Output, Result
 from loop_kit.task._graph import closure, order
-from loop_kit.task._key import Parts, differences, environment, program, told
+from loop_kit.task._key import Parts, differences, environment, program, told, tools_of
 from loop_kit.task._looks import Looks
 from loop_kit.task._outputs import left, undeclared, written
 from loop_kit.task._plan import Plan, Task
@@ -126,7 +126,7 @@ class Runner:
     def look(self, task: Task) -> tuple[Parts, str]:
         """What a task depends on now; what comes before it must be as it should be."""
         deps = {dep: self.keys[dep] for dep in self.before[task.id]}
-        parts = told(self.looks, task, deps, {name: self.tool(name)[1] for name in task.tools})
+        parts = told(self.looks, task, deps, {name: self.tool(name)[1] for name in tools_of(task)})
         key = parts.key()
         self.keys[task.id], self.parts[task.id] = key, parts
         return parts, key
@@ -513,11 +513,12 @@ class Runner:
             for job in running.values():
                 _join(job, _GRACE)
 
-    def settled_paths(self, wanted: Iterable[str]) -> tuple[list[str], list[str]] | None:
-        """All paths and variables that decide whether tasks are fresh; None where signatures do not tell it yet."""
+    def settled(self, wanted: Iterable[str]) -> dict[str, Any] | None:
+        """What decides whether tasks are fresh, as `_fresh.write` takes it; None where signatures do not tell it yet."""
         from loop_kit.task._key import installed
 
         paths, env, written = set(self.plan.watch), set[str](), set[str]()
+        tools: dict[str, str] = {}
         for name in closure(self.before, wanted):
             task = self.plan.tasks[name]
             if task.run is None:
@@ -528,14 +529,13 @@ class Runner:
             paths.update(self.parts[name].inputs, self.looks.watch(task), installed(self.looks, task))
             written.update(output.path for output in last.outputs)
             env.update(task.env)
-            for tool in task.tools:
-                env.add("PATH")
-                paths.add(self.tool(tool)[0])
-        paths.discard("")
+            for tool in tools_of(task):
+                if path := self.tool(tool)[0]:
+                    tools[tool] = path
         # those that were just written first: they are most likely to be too new
-        if not all(map(self.looks.settled, written)) or not all(map(self.looks.settled, paths)):
+        if not all(map(self.looks.settled, (*written, *tools.values(), *paths))):
             return None
-        return list(paths | written), list(env)
+        return {"paths": paths | written | set(tools.values()), "env": env, "tools": tools}
 
 
 def _join(job: _Job, seconds: float) -> None:

@@ -131,12 +131,11 @@ class Session:
 
     def _remember(self, runner: Runner, wanted: list[str], asked: Iterable[str]) -> None:
         self.looks.begin()
-        found = runner.settled_paths(wanted)
+        found = runner.settled(wanted)
         if found is not None:
-            paths, env = found
             tasks = order(self.before, closure(self.before, wanted))
             told = {"tasks": [task for task in tasks if self.plan.tasks[task].run is not None]}
-            _fresh.write(self.plan.root, asked, self._version, paths=paths, env=env, told=told)
+            _fresh.write(self.plan.root, asked, self._version, **found, told=told)
 
     def judge(self, wanted: Iterable[str]) -> list[Verdict]:
         """What `run` would do, and why, without doing it. What another task is yet to write is taken as it is."""

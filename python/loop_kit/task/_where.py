@@ -1,11 +1,12 @@
-"""Which workspace somebody means."""
+"""Which workspace somebody means, and which programs."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 
-__all__ = ["FILE", "locate"]
+__all__ = ["FILE", "locate", "path_of", "real_program"]
 
 FILE = "loop.toml"
 
@@ -67,3 +68,16 @@ def _is_member(folder: str, patterns: Iterable[str]) -> bool:
         if len(wanted) == len(parts) and all(map(fnmatch.fnmatchcase, parts, wanted)):
             return True
     return False
+
+
+def path_of() -> str:
+    """The PATH of tasks: `python` and installed tools are those of this interpreter."""
+    return os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
+
+
+def real_program(name: str) -> str | None:
+    """The file of a program, past all links; None, where PATH has none."""
+    import shutil
+
+    found = shutil.which(name, path=path_of())
+    return None if found is None else os.path.realpath(found)
