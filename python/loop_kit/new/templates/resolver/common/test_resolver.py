@@ -29,11 +29,13 @@ class Tests(unittest.TestCase):
 
     def test_a_tool_is_installed_by_it(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            self.assertEqual(asyncio.run(installed(Path(folder))), "hello from 1.10.0\n")
+            command = asyncio.run(installed(Path(folder)))
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            self.assertEqual(said, "hello from 1.10.0\n")
 
 
-async def installed(folder: Path) -> str:
-    """What a tool says that another workspace has by this resolver."""
+async def installed(folder: Path) -> tuple[str, ...]:
+    """What runs a tool that another workspace has by this resolver."""
     async with loop.Host() as host, Workspace(host, manifest.load(FOLDER)) as workspace:
         await workspace.load("my-resolver")  # which builds it
     site, served = folder / "site", folder / "served"
@@ -62,7 +64,7 @@ config = {{ base = "{url}" }}
         async with Packages(manifest.load(site)) as packages:
             (program,) = await packages.install()
         server.shutdown()
-    return subprocess.run(program.command, capture_output=True, text=True, check=True).stdout
+    return program.command
 
 
 def packed(script: str) -> bytes:
