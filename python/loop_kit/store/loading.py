@@ -13,7 +13,7 @@ from loop_kit.errors import Damaged, PackageError, Untrusted
 from loop_kit.lock import Entry
 from loop_kit.manifest import Artifact, Component, Manifest, Provider
 from loop_kit.oci import model
-from loop_kit.store._held import held_parts, manifest_of, root_of
+from loop_kit.store._held import held_parts, kind_of, manifest_of, root_of
 from loop_kit.store._sources import digest_in, name_in, tag_in
 from loop_kit.store._store import Store
 from loop_kit.store._unpacked import unpacked
@@ -164,7 +164,8 @@ class Artifacts:
             use.hold(entry.digest)
             for digest in held_parts(blobs, entry):
                 if blobs.size(digest) is None:
-                    raise _refused(f"{digest} of it is not in {blobs.folder}", "`loop pull` fetches it")
+                    kind = kind_of(blobs, entry, digest)
+                    raise _refused(f"{kind}, {digest}, is not in {blobs.folder}", "`loop pull` fetches it")
                 blobs.verify(digest)
             parts = manifest_of(blobs, entry)
             if manifest.trust is not None:
@@ -176,6 +177,9 @@ class Artifacts:
                 )
         except Untrusted:
             raise  # which names it
+        except Damaged as error:
+            kind = kind_of(blobs, entry, error.digest)
+            raise _named(what, artifact, error, f"{kind}, ") from None
         except PackageError as error:
             raise _named(what, artifact, error) from None
         except OSError as error:
@@ -233,12 +237,12 @@ class Artifacts:
             raise PackageError(said) from None
 
 
-def _named(what: str, artifact: Artifact, error: PackageError) -> PackageError:
+def _named(what: str, artifact: Artifact, error: PackageError, kind: str = "") -> PackageError:
     """The error with whose it is."""
     made: PackageError
     if isinstance(error, Damaged):
         where = str(error).partition(f" is not {error.digest}")[0]
-        made = Damaged(error.digest, error.found, f"{what}, {artifact.reference}: {where}")
+        made = Damaged(error.digest, error.found, f"{what}, {artifact.reference}: {kind}{where}")
     else:
         made = PackageError(f"{what}, {artifact.reference}: {error}")
     made.hint = error.hint or "`loop pull` fetches it again"
