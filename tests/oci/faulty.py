@@ -96,8 +96,11 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(body[:sent])
         return self.hang_up()
 
-    def forward(self, *, only: int | None = None) -> bool:
-        """Asks the real registry. `only`: passes so many bytes of the body on, and then ends both connections."""
+    def forward(self, *, only: int | None = None, unanswered: bool = False) -> bool:
+        """Asks the real registry.
+
+        `only`: passes so many bytes of the body on, and then ends both connections. `unanswered`: the answer is lost.
+        """
         real = http.client.HTTPConnection(self.server.real, timeout=30)
         try:
             fields = {
@@ -114,6 +117,8 @@ class Request(BaseHTTPRequestHandler):
                 return self.hang_up()
             response = real.getresponse()
             body = response.read()
+            if unanswered:
+                return self.hang_up()
             self.send_response(response.status)
             for name, value in response.getheaders():
                 if name.lower() not in ("connection", "transfer-encoding", "date", "server"):

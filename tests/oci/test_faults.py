@@ -437,6 +437,17 @@ async def test_a_blob_that_is_sent_whole_is_sent_again(
     await check_there(server, blob, tmp_path / "check")
 
 
+async def test_an_upload_whose_answer_alone_is_lost_is_not_repeated(
+    server: Faulty, pauses: Pauses, here: Blobs
+) -> None:
+    blob = put_blob(here, os.urandom(100_000))
+    server.rules = [times(1, on("PUT", "/blobs/", lambda r: r.forward(unanswered=True)))]
+    told: list[int] = []
+    async with Registry(server.host, pause=pauses) as registry:
+        await registry.push_blob("faulty", blob, here, told.append)
+    assert (len(pauses), server.count("POST"), sum(told)) == (1, 1, blob.size)
+
+
 async def test_an_upload_is_given_up(server: Faulty, pauses: Pauses, here: Blobs) -> None:
     blob = put_blob(here, b"never")
     server.rules = [on("PUT", "/blobs/", lambda r: r.json({"errors": [{"code": "DIGEST_INVALID"}]}, 400))]

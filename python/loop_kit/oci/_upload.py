@@ -76,6 +76,15 @@ class Upload:
                 self._tell_to(0, tell)
                 self._blobs.verify(self._digest)  # it may be ours that is wrong
                 await patience.wait(error)
+                if await self._is_there():  # it was the answer alone that was lost
+                    self._tell_to(self._size, tell)
+                    return
+
+    async def _is_there(self) -> bool:
+        target = f"{self._path}/blobs/{self._digest}"
+        answer = await self._session.ask("HEAD", target, takes=(200, 404), **self._more)
+        await answer.finish()
+        return answer.status == 200
 
     def _reached(self, attempt: object, at: int, tell: Tell) -> None:
         if self._attempt is attempt:  # else it was given up meanwhile
