@@ -92,7 +92,7 @@ class Workspace:
         """Milliseconds of `loop task build`; `ran` are the packages that must have run."""
         log = self.root / "ran.log"
         log.write_text("")
-        env = {**os.environ, "XDG_CACHE_HOME": str(self.home)}
+        env = {**os.environ, "LOOP_TASK_CACHE": str(self.home)}
         command = [str(LOOP), "task", "build", "--jobs", str(JOBS)]
         start = time.perf_counter()
         done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, check=False)
@@ -111,7 +111,7 @@ class Workspace:
             shutil.rmtree(self.root / "packages" / name(i) / "dist", ignore_errors=True)
         if cache:
             shutil.rmtree(self.root / ".loop", ignore_errors=True)
-            shutil.rmtree(self.home / "loop-kit" / "tasks", ignore_errors=True)
+            shutil.rmtree(self.home, ignore_errors=True)
 
 
 def runs(bench: Bench, packages: int) -> None:

@@ -20,7 +20,7 @@ from tests.task.workspaces import Workspace, pair
 
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LOOP_TASK_CACHE", str(tmp_path / "results"))
     monkeypatch.delenv("NO_COLOR", raising=False)
     return pair(tmp_path)
 

@@ -44,7 +44,8 @@ def run(code: str) -> Any:
 
 def test_one_line_exchanges_them(tmp_path: Path) -> None:
     example = copied("toolchain", tmp_path)
-    env = {**os.environ, "PATH": f"{Path(LOOP).parent}:{os.environ['PATH']}"}
+    kept = str(tmp_path / "results")
+    env = {**os.environ, "LOOP_TASK_CACHE": kept, "PATH": f"{Path(LOOP).parent}:{os.environ['PATH']}"}
     made: dict[str, list[Any]] = {}
     for use in (NATIVE, COMPONENT):
         text = (example / "loop.toml").read_text()
