@@ -14,7 +14,7 @@ from tests.cli import LOOP
 TOOLS = {
     "ruff": ("pypi:ruff@0.12.12", ("--version",), "ruff 0.12.12"),
     "esbuild": ("npm:esbuild@0.28.2", ("--version",), "0.28.2"),
-    "rustfilt": ("crates:rustfilt@0.2.1", ("--version",), "rustfilt 0.2.1"),
+    "rustfilt": ("crates:rustfilt@0.2.1", ("--version",), "0.2.1"),
     "hello": ("go:golang.org/x/example/hello", ("-g", "Hi"), "Hi"),
 }
 
