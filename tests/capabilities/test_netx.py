@@ -7,8 +7,10 @@ import base64
 import contextlib
 import gzip
 import ssl
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from loop_kit import Err, Ok, testing
+from loop_kit.placements.builtin import builtin, driven
 
 SCHEMES = ("http", "https", "ws", "wss")
 LOCAL: dict[str, Any] = {
@@ -63,6 +66,44 @@ async def aiohttp_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[str
         yield f"{'https' if tls else 'http'}://localhost:{port}"
     finally:
         await runner.cleanup()
+
+
+class Counting(BaseHTTPRequestHandler):
+    """Answers with how many bytes came."""
+
+    def do_POST(self) -> None:
+        size = left = int(self.headers["content-length"])
+        while left:
+            left -= len(self.rfile.read(min(left, 1 << 16)))
+        said = str(size).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+async def test_a_body_goes_on_while_nothing_else_wakes_the_event_loop(size: int) -> None:
+    """Its server has a thread of its own: room for more is told by the engine's alone."""
+    count = 200 if size == 1000 else 8
+    with ThreadingHTTPServer(("127.0.0.1", 0), Counting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        async def body() -> AsyncIterator[bytes]:
+            for _ in range(count):
+                yield bytes(size)
+
+        asked = request(f"http://127.0.0.1:{server.server_port}/", "POST", content_length=str(size * count))
+        async with driven(builtin("netx", **LOCAL)) as netx:
+            head, answer, _ = await netx.http_streaming.send(asked, body(), None)
+            assert (head.status, b"".join([bytes(part) async for part in answer])) == (
+                200,
+                str(size * count).encode(),
+            )
+        server.shutdown()
 
 
 async def test_aiohttp_answers_whole_and_streamed_requests() -> None:

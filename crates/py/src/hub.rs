@@ -9,10 +9,8 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Wake, Waker};
 use std::thread::ThreadId;
 
 use loop_engine::{Behalf, CallContext, Home, Notify, Polled};
@@ -29,6 +27,7 @@ use crate::engine::Engine;
 use crate::errors::aside;
 use crate::invoked::{self, Carried};
 use crate::request::{Answer, Asked, Begun, Done, Request, Slot, Work};
+use crate::sweep::Sweep;
 use crate::wake::CallWake;
 
 thread_local! {
@@ -72,6 +71,8 @@ enum Woken {
     Unasked(Slot),
     /// Nobody reads the async iterator any more, whose next value the task was to give.
     Unread(Py<PyAny>, Slot),
+    /// A task can go on that waits for this future.
+    Awaited(Py<PyAny>),
 }
 
 /// A task of asyncio's and what it calls when it is done.
@@ -197,15 +198,27 @@ impl HubInner {
 
     /// Has the instance run the destructors that wait in it.
     pub fn sweep(self: &Arc<Self>, home: Arc<Home>) {
-        self.push(Woken::Sweep(Arc::new(Sweep {
-            hub: Arc::downgrade(self),
-            future: Mutex::new(Some(Box::pin(home.swept()))),
-        })));
+        self.again(Sweep::new(self, &home));
     }
 
     /// A call's task can go on.
     pub fn woken(&self, call: Arc<CallWake>) {
         self.push(Woken::Call(call));
+    }
+
+    /// Has destructors go on.
+    pub fn again(&self, sweep: Arc<Sweep>) {
+        self.push(Woken::Sweep(sweep));
+    }
+
+    /// Completes a future of the loop, which only its own thread may do: from another one the loop would not wake.
+    pub fn complete(&self, py: Python<'_>, future: Py<PyAny>) {
+        if std::thread::current().id() == *lock(&self.thread) {
+            // it was cancelled with its task otherwise, which tells by itself
+            let _ = future.call_method1(py, intern!(py, "set_result"), (py.None(),));
+        } else {
+            self.push(Woken::Awaited(future));
+        }
     }
 
     /// Remembers whose task waits, and must not wait for ever once the hub closes.
@@ -394,23 +407,6 @@ pub fn key_of(context: &CallContext) -> usize {
     Arc::as_ptr(context).cast::<u8>() as usize
 }
 
-/// Destructors of resources whose handles died, being run.
-struct Sweep {
-    hub: Weak<HubInner>,
-    /// None once they have run, and while they do.
-    future: Mutex<Option<Swept>>,
-}
-
-type Swept = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
-
-impl Wake for Sweep {
-    fn wake(self: Arc<Self>) {
-        if let Some(hub) = self.hub.upgrade() {
-            hub.push(Woken::Sweep(self));
-        }
-    }
-}
-
 impl Notify for HubInner {
     fn notify(&self, home: Arc<Home>) {
         self.push(Woken::Home(Arc::downgrade(&home)));
@@ -482,21 +478,7 @@ impl Hub {
                         self.inner.poll_home(py, &home);
                     }
                 }
-                Woken::Sweep(sweep) => {
-                    let Some(mut future) = lock(&sweep.future).take() else {
-                        continue;
-                    };
-                    let waker = Waker::from(sweep.clone());
-                    let (polled, requests) =
-                        polling(false, || future.as_mut().poll(&mut Context::from_waker(&waker)));
-                    for request in requests {
-                        self.inner.spawn(py, request);
-                    }
-                    // a destructor that traps ends the instance, which whoever uses it next learns
-                    if polled.is_pending() {
-                        *lock(&sweep.future) = Some(future);
-                    }
-                }
+                Woken::Sweep(sweep) => sweep.poll(py, &self.inner),
                 Woken::Request(request) => self.inner.spawn(py, request),
                 Woken::Unasked(task) => {
                     if let Some(task) = task.get() {
@@ -509,6 +491,7 @@ impl Hub {
                     let args = (&self.inner.event_loop, iterator, task);
                     helper.call_method1(intern!(py, "finish"), args)?;
                 }
+                Woken::Awaited(future) => self.inner.complete(py, future),
                 Woken::Call(call) => {
                     let future = call.take_future();
                     if let Some(future) = future

@@ -27,6 +27,7 @@ mod request;
 mod session;
 mod slot;
 mod streams;
+mod sweep;
 mod telling;
 mod values;
 mod wake;

@@ -123,8 +123,7 @@ impl Pulled {
         let wanted = pulling.wanted.take();
         drop(pulling);
         if let Some(wanted) = wanted {
-            // it was cancelled with its task otherwise, which tells by itself
-            let _ = wanted.call_method1(py, intern!(py, "set_result"), (py.None(),));
+            self.hub.complete(py, wanted);
         }
         None
     }

@@ -31,7 +31,10 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
         ("loop inspect app.wasm", "imports, exports and sizes"),
         ("loop inspect app.wasm --wit", "its world as WIT"),
         ("loop inspect app.wasm --json", "all of it, for machines"),
-        ("loop inspect ghcr.io/acme/kv:1.4.0", "a package in a registry: what it serves, and needs to"),
+        (
+            "loop inspect registry.example/acme/kv:1.4.0",
+            "a package in a registry: what it serves, and needs to",
+        ),
         ("loop inspect kv", "… or one that `loop pack` has packed"),
         ("loop inspect --layout out", "what an OCI image layout on disk has in it"),
     )
@@ -64,8 +67,10 @@ def inspect(
         raise click.UsageError("name a component, or say --layout DIR, which has no WIT")
     if layout is not None:
         _layout(layout, as_json)
-    elif component is not None and (os.path.isfile(component) or component.endswith(".wasm")):
+    elif component is not None and os.path.isfile(component):
         _component(component, only_wit, as_json)
+    elif component is not None and component.endswith(".wasm"):
+        raise click.UsageError(f"there is no file {component}")
     elif component is not None:
         from loop_kit.cli._packages import show
 
