@@ -340,7 +340,9 @@ def test_a_provider_to_be_written(language: str, wit: bool, folder: Path) -> Non
     for source in provider.sources:
         assert [*folder.glob(source.removeprefix("!"))], source
     shown = loop("pack", "corner-shop", "--dry-run", cwd=folder)
-    assert "built by `cd corner-shop && cargo build --release --target {target}`" in shown.stdout, shown.stderr
+    assert "built by `cd corner-shop && cargo build --release --target {target}`" in shown.stdout, (
+        shown.stderr
+    )
     if language == "python":
         assert provider.use == "sidecar:python:corner_shop.provider:Provider"
         bound = loop("bind", "--check", cwd=folder)

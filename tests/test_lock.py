@@ -14,9 +14,9 @@ from loop_kit.errors import ManifestError
 from loop_kit.lock import Entry, Lock, changing, lock_of, read
 
 DIGEST = f"sha256:{'0' * 64}"
-ENTRY = Entry("oci:ghcr.io/acme/kv:1.2", DIGEST, 10, "component", "1.2", code=DIGEST)
+ENTRY = Entry("oci:registry.example/acme/kv:1.2", DIGEST, 10, "component", "1.2", code=DIGEST)
 WHOLE = Entry(
-    "oci:ghcr.io/acme/index:2",
+    "oci:registry.example/acme/index:2",
     DIGEST,
     4096,
     "provider",
@@ -98,7 +98,7 @@ def test_the_text_is_for_people_to_compare() -> None:
 version = 1
 
 [components.a]
-reference = "oci:ghcr.io/acme/kv:1.2"
+reference = "oci:registry.example/acme/kv:1.2"
 digest = "{DIGEST}"
 size = 10
 kind = "component"
@@ -106,7 +106,7 @@ version = "1.2"
 code = "{DIGEST}"
 
 [components.b]
-reference = "oci:ghcr.io/acme/kv:1.2"
+reference = "oci:registry.example/acme/kv:1.2"
 digest = "{DIGEST}"
 size = 10
 kind = "component"
@@ -114,7 +114,7 @@ version = "1.2"
 code = "{DIGEST}"
 
 [providers.index]
-reference = "oci:ghcr.io/acme/index:2"
+reference = "oci:registry.example/acme/index:2"
 digest = "{DIGEST}"
 size = 4096
 kind = "provider"

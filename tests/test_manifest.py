@@ -579,7 +579,7 @@ OCI = "[components.a]\npath = "
 @pytest.mark.parametrize(
     "path",
     [
-        "oci:ghcr.io/acme/site:1.2",
+        "oci:registry.example/acme/site:1.2",
         "oci:localhost/a:1",
         "oci:reg:5000/a/b-c/d_e:v1.0.0-rc.1",
         f"oci:[::1]:5000/a/b@sha256:{'0' * 64}",
@@ -600,10 +600,10 @@ def test_an_artifact_is_a_path_and_a_use(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("oci:ghcr.io/acme/site", 'say which of them: "oci:ghcr.io/acme/site:TAG"'),
-        ("oci:ghcr.io/Acme/site:1", 'did you mean "oci:ghcr.io/acme/site:1"?'),
+        ("oci:registry.example/acme/site", 'say which of them: "oci:registry.example/acme/site:TAG"'),
+        ("oci:registry.example/Acme/site:1", 'did you mean "oci:registry.example/acme/site:1"?'),
         ("oci:acme/site:1", "it begins with a registry"),
-        ("oci:ghcr.io/acme/site@sha256:00", ""),
+        ("oci:registry.example/acme/site@sha256:00", ""),
         ("oci:", "it begins with a registry"),
         ("oci-layout:dist", 'say which of them: "oci-layout:dist:TAG"'),
     ],
@@ -618,6 +618,6 @@ def test_what_names_no_artifact(path: str, hint: str) -> None:
 
 
 def test_an_artifact_is_not_built() -> None:
-    assert problems(f'{OCI}"oci:ghcr.io/a/b:1"\nbuild = "make"') == [
+    assert problems(f'{OCI}"oci:registry.example/a/b:1"\nbuild = "make"') == [
         'loop.toml:3:1: components.a: "path" is an artifact, which nothing here makes (remove it)'
     ]

@@ -186,7 +186,7 @@ def directories(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 LINE = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
-places = st.sampled_from(["ghcr.io/acme", "[::1]:5000", "localhost:1/a/b"])
+places = st.sampled_from(["registry.example/acme", "[::1]:5000", "localhost:1/a/b"])
 ids = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
 
 
@@ -195,7 +195,7 @@ def trust(draw: st.DrawFn) -> dict[str, Any]:
     keyless = table({"identity": filled, "issuer": filled, "root": filled})
     signer = st.just(LINE) | table({"file": filled}) | table({"id": ids}) | keyless
     signers = draw(st.dictionaries(names, signer, max_size=2))
-    patterns = st.sampled_from(["ghcr.io/acme/*", "**", "*.example:*/**/x-*", "[::1]:5000/a"])
+    patterns = st.sampled_from(["registry.example/acme/*", "**", "*.example:*/**/x-*", "[::1]:5000/a"])
     artifacts = st.lists(patterns, min_size=1, max_size=2)
     rule = table({"artifacts": artifacts, "unsigned": st.just("allow")}, **{"max-age": durations})
     if signers:
@@ -400,7 +400,7 @@ json_values = st.sampled_from([
     {"grant": {}, "provider": "p"}, {"use": "builtin:fsx"}, {"roots": {"a b": {"path": "x"}}},
     {"roots": {"a": {"path": "x", "mode": "rw"}}}, "a.py", ".py", "a/.py", "a.d.ts", {"python": "a.py"},
     "oci:a.b/c:1", "oci:a.b/c", "oci:localhost/a/b@sha256:" + "0" * 64, "oci:A/b:1", "oci-layout:d:1", "oci-layout:d",
-    LINE, "0" * 64, "ghcr.io/*", {"identity": "a", "issuer": "b", "root": "c"},
+    LINE, "0" * 64, "registry.example/*", {"identity": "a", "issuer": "b", "root": "c"},
     {"artifacts": ["**"], "unsigned": "allow"},
 ])  # fmt: skip
 new_keys = st.sampled_from([

@@ -24,6 +24,8 @@ REGISTRY_HOSTS = [
     ("repo1", "maven", "org"),
     ("repo", "maven", "apache", "org"),
     ("deb", "debian", "org"),
+    ("ghcr", "io"),
+    ("docker", "io"),
 ]
 HOST = re.compile("|".join(rf"\b{re.escape('.'.join(host))}(?![\w-])" for host in REGISTRY_HOSTS).encode())
 # Compiled guests count too: a Rust panic carries the path of its source.

@@ -68,14 +68,12 @@ async def test_the_config_of_docker(config: Callable[..., dict[str, str]]) -> No
         f"https://{REGISTRY}/v2/": {"auth": basic("ada", SECRET)},
         "plain.example.com": {"username": "bob", "password": "word"},
         "token.example.com": {"auth": basic("", ""), "identitytoken": "refreshing"},
-        "https://index.docker.io/v1/": {"auth": basic("hub", "word")},
         "empty.example.com": {},
     }
     environ = config(auths=auths)
     assert await find_login(REGISTRY, environ) == Login("ada", SECRET)
     assert await find_login("plain.example.com", environ) == Login("bob", "word")
     assert await find_login("token.example.com", environ) == Login("", "refreshing", token=True)
-    assert await find_login("docker.io", environ) == Login("hub", "word")
     assert await find_login("empty.example.com", environ) is None
     assert await find_login("unknown.example.com", environ) is None
     home = {"HOME": str(Path(environ["DOCKER_CONFIG"]) / "home")}

@@ -204,7 +204,7 @@ def test_the_config_of_a_component() -> None:
 @pytest.mark.parametrize(
     ("text", "registry", "repository", "tag", "digest"),
     [
-        ("ghcr.io/acme/site", "ghcr.io", "acme/site", None, None),
+        ("registry.example/acme/site", "registry.example", "acme/site", None, None),
         ("localhost/site:1.0", "localhost", "site", "1.0", None),
         ("127.0.0.1:5000/a/b-c__d.e:x_Y-1", "127.0.0.1:5000", "a/b-c__d.e", "x_Y-1", None),
         (f"[::1]:5000/a@{DIGEST}", "[::1]:5000", "a", None, DIGEST),
@@ -226,19 +226,19 @@ def test_names_in_registries(
         ("site", "does not begin with a registry"),
         ("acme/site:1", "does not begin with a registry"),
         ("", "does not begin with a registry"),
-        ("ghcr.io/Acme/site", "is not a repository"),
-        ("ghcr.io/", "is not a repository"),
-        ("ghcr.io/a//b", "is not a repository"),
-        ("ghcr.io/../b", "is not a repository"),
-        ("ghcr.io/" + "a" * 256, "is not a repository"),
-        ("ghcr.io/a:", "'' is not a tag"),
-        ("ghcr.io/a:-x", "is not a tag"),
-        ("ghcr.io/a@md5:x", "is not a digest"),
-        ("ghcr.io:99999/a", "is not a host"),
+        ("registry.example/Acme/site", "is not a repository"),
+        ("registry.example/", "is not a repository"),
+        ("registry.example/a//b", "is not a repository"),
+        ("registry.example/../b", "is not a repository"),
+        ("registry.example/" + "a" * 256, "is not a repository"),
+        ("registry.example/a:", "'' is not a tag"),
+        ("registry.example/a:-x", "is not a tag"),
+        ("registry.example/a@md5:x", "is not a digest"),
+        ("registry.example:99999/a", "is not a host"),
         ("ghcr..io/a", "is not a host"),
-        ("user@ghcr.io/a", "is not a digest"),
+        ("user@registry.example/a", "is not a digest"),
         ("[zz]:1/a", "is not a host"),
-        ("ghcr.io\n/a", "is not a host"),
+        ("registry.example\n/a", "is not a host"),
         ("oci-layout:", "names no folder"),
         ("oci-layout:x:", "is not a tag"),
         ("oci-layout:x:a b", "is not a tag"),
@@ -251,7 +251,7 @@ def test_what_names_nothing(text: str, said: str) -> None:
 
 def test_a_name_in_capitals_is_mended() -> None:
     with pytest.raises(PackageError) as told:
-        Reference.parse("ghcr.io/Acme/Site")
+        Reference.parse("registry.example/Acme/Site")
     assert told.value.hint == "did you mean 'acme/site'?"
 
 
@@ -269,5 +269,5 @@ def test_registries_of_this_machine() -> None:
     here = ("localhost", "localhost:5000", "127.0.0.1:5000", "127.8.9.1", "[::1]:5000")
     for registry in here:
         assert Reference(registry, "a").loopback, registry
-    for registry in ("ghcr.io", "10.0.0.1:5000", "localhost.example.com", "[fd00::1]:80"):
+    for registry in ("registry.example", "10.0.0.1:5000", "localhost.example.com", "[fd00::1]:80"):
         assert not Reference(registry, "a").loopback, registry

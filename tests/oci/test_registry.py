@@ -268,10 +268,3 @@ async def test_a_registry_behind_tls_that_does_not_know_it() -> None:
     ):
         with pytest.raises(PackageError, match="which is not asked"):
             web.resolve(base, wrong)
-
-
-def test_dockers_own_registry_has_other_names() -> None:
-    registry = Registry("docker.io")
-    assert registry._session.base == "https://registry-1.docker.io"
-    assert registry._pull("alpine")["scopes"] == ("repository:library/alpine:pull",)
-    assert registry._path("grafana/grafana") == "/v2/grafana/grafana"

@@ -23,10 +23,10 @@ ours = {{ id = "{OPS.public.id}" }}
 ci = {{ identity = "a@b.example", issuer = "https://c.example", root = "root.json" }}
 
 [trust.mirrors]
-"mirror.local:5000" = "ghcr.io/acme"
+"mirror.local:5000" = "registry.example/acme"
 
 [[trust.rules]]
-artifacts = ["ghcr.io/acme/*"]
+artifacts = ["registry.example/acme/*"]
 signers = ["acme", "ci"]
 threshold = 2
 max-age = "90d"
@@ -46,10 +46,10 @@ def test_all_of_it() -> None:
             "ci": Keyless("a@b.example", "https://c.example", WS / "root.json"),
         },
         (
-            Rule(("ghcr.io/acme/*",), ("acme", "ci"), 2, 90 * 86_400.0),
+            Rule(("registry.example/acme/*",), ("acme", "ci"), 2, 90 * 86_400.0),
             Rule(("localhost:5000/**",), unsigned="allow"),
         ),
-        {"mirror.local:5000": "ghcr.io/acme"},
+        {"mirror.local:5000": "registry.example/acme"},
         frozenset((OPS.public.id,)),
         "refuse",
     )
@@ -71,7 +71,7 @@ def test_all_of_it() -> None:
         ('[[trust.rules]]\nartifacts = ["**"]', 'names no "signers", so nobody could sign this'),
         ('[[trust.rules]]\nartifacts = ["a b"]\nunsigned = "allow"', "a pattern of names such as"),
         ('[trust]\nrevoked = ["acme"]', "the id of a key, in 64 hexadecimal digits"),
-        ('[trust.mirrors]\n"a b" = "c"', 'a name such as "ghcr.io/acme"'),
+        ('[trust.mirrors]\n"a b" = "c"', 'a name such as "registry.example/acme"'),
         (
             f'[trust]\nsigners.acme = "{ACME.public.line}"\nrules = [{{ artifacts = ["**"], signers = ["acm"] }}]',
             'there is no signer "acm" (did you mean "acme"?)',

@@ -21,7 +21,7 @@ from tests.registries import crane, docker
 from tests.trust.made import ACME, Artifact, artifact
 
 Loop = Callable[..., tuple[int, str, str]]
-NAME = "ghcr.io/acme/site"
+NAME = "registry.example/acme/site"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ POLICY = """\
 acme = { file = "keys/acme.pub" }
 
 [[trust.rules]]
-artifacts = ["ghcr.io/acme/*", "127.0.0.1:*/acme/*"]
+artifacts = ["registry.example/acme/*", "127.0.0.1:*/acme/*"]
 signers = ["acme"]
 """
 
@@ -125,10 +125,10 @@ def test_what_is_refused_says_why_and_exits_with_4(loop: Loop, made: Artifact, t
     assert (found["trusted"], found["artifacts"][0]["reason"]) == (False, "no-signature")
     loop("sign", "oci-layout:dist:1.2.0", "--key", "acme", "--name", NAME)
     code, out, _ = loop(
-        "verify", "oci-layout:dist:1.2.0", "--policy", "policy.toml", "--name", "ghcr.io/acme/tool"
+        "verify", "oci-layout:dist:1.2.0", "--policy", "policy.toml", "--name", "registry.example/acme/tool"
     )
     assert code == 4
-    assert f"refused  ghcr.io/acme/tool@{made.root.digest}: it was signed as {NAME}" in out
+    assert f"refused  registry.example/acme/tool@{made.root.digest}: it was signed as {NAME}" in out
     loop("key", "new", "other")
     found = said(loop, "verify", "--layout", "dist", "--key", "other", code=4)
     assert found["artifacts"][0]["reason"] == "unknown-key"

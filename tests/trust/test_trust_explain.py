@@ -21,7 +21,7 @@ path = "oci:elsewhere.example/tool:1"
 path = "mine.wasm"
 
 [providers.kv]
-use = "oci:ghcr.io/acme/kv@sha256:{"0" * 64}"
+use = "oci:registry.example/acme/kv@sha256:{"0" * 64}"
 
 [providers.layout]
 use = "oci-layout:dist:1"
@@ -49,19 +49,19 @@ use = "sidecar:./kv"
 use = "remote:tcp://127.0.0.1:7000"
 
 [trust.mirrors]
-"mirror.local:5000" = "ghcr.io"
+"mirror.local:5000" = "registry.example"
 
 [trust.signers]
 acme = "{ACME.public.line}"
 ops = "{OPS.public.line}"
 
 [[trust.rules]]
-artifacts = ["ghcr.io/acme/kv"]
+artifacts = ["registry.example/acme/kv"]
 signers = ["acme", "ops"]
 threshold = 2
 
 [[trust.rules]]
-artifacts = ["ghcr.io/acme/*"]
+artifacts = ["registry.example/acme/*"]
 signers = ["acme"]
 max-age = "90d"
 """

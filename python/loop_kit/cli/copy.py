@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        ("loop copy ghcr.io/acme/site:1.0 localhost:5000/site:1.0", "from one registry to another"),
-        ("loop copy ghcr.io/acme/site:1.0 oci-layout:out", "… into a folder, under the same tag"),
-        ("loop copy oci-layout:out:1.0 ghcr.io/acme/site:1.1", "… and from there, by another"),
-        ("loop copy --platform linux/arm64 ghcr.io/acme/files:2 oci-layout:arm", "only this part of it"),
-        ("loop copy --with-referrers ghcr.io/acme/site:1.0 oci-layout:out", "with its signatures"),
+        ("loop copy registry.example/acme/site:1.0 localhost:5000/site:1.0", "from one registry to another"),
+        ("loop copy registry.example/acme/site:1.0 oci-layout:out", "… into a folder, under the same tag"),
+        ("loop copy oci-layout:out:1.0 registry.example/acme/site:1.1", "… and from there, by another"),
+        (
+            "loop copy --platform linux/arm64 registry.example/acme/files:2 oci-layout:arm",
+            "only this part of it",
+        ),
+        ("loop copy --with-referrers registry.example/acme/site:1.0 oci-layout:out", "with its signatures"),
     )
 )
 @click.argument("source", shell_complete=complete_place)

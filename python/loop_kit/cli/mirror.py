@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        ("loop mirror ghcr.io/acme/site:1.0 ghcr.io/acme/files:2 localhost:5000", "two artifacts"),
-        ("loop mirror ghcr.io/acme/site localhost:5000/copies", "all tags of a repository, below a prefix"),
-        ("loop mirror ghcr.io/acme/site oci-layout:stick", "… into a folder, to carry it away"),
+        (
+            "loop mirror registry.example/acme/site:1.0 registry.example/acme/files:2 localhost:5000",
+            "two artifacts",
+        ),
+        (
+            "loop mirror registry.example/acme/site localhost:5000/copies",
+            "all tags of a repository, below a prefix",
+        ),
+        ("loop mirror registry.example/acme/site oci-layout:stick", "… into a folder, to carry it away"),
         ("loop mirror oci-layout:stick registry.lan", "… and from there"),
     )
 )

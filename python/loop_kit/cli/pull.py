@@ -25,7 +25,7 @@ __all__ = ["as_json_of", "pull"]
         ("loop pull", "all that the nearest workspace names; then `loop run --locked --offline` works"),
         ("loop pull --locked", "… and nothing else than what loop.lock pins, as on a server"),
         ("loop pull --offline", "only see whether all is here"),
-        ("loop pull oci:ghcr.io/acme/kv:1.2", "one artifact by itself"),
+        ("loop pull oci:registry.example/acme/kv:1.2", "one artifact by itself"),
     )
 )
 @click.argument("references", nargs=-1, metavar="[REFERENCE]...")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        ("loop push kv ghcr.io/acme/kv:1.4.0", "pack it, and put it into a registry"),
-        ("loop push kv ghcr.io/acme/kv", "the same, where its version is the tag"),
+        ("loop push kv registry.example/acme/kv:1.4.0", "pack it, and put it into a registry"),
+        ("loop push kv registry.example/acme/kv", "the same, where its version is the tag"),
         ("loop push kv localhost:5000/kv --json | jq -r .digest", "its digest"),
     )
 )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         ("loop run app.wasm -- --name world", "a wasi:cli command, with arguments"),
         ("loop run --dir .::/ --env LANG=C app.wasm", "… that sees this folder and one variable"),
         ("loop run --allow-net 127.0.0.1:5432 app.wasm", "… that may connect to one address"),
-        ("loop run oci:ghcr.io/acme/tool:1.2", "… of a registry; --offline takes what was pulled"),
+        ("loop run oci:registry.example/acme/tool:1.2", "… of a registry; --offline takes what was pulled"),
         ("loop run examples/site", "a workspace: what its components' `run` says"),
         ("loop run --locked --offline examples/site", "… of what loop.lock pins and the store has, alone"),
         ("loop run --audit examples/site", "… with each use of a grant on standard error"),

@@ -24,7 +24,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     epilog=examples(
         ("loop serve app.wasm", "at 127.0.0.1:8080, a fresh instance for each request"),
         ("loop serve app.wasm --addr 127.0.0.1:0", "at any free port, which is printed"),
-        ("loop serve oci:ghcr.io/acme/site:1.2", "a component of a registry"),
+        ("loop serve oci:registry.example/acme/site:1.2", "a component of a registry"),
         ("loop serve app.wasm --instances 16", "reuse up to 16 instances"),
         (
             "loop serve cache.wasm --on unix:/run/cache.sock",

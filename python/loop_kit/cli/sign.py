@@ -32,9 +32,15 @@ def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float
 
 @click.command(
     epilog=examples(
-        ("loop sign ghcr.io/acme/site:1.2.0 --key acme", "what is there, as release 1.2.0"),
-        ("loop sign ghcr.io/acme/site:1.2.0 --key acme --expires 90d", "the same, until it is signed anew"),
-        ("loop sign oci-layout:dist:1.2.0 --key acme --name ghcr.io/acme/site", "before it is pushed"),
+        ("loop sign registry.example/acme/site:1.2.0 --key acme", "what is there, as release 1.2.0"),
+        (
+            "loop sign registry.example/acme/site:1.2.0 --key acme --expires 90d",
+            "the same, until it is signed anew",
+        ),
+        (
+            "loop sign oci-layout:dist:1.2.0 --key acme --name registry.example/acme/site",
+            "before it is pushed",
+        ),
     )
 )
 @click.argument("artifact")

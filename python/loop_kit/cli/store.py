@@ -127,7 +127,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     epilog=examples(
         ("loop store gc --dry-run", "only show what would be removed"),
         ("loop store gc", ""),
-        ("loop store gc --forget oci:ghcr.io/acme/kv:1.2", "also give up what was pulled by itself"),
+        ("loop store gc --forget oci:registry.example/acme/kv:1.2", "also give up what was pulled by itself"),
     )
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")

@@ -51,8 +51,8 @@ class _Judged:
 
 @click.command(
     epilog=examples(
-        ("loop verify ghcr.io/acme/site:1.2.0", "by the policy of this workspace"),
-        ("loop verify ghcr.io/acme/site:1.2.0 --key acme", "whether that key signed it"),
+        ("loop verify registry.example/acme/site:1.2.0", "by the policy of this workspace"),
+        ("loop verify registry.example/acme/site:1.2.0 --key acme", "whether that key signed it"),
         ("loop verify --layout dist --policy loop.toml", "all of a folder, byte by byte, and who signed it"),
         ("loop verify --layout dist --json | jq .artifacts", ""),
     )

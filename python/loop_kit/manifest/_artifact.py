@@ -31,7 +31,7 @@ _WHICH = f"(:{_TAG}(@{_DIGEST})?|@{_DIGEST})"
 ARTIFACT = rf"oci:{_REGISTRY}/{_PART}(/{_PART})*{_WHICH}|oci-layout:[^\u0000:@]+{_WHICH}"
 """What names an artifact."""
 
-_EXAMPLES = ("oci:ghcr.io/acme/site:1.2.0", f"oci:ghcr.io/acme/site@sha256:{'0' * 64}")
+_EXAMPLES = ("oci:registry.example/acme/site:1.2.0", f"oci:registry.example/acme/site@sha256:{'0' * 64}")
 _FORMS = '"oci:REGISTRY/REPOSITORY:TAG", with @sha256:… after it or in the place of the tag'
 
 
@@ -50,7 +50,7 @@ def check_artifact(text: str, at: Cursor) -> None:
     elif text.startswith("oci:") and re.fullmatch(ARTIFACT, text.lower()):
         hint = f"did you mean {string(text.lower())}?"
     elif text.startswith("oci:") and not re.match(rf"oci:{_REGISTRY}/", text):
-        hint = "it begins with a registry, as in ghcr.io/acme/site:1.2"
+        hint = "it begins with a registry, as in registry.example/acme/site:1.2"
     at.problem(f"expected {_FORMS}, got {string(text)}", hint)
 
 

@@ -103,9 +103,9 @@ _RULE = Table(
         "artifacts": Field(
             ListOf(
                 Text(
-                    'a pattern of names such as "ghcr.io/acme/*"',
+                    'a pattern of names such as "registry.example/acme/*"',
                     PATTERN,
-                    examples=("ghcr.io/acme/*", "registry.example:5000/**"),
+                    examples=("registry.example/acme/*", "registry.example:5000/**"),
                 ),
                 minimum=1,
             ),
@@ -130,7 +130,7 @@ _RULE = Table(
     },
 )
 
-_PLACE = Text('a name such as "ghcr.io/acme"', NAME_PATTERN)
+_PLACE = Text('a name such as "registry.example/acme"', NAME_PATTERN)
 
 
 def check_trust(raw: Mapping[str, Any], at: Cursor) -> None:

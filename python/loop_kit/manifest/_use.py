@@ -81,7 +81,7 @@ class _Use(Shape):
             "builtin:fsx", "python:my_module:MyProvider", "component:cache", "component:cache.wasm",
             "component:loop:core/virtual-clock", "sidecar:builtin:fsx", "sidecar:python:my_module:MyProvider",
             "sidecar:node:provider.js",
-            "sidecar:bin/provider", f"remote:{EXAMPLES[1]}", "oci:ghcr.io/acme/kv:1.2.0",
+            "sidecar:bin/provider", f"remote:{EXAMPLES[1]}", "oci:registry.example/acme/kv:1.2.0",
         ]  # fmt: skip
         return {"type": "string", "pattern": f"^({'|'.join(forms)})$", "examples": examples}
 

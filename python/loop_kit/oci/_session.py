@@ -79,10 +79,9 @@ class Session:
         login: Callable[[], Awaitable[Login | None]] | None = None,
         pause: Pause = asyncio.sleep,
     ) -> None:
-        host = "registry-1.docker.io" if registry == "docker.io" else registry
         scheme = "http" if Reference(registry, "").loopback else "https"
         self.registry = registry
-        self.base = f"{scheme}://{host}"
+        self.base = f"{scheme}://{registry}"
         self.web = Web(Origin.of(self.base))
         self.pause = pause
         self.auth = Auth(registry, self.web, self._patient, login or (lambda: find_login(registry)))

@@ -25,7 +25,6 @@ __all__ = ["HOST", "PASSWORD", "USER", "Auth", "Login", "find_login"]
 HOST, USER, PASSWORD = "LOOP_REGISTRY", "LOOP_REGISTRY_USER", "LOOP_REGISTRY_PASSWORD"
 """Variables of the environment that have a login, and for which registry it is."""
 
-_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _MOST_CONFIG = 1 << 20
 _MOST_TOKEN = 1 << 18
 _HELPER_SECONDS = 60
@@ -88,17 +87,16 @@ async def _of_docker(registry: str, environ: Mapping[str, str]) -> Login | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     config = load(data, os.fspath(file))
-    names = _HUB if registry in _HUB else (registry,)
     for name, helper in _table(config, "credHelpers", file).items():
-        if _host_of(name) in names:
+        if _host_of(name) == registry:
             return await _of_helper(helper, name, environ)
     for name, entry in _table(config, "auths", file).items():
-        if _host_of(name) in names and (found := _of_entry(entry, name, file)) is not None:
+        if _host_of(name) == registry and (found := _of_entry(entry, name, file)) is not None:
             return found
     store = config.get("credsStore")
     if not store:
         return None
-    return await _of_helper(store, "https://index.docker.io/v1/" if registry in _HUB else registry, environ)
+    return await _of_helper(store, registry, environ)
 
 
 def _table(config: Any, key: str, file: Path) -> dict[str, Any]:

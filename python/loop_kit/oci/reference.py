@@ -58,7 +58,7 @@ class Reference:
         registry, slash, rest = rest.partition("/")
         if not slash or not ("." in registry or ":" in registry or registry == "localhost"):
             error = _wrong(text, "it does not begin with a registry")
-            error.hint = "write REGISTRY/REPOSITORY:TAG, such as ghcr.io/acme/site:1.0"
+            error.hint = "write REGISTRY/REPOSITORY:TAG, such as registry.example/acme/site:1.0"
             raise error
         if not _is_host(registry):
             raise _wrong(text, f"{registry!r} is not a host such as registry.example.com or localhost:5000")

@@ -77,17 +77,11 @@ class Registry:
     def __repr__(self) -> str:
         return f"<registry {self.host}>"
 
-    def _path(self, repository: str) -> str:
-        hub = self.host == "docker.io" and "/" not in repository
-        return f"/v2/library/{repository}" if hub else f"/v2/{repository}"
-
     def _pull(self, repository: str) -> dict[str, Any]:
-        name = self._path(repository)[len("/v2/") :]
-        return {"doing": f"pulling {self.host}/{repository}", "scopes": (f"repository:{name}:pull",)}
+        return {"doing": f"pulling {self.host}/{repository}", "scopes": (f"repository:{repository}:pull",)}
 
     def _push(self, repository: str, *sources: str) -> dict[str, Any]:
-        name = self._path(repository)[len("/v2/") :]
-        scopes = (f"repository:{name}:pull,push", *(f"repository:{each}:pull" for each in sources))
+        scopes = (f"repository:{repository}:pull,push", *(f"repository:{each}:pull" for each in sources))
         return {"doing": f"pushing to {self.host}/{repository}", "scopes": scopes}
 
     # ---- manifests
@@ -106,7 +100,7 @@ class Registry:
     async def find(self, reference: Reference) -> Descriptor | None:
         """As `resolve`; None where there is nothing of that name."""
         named = self._named(reference)
-        target = f"{self._path(reference.repository)}/manifests/{named}"
+        target = f"/v2/{reference.repository}/manifests/{named}"
         answer = await self._session.ask(
             "HEAD",
             target,
@@ -133,7 +127,7 @@ class Registry:
             PackageError: It is not there, or malformed, or the registry cannot be asked.
         """
         named = self._named(reference)
-        target = f"{self._path(reference.repository)}/manifests/{named}"
+        target = f"/v2/{reference.repository}/manifests/{named}"
         answer = await self._session.ask(
             "GET", target, headers=[("accept", _ACCEPT)], takes=(200, 404), **self._pull(reference.repository)
         )
@@ -175,7 +169,7 @@ class Registry:
             PackageError: The registry cannot be asked, or does not answer with tags.
         """
         found: list[str] = []
-        async for said in self._pages(f"{self._path(repository)}/tags/list?n=1000", repository):
+        async for said in self._pages(f"/v2/{repository}/tags/list?n=1000", repository):
             tags = said.get("tags") if isinstance(said, dict) else None
             if tags is not None and not (isinstance(tags, list) and all(isinstance(t, str) for t in tags)):
                 raise PackageError(f"{self.host} does not answer with tags")
@@ -221,7 +215,7 @@ class Registry:
         descriptor = describe(document, data)
         answer = await self._session.ask(
             "PUT",
-            f"{self._path(repository)}/manifests/{tag or descriptor.digest}",
+            f"/v2/{repository}/manifests/{tag or descriptor.digest}",
             headers=[("content-type", document.media_type)],
             body=data,
             takes=(201,),
@@ -270,7 +264,7 @@ class Registry:
 
     async def _by_api(self, repository: str, digest: str) -> list[Descriptor] | None:
         """None where the registry has no API for it. Its own filter is not asked for: not all filter by the same."""
-        target = f"{self._path(repository)}/referrers/{digest}"
+        target = f"/v2/{repository}/referrers/{digest}"
         found: dict[str, Descriptor] = {}
         for page in range(_MOST_PAGES):
             answer = await self._session.ask(
@@ -328,7 +322,7 @@ class Registry:
         Raises:
             PackageError: The registry cannot be asked.
         """
-        target = f"{self._path(repository)}/blobs/{descriptor.digest}"
+        target = f"/v2/{repository}/blobs/{descriptor.digest}"
         answer = await self._session.ask("HEAD", target, takes=(200, 404), **self._pull(repository))
         await answer.finish()
         return answer.status == 200
@@ -343,9 +337,8 @@ class Registry:
             return True
         if mount is None or mount == repository:
             return False
-        source = self._path(mount)[len("/v2/") :]
-        target = f"{self._path(repository)}/blobs/uploads/?mount={descriptor.digest}&from={source}"
-        more = self._push(repository, source)
+        target = f"/v2/{repository}/blobs/uploads/?mount={descriptor.digest}&from={mount}"
+        more = self._push(repository, mount)
         answer = await self._session.ask("POST", target, body=b"", takes=(201, 202), **more)
         await answer.finish()
         if answer.status == 202 and (location := answer.header("location")):  # an upload, that nobody needs
@@ -399,7 +392,7 @@ class Registry:
     async def _fill(self, repository: str, descriptor: Descriptor, writer: Writer, counted: _Counted) -> None:
         """Has a writer get all bytes, in as many answers as it takes."""
         patience = Patience(self._session.pause)
-        target = f"{self._path(repository)}/blobs/{descriptor.digest}"
+        target = f"/v2/{repository}/blobs/{descriptor.digest}"
         while writer.offset < descriptor.size or not descriptor.size:
             begun = writer.offset
             headers = [("range", f"bytes={begun}-")] if begun else []
@@ -465,7 +458,7 @@ class Registry:
         if blobs.size(descriptor.digest) != descriptor.size:
             raise PackageError(f"{descriptor.digest}, of {descriptor.size} bytes, is not in {blobs.folder}")
         more = self._push(repository)
-        upload = Upload(self._session, self._path(repository), more, blobs, descriptor)
+        upload = Upload(self._session, f"/v2/{repository}", more, blobs, descriptor)
         await upload.run(tell, self._chunk)
 
 
