@@ -261,9 +261,9 @@ def test_progress_is_shown_after_a_second(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("loop_kit.cli._artifacts.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("loop_kit.cli._progress.time.monotonic", lambda: now[0])
     blobs = [Descriptor("application/x", digest_of(b"%d" % size), size) for size in (3 << 20, 1 << 20)]
-    with _artifacts.Progress("site") as progress:
+    with _artifacts.Transfer("site") as progress:
         for blob in blobs:
             progress(blob, 0)
         for now[0] in (0.5, 1.5, 2.0, 7.0):

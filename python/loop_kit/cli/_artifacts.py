@@ -3,65 +3,41 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from loop_kit.cli._output import dim
+from loop_kit.cli._progress import Progress
 
 if TYPE_CHECKING:
     from loop_kit.oci.model import Descriptor, Platform
 
-__all__ = ["Progress", "amount", "complete_place", "platform_option", "size_option"]
+__all__ = ["Transfer", "amount", "complete_place", "platform_option", "size_option"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_QUIET = 1.0
-"""Seconds before it shows how far it is."""
-_OFTEN, _SELDOM = 0.1, 5.0
 _LAYOUT = "oci-layout:"
 
 
-class Progress:
-    """Shows how far a transfer is, once it takes over a second: a line that changes, or a new one now and then.
-
-    Used in a `with`; it is a `tell` of `loop_kit.oci.transfer`.
-    """
+class Transfer(Progress):
+    """Says how far a transfer is; it is a `tell` of `loop_kit.oci.transfer`."""
 
     def __init__(self, what: str) -> None:
+        super().__init__()
         self._what = what
         self._sizes: dict[str, int] = {}
         self._done: dict[str, int] = {}
-        self._terminal = sys.stderr.isatty()
-        self._next = time.monotonic() + _QUIET
-        self._shown = False
+
+    def __enter__(self) -> Transfer:
+        return self
 
     def __call__(self, blob: Descriptor, count: int) -> None:
         self._sizes[blob.digest] = blob.size
         self._done[blob.digest] = self._done.get(blob.digest, 0) + count
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (_OFTEN if self._terminal else _SELDOM)
-        self._shown = True
-        all_of_it = sum(self._sizes.values())
-        ready = sum(self._done[digest] >= size for digest, size in self._sizes.items())
-        line = (
-            f"{amount(sum(self._done.values()))} of {amount(all_of_it)}, {ready} of {len(self._sizes)} blobs"
-        )
-        if self._terminal:
-            click.echo(f"\r\x1b[K{dim(f'{self._what}: {line}')}", nl=False, err=True)
-        else:
-            click.echo(f"{self._what}: {line}", err=True)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown and self._terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
+        if self.due:
+            come, whole = amount(sum(self._done.values())), amount(sum(self._sizes.values()))
+            ready = sum(self._done[digest] >= size for digest, size in self._sizes.items())
+            self.at(f"{self._what}: {come} of {whole}, {ready} of {len(self._sizes)} blobs")
 
 
 def amount(count: int) -> str:

@@ -13,8 +13,8 @@ __all__ = ["Progress"]
 
 _FIRST = 1.0
 """Seconds until anything is said."""
-_AGAIN = 1.0
-_PLAIN = 10.0
+_AGAIN = 0.2
+_PLAIN = 5.0
 """Seconds between lines where they stay, as in a log."""
 
 
@@ -37,12 +37,16 @@ class Progress:
         if self._shown and self._terminal:
             click.echo("\r\x1b[K", err=True, nl=False)
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time to say something."""
+        return time.monotonic() >= self._next
+
     def at(self, text: str) -> None:
         """Says it, where it is time to."""
-        now = time.monotonic()
-        if now < self._next:
+        if not self.due:
             return
-        self._next = now + (_AGAIN if self._terminal else _PLAIN)
+        self._next = time.monotonic() + (_AGAIN if self._terminal else _PLAIN)
         self._shown = True
         if self._terminal:
             click.echo(f"\r\x1b[K{dim(text)}", err=True, nl=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loop_kit.cli._artifacts import Progress, amount, complete_place, platform_option, size_option
+from loop_kit.cli._artifacts import Transfer, amount, complete_place, platform_option, size_option
 from loop_kit.cli._output import dim, examples, json_option, print_json, strong
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ async def _copied(
         if there.tag is None and there.digest is None:
             there = dataclasses.replace(there, tag=here.tag or name_of(root))
         target = await named.place(there, create=True)
-        with Progress(str(here)) as progress:
+        with Transfer(str(here)) as progress:
             copied = await transfer(
                 place,
                 root,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop_kit.cli._artifacts import Progress, amount, complete_place, size_option
+from loop_kit.cli._artifacts import Transfer, amount, complete_place, size_option
 from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong
 from loop_kit.errors import PackageError
 
@@ -101,7 +101,7 @@ async def _one(
             new = True
         return {"digest": root.digest, "new": new}
     place, target = await named.place(here), await named.place(there, create=True)
-    with Progress(str(here)) as progress:
+    with Transfer(str(here)) as progress:
         copied = await copy(
             place, root, target, there.tag, tell=progress, referrers=True, jobs=jobs, most=most
         )

@@ -60,10 +60,10 @@ def push(
 
 
 async def _push(blobs: Blobs, found: Descriptor, to: Reference) -> None:
-    from loop_kit.cli._artifacts import Progress
+    from loop_kit.cli._artifacts import Transfer
     from loop_kit.oci.registry import Registry
     from loop_kit.oci.transfer import push as transfer
 
     async with Registry(to.registry) as registry:
-        with Progress(str(to)) as progress:
+        with Transfer(str(to)) as progress:
             await transfer(blobs, found, registry, to, progress)

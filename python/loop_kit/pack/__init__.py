@@ -17,9 +17,9 @@ from loop_kit.pack._plan import Plan, packable, plan
 from loop_kit.pack._unpack import Runnable, config_of, part_of, unpack
 from loop_kit.pack._whole import whole
 from loop_kit.pack.config import ProviderConfig
-from loop_kit.pack.platforms import platform_of_triple, select
+from loop_kit.pack.platforms import platform_of_triple
 
 __all__ = [
     "Description", "Plan", "ProviderConfig", "Runnable", "config_of", "contents", "describe", "pack", "packable",
-    "part_of", "plan", "platform_of_triple", "select", "unpack", "whole",
+    "part_of", "plan", "platform_of_triple", "unpack", "whole",
 ]  # fmt: skip

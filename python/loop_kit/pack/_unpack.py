@@ -17,12 +17,11 @@ from loop_kit.oci import model
 from loop_kit.oci.archive import Bounds, untar, unzip
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Descriptor, Index, Manifest, Platform
-from loop_kit.oci.platform import this_platform
+from loop_kit.oci.platform import choose, this_platform
 from loop_kit.oci.wasm import is_wasm, wasm_layer
 from loop_kit.pack._plan import problem
 from loop_kit.pack._python import stem
 from loop_kit.pack.config import CONFIG, SBOM, TREE, WHEEL, ProviderConfig, Runtime, parse
-from loop_kit.pack.platforms import select
 from loop_kit.packed import paths_of
 
 __all__ = ["Runnable", "config_of", "part_of", "unpack"]
@@ -123,7 +122,7 @@ def part_of(
         blobs.read(descriptor.digest, most=model.MOST_BYTES), descriptor.media_type, what=what
     )
     if isinstance(found, Index):
-        descriptor = select(found, platform, what=what)
+        descriptor = choose(found, platform or this_platform(), what=what)
         found = model.parse(
             blobs.read(descriptor.digest, most=model.MOST_BYTES), descriptor.media_type, what=what
         )

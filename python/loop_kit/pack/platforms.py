@@ -1,14 +1,13 @@
-"""What a part of a package is for: targets of compilers, platforms of OCI, and which part this machine takes."""
+"""What a part of a package is for: targets of compilers, and what programs are for, as platforms of OCI."""
 
 from __future__ import annotations
 
 import re
 
 from loop_kit.manifest._pack import TRIPLE
-from loop_kit.oci.model import Descriptor, Index, Platform
-from loop_kit.oci.platform import choose, this_platform
+from loop_kit.oci.model import Platform
 
-__all__ = ["platform_of_program", "platform_of_triple", "select"]
+__all__ = ["platform_of_program", "platform_of_triple"]
 
 _MACHINES = {
     "x86_64": ("amd64", None),
@@ -61,17 +60,3 @@ def platform_of_program(head: bytes) -> tuple[str, str] | None:
         if head[at : at + 4] == b"PE\0\0":
             return "windows", _PE.get(int.from_bytes(head[at + 4 : at + 6], "little"), "another machine")
     return None
-
-
-def select(index: Index, platform: Platform | None = None, *, what: str = "the package") -> Descriptor:
-    """The part of a package for a platform.
-
-    Args:
-        index: The package.
-        platform: What it is to run on; None: this machine.
-        what: What to call the package in errors.
-
-    Raises:
-        PackageError: There is none for it; the error names those that there are.
-    """
-    return choose(index, platform or this_platform(), what=what)
