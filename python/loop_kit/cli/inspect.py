@@ -39,7 +39,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
         ("loop inspect --layout out", "what an OCI image layout on disk has in it"),
     )
 )
-@click.argument("component", required=False, metavar="COMPONENT|PACKAGE", shell_complete=_complete)
+@click.argument("component", required=False, metavar="COMPONENT", shell_complete=_complete)
 @platform_option
 @click.option("--wit", "only_wit", is_flag=True, help="Print the world as WIT text and nothing else.")
 @click.option(
