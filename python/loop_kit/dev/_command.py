@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop_kit import _core, tools
+from loop_kit._kept import Kept
 from loop_kit.dev._files import below
 from loop_kit.errors import LoadError
 from loop_kit.manifest import Component
@@ -53,25 +54,6 @@ class Ran:
         return self.exit.code == 0
 
 
-class _Output:
-    """The beginning and the end of what is written."""
-
-    def __init__(self) -> None:
-        self._head, self._tail, self._dropped = bytearray(), bytearray(), 0
-
-    def feed(self, data: bytes) -> None:
-        room = KEPT // 2 - len(self._head)
-        self._head += data[:room]
-        self._tail += data[room:] if room < len(data) else b""
-        if (over := len(self._tail) - KEPT // 2) > 0:
-            del self._tail[:over]
-            self._dropped += over
-
-    def text(self) -> str:
-        left_out = f"\n… {self._dropped} bytes left out …\n".encode() if self._dropped else b""
-        return bytes(self._head + left_out + self._tail).decode("utf-8", "replace").rstrip()
-
-
 async def run(command: Command, folder: Path) -> Ran:
     """Runs a command to its end; whoever gives up waiting ends its whole group, and waits until it is gone.
 
@@ -94,7 +76,7 @@ async def run(command: Command, folder: Path) -> Ran:
         raise FileNotFoundError(2, "No such file or directory", argv[0])
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    output = _Output()
+    output = Kept(KEPT)
     reader, writer = os.pipe()
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, reader)
@@ -140,7 +122,7 @@ async def run(command: Command, folder: Path) -> Ran:
         with contextlib.suppress(BlockingIOError):
             while data := os.read(reader, _CHUNK):
                 output.feed(data)
-    return Ran(Exit(code, by), output.text())
+    return Ran(Exit(code, by), output.text().rstrip())
 
 
 def _argv(command: Command) -> list[str]:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from loop_kit._address import is_loopback
 from loop_kit.errors import PackageError
 from loop_kit.oci.blobs import is_digest
 
@@ -84,13 +85,7 @@ class Reference:
     @property
     def loopback(self) -> bool:
         """Whether the registry is on this machine, where it is spoken to without TLS."""
-        host = re.sub(r":[0-9]+$", "", self.registry).strip("[]")
-        if host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(re.sub(r":[0-9]+$", "", self.registry))
 
     def at(self, *, tag: str | None = None, digest: str | None = None) -> Reference:
         """The same repository with another tag and digest."""

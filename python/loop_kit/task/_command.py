@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from loop_kit._kept import Kept
 from loop_kit.placements._exit import Exit
 from loop_kit.task import _sandbox
 
@@ -73,7 +74,7 @@ class Running:
 
     def wait(self) -> tuple[Exit, str]:
         """Returns how it ended, and what it wrote; what it has left running is ended then."""
-        kept = _Kept()
+        kept = Kept(KEPT)
         pipe = self._process.stdout
         assert pipe is not None
         os.set_blocking(pipe.fileno(), False)
@@ -127,22 +128,3 @@ class Running:
     def _kill(self, signum: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signum)
-
-
-class _Kept:
-    """The beginning and the end of what is written."""
-
-    def __init__(self) -> None:
-        self._head, self._tail, self._dropped = bytearray(), bytearray(), 0
-
-    def feed(self, data: bytes) -> None:
-        room = KEPT // 2 - len(self._head)
-        self._head += data[:room]
-        self._tail += data[room:] if room < len(data) else b""
-        if (over := len(self._tail) - KEPT // 2) > 0:
-            del self._tail[:over]
-            self._dropped += over
-
-    def text(self) -> str:
-        left_out = f"\n… {self._dropped} bytes left out …\n".encode() if self._dropped else b""
-        return bytes(self._head + left_out + self._tail).decode("utf-8", "replace")

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from loop_kit._address import is_loopback
 from loop_kit.dev.live._front import Front
 
 __all__ = ["Front", "Live", "is_own"]
@@ -32,13 +32,7 @@ _MOST = 200
 
 def is_own(address: str) -> bool:
     """Whether an address is one that this machine alone reaches."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(address.rpartition(":")[0])
 
 
 class Live:
