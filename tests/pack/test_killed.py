@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ def test_the_store_is_whole_whenever_it_is_killed(
     manifest = written(tmp_path / "ws", {"loop.toml": TOML, "text.py": CODE, "wit/text.wit": WIT})
     chosen = random.Random(9)
     store = Store(tmp_path / "data/loop-kit/store")
+    began = time.monotonic()
+    assert loop("pack", cwd=manifest.folder).returncode == 0
+    took = time.monotonic() - began
     killed = 0
     for number in range(soak(12, 100)):
         # each is another one, so that there is something to write
@@ -34,7 +38,7 @@ def test_the_store_is_whole_whenever_it_is_killed(
             [LOOP, "pack"], cwd=manifest.folder, stdout=subprocess.DEVNULL, start_new_session=True
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(chosen.uniform(0.3, 1.5))
+            process.wait(took * chosen.uniform(0.3, 1))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             killed += 1

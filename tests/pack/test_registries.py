@@ -166,7 +166,7 @@ def test_what_does_not_do_is_said(tmp_path: Path) -> None:
         (["push", "app", "127.0.0.1:1/app:1"], 4, "127.0.0.1:1"),
         (["push", "app", "app"], 4, "names no artifact"),
         (["push", "app", f"127.0.0.1:1/app@sha256:{'0' * 64}"], 2, "a digest cannot be chosen"),
-        (["inspect", "nothing.wasm"], 1, "nothing.wasm"),
+        (["inspect", "nothing.wasm"], 2, "there is no file nothing.wasm"),
         (["inspect", "nothing"], 4, "is no file, and nothing in the store"),
         (["inspect", "oci-layout:none:1"], 4, "none"),
     ):
