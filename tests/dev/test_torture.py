@@ -214,10 +214,10 @@ async def test_a_build_may_write_into_its_sources(ws: Workspace, generated: str)
     async with session(ws) as s:
         for path in (ws.folder / "src").rglob("*"):
             if path.is_file() and path.name != "main.js":
-                (saved := ws.folder.parent / "saved").write_text("by hand")
-                saved.replace(path)  # as editors do, for one change and not two
+                path.write_text("by hand")
         await s.quiet()
-        assert 1 <= ws.ran()["a"] <= 8
+        # that it ends is what counts: how often it is found out anew depends on what is seen of the write, and when
+        assert 1 <= ws.ran()["a"] <= 12
 
 
 @pytest.mark.parametrize("file", ["main.js", "new.js"])
