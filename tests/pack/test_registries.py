@@ -57,7 +57,8 @@ async def fetched(reference: str, folder: Path) -> tuple[Blobs, Descriptor]:
         return blobs, await pull(registry, name, blobs)
 
 
-async def test_a_python_provider(registry: str, tmp_path: Path, wheels: Path) -> None:
+def in_python(folder: Path, wheels: Path) -> Manifest:
+    """A workspace whose provider in Python needs a package, which needs another one."""
     lock = wheel(wheels, "acme_pair", TWICE) + wheel(wheels, "acme_pair_inner", INNER)
     files: dict[str, str | bytes] = {
         "loop.toml": PYTHON_TOML,
@@ -65,7 +66,11 @@ async def test_a_python_provider(registry: str, tmp_path: Path, wheels: Path) ->
         "wit/text.wit": WIT,
         "requirements.txt": lock,
     }
-    manifest = written(tmp_path / "ws", files)
+    return written(folder, files)
+
+
+async def test_a_python_provider(registry: str, tmp_path: Path, wheels: Path) -> None:
+    manifest = in_python(tmp_path / "ws", wheels)
     # its version is the tag
     digest = pushed(manifest, "text", f"{registry}/acme/text-py")
     shutil.rmtree(wheels)
@@ -130,14 +135,7 @@ async def test_of_a_native_program_the_part_for_the_machine(registry: str, tmp_p
 
 
 def test_what_is_there_is_said(registry: str, tmp_path: Path, wheels: Path) -> None:
-    lock = wheel(wheels, "acme_pair", TWICE) + wheel(wheels, "acme_pair_inner", INNER)
-    files: dict[str, str | bytes] = {
-        "loop.toml": PYTHON_TOML,
-        "text.py": PYTHON,
-        "wit/text.wit": WIT,
-        "requirements.txt": lock,
-    }
-    manifest = written(tmp_path / "ws", files)
+    manifest = in_python(tmp_path / "ws", wheels)
     name = f"{registry}/acme/said:1"
     pushed(manifest, "text", name)
     assert loop("pack", "text", "-o", "oci-layout:out:1", cwd=manifest.folder).returncode == 0

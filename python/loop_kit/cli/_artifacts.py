@@ -13,7 +13,7 @@ from loop_kit.cli._progress import Progress
 if TYPE_CHECKING:
     from loop_kit.oci.model import Descriptor, Platform
 
-__all__ = ["Transfer", "amount", "complete_place", "platform_option", "size_option"]
+__all__ = ["Transfer", "amount", "complete_place", "jobs_option", "platform_option", "size_option"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LAYOUT = "oci-layout:"
@@ -81,6 +81,18 @@ def platform_option(command: _F) -> _F:
         callback=read,
         shell_complete=complete,
         help="Of an artifact for several platforms only this part.",
+    )(command)
+
+
+def jobs_option(command: _F) -> _F:
+    """Adds `--jobs`: how many blobs are on their way at once."""
+    return click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(1, 64),
+        default=4,
+        show_default=True,
+        help="Blobs on their way at once.",
     )(command)
 
 

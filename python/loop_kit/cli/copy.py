@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loop_kit.cli._artifacts import Transfer, amount, complete_place, platform_option, size_option
+from loop_kit.cli._artifacts import (
+    Transfer,
+    amount,
+    complete_place,
+    jobs_option,
+    platform_option,
+    size_option,
+)
 from loop_kit.cli._output import dim, examples, json_option, print_json, strong
 
 if TYPE_CHECKING:
@@ -35,14 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--with-referrers", "referrers", is_flag=True, help="Copy what refers to it, such as signatures."
 )
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="Blobs on their way at once.",
-)
+@jobs_option
 @size_option
 @json_option
 def copy(

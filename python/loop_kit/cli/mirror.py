@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop_kit.cli._artifacts import Transfer, amount, complete_place, size_option
+from loop_kit.cli._artifacts import Transfer, amount, complete_place, jobs_option, size_option
 from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong
 from loop_kit.errors import PackageError
 
@@ -32,14 +32,7 @@ if TYPE_CHECKING:
 )
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", shell_complete=complete_place)
 @click.argument("target", shell_complete=complete_place)
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="Blobs on their way at once.",
-)
+@jobs_option
 @size_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be copied.")
 @json_option

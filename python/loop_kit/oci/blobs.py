@@ -156,9 +156,7 @@ class Blobs:
         """Adds bytes, unless they are there, and returns their digest."""
         digest = digest_of(data)
         with self.writer(digest, len(data)) as writer:
-            if writer is not None and not writer.offset:
-                writer.write(data)
-            elif writer is not None:
+            if writer is not None:
                 writer.restart()
                 writer.write(data)
         return digest
