@@ -321,7 +321,7 @@ class Swaps:
         """Makes what `parts` says anew, linked to the imports that it is to serve."""
         workspace, made = self._workspace, []
         for name in parts.code:
-            await workspace._own(name, parts)
+            await workspace._loader.own(name, parts)
         for _, one in self._alive():
             importer = one.asked.importer
             gone = importer.name in (parts.code if importer.kind == "component" else parts.fresh)
@@ -331,7 +331,7 @@ class Swaps:
             if ((gone or new) and not one.retired) or (to is None and now is None):
                 continue
             try:
-                provider = parts.apps[now or ""] if to is None else await workspace._provide(to, parts)
+                provider = parts.apps[now or ""] if to is None else await workspace._loader.provide(to, parts)
                 # linked on another thread: what is compiled or opened must not hold up the loop
                 commit = await asyncio.to_thread(one.gate.prepare, provider)
             except LoopError:
@@ -449,9 +449,12 @@ class Swaps:
     async def _code(self, component: Component) -> Path:
         """The file to load a component from; it is built where it is to be built otherwise than it was."""
         old = self._workspace.manifest.components[component.name]
-        if self._workspace._make is None and (old.build, old.path) == (component.build, component.path):
+        if self._workspace._loader.make is None and (old.build, old.path) == (
+            component.build,
+            component.path,
+        ):
             return component.path
-        return await self._workspace._build(component)
+        return await self._workspace._loader.build(component)
 
     def _refuse_watching(self, manifest: Manifest) -> None:
         """Refuses another manifest that would have a component that is loaded be told of other changes."""
