@@ -317,10 +317,8 @@ class Loader:
             if provider.artifact is not None:
                 entry.digest = entry_of(f"providers.{provider.name}", provider.artifact).digest
                 admit = functools.partial(asyncio.to_thread, self.artifacts.provider, provider, manifest)
-                provider = await admit()
-            folder = provider.folder or manifest.folder
             engine, life = self._of.host._engine, entry.life
-            made = await sidecar.start(engine, provider, folder, life, asked, self._ill, admit)
+            made = await sidecar.start(engine, provider, manifest.folder, life, asked, self._ill, admit)
             entry.pid = functools.partial(_pid, made)
         else:
             made = await remote.start(self._of.host._engine, provider, entry.life, asked, self._ill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import tempfile
@@ -17,7 +18,7 @@ from loop_kit.oci.model import Descriptor, Manifest, parse
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 
-__all__ = ["Folder", "Place", "Repository"]
+__all__ = ["Folder", "Place", "Repository", "bring"]
 
 Tell = Callable[[int], object]
 _DEEPEST = 8
@@ -46,6 +47,50 @@ class Place(Protocol):
 
     async def name(self, descriptor: Descriptor, data: bytes, tag: str | None, *, top: bool) -> None:
         """Gives a document that is here a name. `top`: whether it is what was asked for, or refers to that."""
+
+
+async def bring(
+    place: Place, blobs: Blobs, part: Descriptor, tell: Tell = lambda _: None, *, document: bool = False
+) -> None:
+    """Has something of a place be in a folder of blobs; what is there already and is another is brought anew.
+
+    Args:
+        place: Where it comes from.
+        blobs: Where to.
+        part: What it is.
+        tell: Told the bytes of a blob as they come.
+        document: Whether it is a manifest or an index.
+
+    Raises:
+        Damaged: It is not what its digest says.
+        PackageError: It is not there, or nobody can be asked.
+    """
+    digest = _checked(part)
+    await asyncio.to_thread(_mended, blobs, digest)
+    if part.data is not None:
+        await asyncio.to_thread(_add, blobs, part, part.data)
+    if blobs.size(digest) is not None:
+        return
+    if document:
+        await asyncio.to_thread(_add, blobs, part, await place.document(part))
+    else:
+        await place.fetch(part, blobs, tell)
+
+
+def _add(blobs: Blobs, part: Descriptor, data: bytes) -> None:
+    with blobs.writer(part.digest, part.size) as writer:
+        if writer is not None:
+            writer.restart()
+            writer.write(data)
+
+
+def _mended(blobs: Blobs, digest: str) -> None:
+    """Removes a blob that is there and is not what it should be."""
+    if blobs.size(digest) is not None:
+        try:
+            blobs.verify(digest)
+        except Damaged:
+            blobs.remove(digest)
 
 
 class Repository:
@@ -169,10 +214,7 @@ class Folder:
             self.blobs.verify(descriptor.digest)
             return
         self.blobs.remove(descriptor.digest)
-        with self.blobs.writer(descriptor.digest, len(data)) as writer:
-            if writer is not None:
-                writer.restart()
-                writer.write(data)
+        _add(self.blobs, descriptor, data)
 
     async def name(self, descriptor: Descriptor, data: bytes, tag: str | None, *, top: bool) -> None:
         """Has a layout list it, by its name if it has one."""

@@ -64,36 +64,30 @@ async def start(
     lifecycle: Lifecycle | None = None,
     asked: Callable[[], object] | None = None,
     ill: Callable[[Sidecar], Awaitable[str | None]] | None = None,
-    admit: Callable[[], Awaitable[object]] | None = None,
+    admit: Callable[[], Awaitable[Provider]] | None = None,
 ) -> Supervisor[Sidecar]:
     """Starts a sidecar and keeps it running until the supervisor is closed.
 
     Args:
         engine: The host's.
         provider: What the manifest says of it.
-        folder: The workspace's, in which it runs.
+        folder: The workspace's, in which it runs where it has none of its own.
         lifecycle: The rules of starting it again.
         asked: As in `_remote.connect`.
         ill: As in `Supervisor`.
-        admit: Judges what it runs from before it is started again: that may have been changed since. Raises LoadError.
+        admit: Judges what it runs from, each time before it is started, and says how it runs. Raises LoadError.
 
     Raises:
         LoadError: It cannot be started, or not be connected to.
         ManifestError: A secret cannot be read.
     """
-    run = command(provider, folder)
     routes = _remote.Routes()
 
-    begun = False
-
     async def again() -> Sidecar:
-        nonlocal begun
-        if begun and admit is not None:
-            await admit()
-        begun = True
-        child = await Child.start(run)
+        runs = provider if admit is None else await admit()
+        child = await Child.start(command(runs, runs.folder or folder))
         try:
-            session = await _connect(engine, child, provider, asked)
+            session = await _connect(engine, child, runs, asked)
             await routes.move(session)
             return Sidecar(child, session, routes)
         except BaseException:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from loop_kit.errors import Damaged, PackageError
-from loop_kit.oci.blobs import Blobs, is_digest
+from loop_kit.errors import PackageError
+from loop_kit.oci._places import bring
+from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import MOST_BYTES, Descriptor, Index, Manifest, parse
 from loop_kit.oci.platform import choose, this_platform
 from loop_kit.oci.transfer import JOBS, together
 from loop_kit.oci.wasm import is_wasm, parse_config, wasm_layer
 from loop_kit.store._sources import Source
-from loop_kit.trust.bundle import MEDIA_TYPE
+from loop_kit.trust._artifact import MOST_MANIFEST
+from loop_kit.trust._fetch import fetch as signatures_of
 
 __all__ = ["Fetched", "Found", "fetch", "find", "parts_of", "read", "selected"]
 
 Tell = Callable[[int], object]
 """Called with bytes as they come."""
 
-_MOST_SIGNATURES = 64
-_MOST_SIGNED = 1 << 20
 _MOST = 32 << 30
 """Bytes of one artifact."""
 _VERSION = "org.opencontainers.image.version"
@@ -115,18 +114,18 @@ async def find(source: Source, blobs: Blobs, root: Descriptor, what: str) -> Fou
     Raises:
         PackageError: It is not there, is no component or provider, or nobody can be asked.
     """
-    await _whole(source, blobs, root, document=True)
+    await bring(source.place, blobs, root, document=True)
     document = parse(blobs.read(root.digest, most=MOST_BYTES), root.media_type, what=what)
     if isinstance(document, Index):
-        await _whole(source, blobs, selected(document, what), document=True)
+        await bring(source.place, blobs, selected(document, what), document=True)
     part, manifest, platforms = read(blobs, root, what)
     if manifest.config.size > MOST_BYTES:
         raise PackageError(f"{what}: its config has more than {MOST_BYTES} bytes")
-    await _whole(source, blobs, manifest.config)
+    await bring(source.place, blobs, manifest.config)
     said = _facts(blobs, manifest, what)
     annotations = {**document.annotations, **manifest.annotations}
     version = said.pop("version", None) or annotations.get(_VERSION, "")
-    signatures = await _signatures(source, blobs, root)
+    signatures = tuple(await signatures_of(source.place, root, blobs))
     return Found(root, part, manifest, version=version, platforms=platforms, signatures=signatures, **said)
 
 
@@ -151,30 +150,6 @@ def _facts(blobs: Blobs, manifest: Manifest, what: str) -> dict[str, Any]:
     } | version
 
 
-async def _signatures(source: Source, blobs: Blobs, root: Descriptor) -> tuple[Descriptor, ...]:
-    listed = [
-        each for each in await source.place.referrers(root.digest) if each.artifact_type in (None, MEDIA_TYPE)
-    ]
-    if len(listed) > _MOST_SIGNATURES:
-        raise PackageError(f"{root.digest} has more than {_MOST_SIGNATURES} signatures")
-    found = []
-    for each in listed:
-        if each.size > _MOST_SIGNED or not is_digest(each.digest):
-            raise PackageError(
-                f"{root.digest}: the signature {each.digest} has more than {_MOST_SIGNED} bytes"
-            )
-        await _whole(source, blobs, each, document=True)
-        manifest = parse(blobs.read(each.digest, most=_MOST_SIGNED), each.media_type, what="a signature")
-        if not isinstance(manifest, Manifest) or manifest.kind != MEDIA_TYPE:
-            continue
-        for part in manifest.parts:
-            if part.size > _MOST_SIGNED:
-                raise PackageError(f"the signature {each.digest} has more than {_MOST_SIGNED} bytes")
-            await _whole(source, blobs, part)
-        found.append(Descriptor(manifest.media_type, each.digest, each.size))
-    return tuple(found)
-
-
 def parts_of(blobs: Blobs, found: Found) -> list[Descriptor]:
     """All that belongs to an artifact, its signatures too: each once.
 
@@ -183,7 +158,7 @@ def parts_of(blobs: Blobs, found: Found) -> list[Descriptor]:
     """
     parts = [found.root, found.part, *found.manifest.parts, *found.signatures]
     for each in found.signatures:
-        manifest = parse(blobs.read(each.digest, most=_MOST_SIGNED), each.media_type, what="a signature")
+        manifest = parse(blobs.read(each.digest, most=MOST_MANIFEST), each.media_type, what="a signature")
         parts += manifest.parts if isinstance(manifest, Manifest) else ()
     return [*{part.digest: part for part in parts}.values()]
 
@@ -199,37 +174,5 @@ async def fetch(source: Source, blobs: Blobs, found: Found, what: str, tell: Tel
     size = sum(part.size for part in parts)
     if size > _MOST:
         raise PackageError(f"{what} has {size} bytes, which is more than {_MOST}")
-    await together((_whole(source, blobs, part, tell) for part in found.manifest.parts), JOBS)
+    await together((bring(source.place, blobs, part, tell) for part in found.manifest.parts), JOBS)
     return Fetched(found, tuple(part.digest for part in parts), size)
-
-
-async def _whole(
-    source: Source, blobs: Blobs, part: Descriptor, tell: Tell = lambda _: None, *, document: bool = False
-) -> None:
-    if not is_digest(part.digest):
-        raise PackageError(f"{part.digest}: its algorithm is not one that is checked")
-    await asyncio.to_thread(_mended, blobs, part)
-    if part.data is not None:
-        await asyncio.to_thread(_add, blobs, part, part.data)
-    if blobs.size(part.digest) is not None:
-        return
-    if document:
-        await asyncio.to_thread(_add, blobs, part, await source.place.document(part))
-    else:
-        await source.place.fetch(part, blobs, tell)
-
-
-def _add(blobs: Blobs, part: Descriptor, data: bytes) -> None:
-    with blobs.writer(part.digest, part.size) as writer:
-        if writer is not None:
-            writer.restart()
-            writer.write(data)
-
-
-def _mended(blobs: Blobs, part: Descriptor) -> None:
-    """Removes a blob that is there and is not what it should be."""
-    if blobs.size(part.digest) is not None:
-        try:
-            blobs.verify(part.digest)
-        except Damaged:
-            blobs.remove(part.digest)

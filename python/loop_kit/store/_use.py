@@ -13,11 +13,12 @@ import fcntl
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
+from loop_kit._alone import locked_alone
 from loop_kit.errors import PackageError
 from loop_kit.oci.blobs import Blobs, is_digest
 
@@ -28,7 +29,6 @@ USERS = "users"
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _TELL = 1.0
 """Seconds until somebody is told that there is something to wait for."""
-_LOOK = 0.05
 
 
 def ensure(folder: Path) -> None:
@@ -48,16 +48,8 @@ def shared(store: Path) -> Iterator[None]:
 def alone(store: Path, tell: Callable[[str], object]) -> Iterator[None]:
     """Keeps everybody else from listing what they use meanwhile."""
     with _open(store) as fd:
-        began, told = time.monotonic(), False
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told and time.monotonic() - began > _TELL:
-                    told = True
-                    tell("waiting for a process that checks the store, or cleans it up …")
-                time.sleep(_LOOK)
+        words = "waiting for a process that checks the store, or cleans it up …"
+        locked_alone(fd, lambda: tell(words), _TELL)
         yield
 
 
@@ -79,35 +71,36 @@ def _open(store: Path) -> Iterator[int]:
 def held(store: Path, *, tidy: bool) -> set[str]:
     """What living users need. `tidy` removes the files of those that were killed; only with the lock for oneself."""
     found: set[str] = set()
-    with contextlib.suppress(FileNotFoundError):
-        for entry in sorted(os.scandir(store / USERS), key=lambda entry: entry.name):
-            with contextlib.suppress(FileNotFoundError):
-                fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                with open(fd, encoding="ascii", errors="replace") as file:
-                    try:
-                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        found |= {line for line in file.read().split("\n") if is_digest(line)}
-                        continue
-                    if tidy:
-                        os.unlink(entry.path)
+    for path, file in _users(store):
+        if file is not None:
+            found |= {line for line in file.read().split("\n") if is_digest(line)}
+        elif tidy:
+            path.unlink(missing_ok=True)
     return found
 
 
 def living(store: Path) -> set[str]:
     """The names of the users that live."""
-    found = set()
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(store / USERS):
-            with contextlib.suppress(FileNotFoundError):
-                fd = os.open(store / USERS / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return {path.name for path, file in _users(store) if file is not None}
+
+
+def _users(store: Path) -> Iterator[tuple[Path, TextIO | None]]:
+    """The files of users, in order, each open where its user lives."""
+    try:
+        names = sorted(os.listdir(store / USERS))
+    except FileNotFoundError:
+        return
+    for name in names:
+        path = store / USERS / name
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(fd, encoding="ascii", errors="replace") as file:
+                lives = False
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    found.add(name)
-                finally:
-                    os.close(fd)
-    return found
+                    lives = True
+                yield path, file if lives else None
 
 
 class Use:

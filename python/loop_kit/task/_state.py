@@ -6,23 +6,21 @@ Nothing in it is needed: what is missing, or cannot be read, is found out again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from loop_kit._alone import locked_alone
 from loop_kit.errors import LoopError
 from loop_kit.task._cache import Output
 
 __all__ = ["ROOT_VARIABLE", "Last", "State", "alone"]
 
 _FORMAT = 2
-_LOOK = 0.05
 
 ROOT_VARIABLE = "LOOP_TASK_ROOT"
 """The variable that tells a task's processes of whose workspace they are."""
@@ -161,16 +159,7 @@ def alone(root: str, waiting: Callable[[], object]) -> Iterator[None]:
         raise error
     prepare(folder_of(root))
     with (folder_of(root) / "lock").open("wb") as file:
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    waiting()
-                told = True
-                time.sleep(_LOOK)
+        locked_alone(file.fileno(), waiting)
         yield
 
 

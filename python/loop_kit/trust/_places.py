@@ -8,21 +8,21 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Protocol
 
 from loop_kit.errors import PackageError
-from loop_kit.oci import media_types
+from loop_kit.oci._places import Repository
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.layout import Layout
 from loop_kit.oci.model import Descriptor, Manifest, parse
 from loop_kit.oci.reference import LayoutReference, Reference
 from loop_kit.oci.registry import Registry
-from loop_kit.trust import _json
-from loop_kit.trust._artifact import MOST_MANIFEST, attach
-from loop_kit.trust._verify import MOST_BUNDLES
+from loop_kit.trust._artifact import attach
+from loop_kit.trust._fetch import fetch
 from loop_kit.trust.bundle import MEDIA_TYPE, Bundle
 
 if TYPE_CHECKING:
     from loop_kit.oci.model import Index
+    from loop_kit.store import Store
 
-__all__ = ["Place", "at_layout", "at_registry", "fetch"]
+__all__ = ["Place", "at_layout", "at_registry", "at_store"]
 
 
 class Place(Protocol):
@@ -47,34 +47,6 @@ class Place(Protocol):
             PackageError: It is refused.
         """
         ...
-
-
-async def fetch(registry: Registry, repository: str, root: Descriptor, blobs: Blobs) -> list[Descriptor]:
-    """Fetches the signatures of an artifact from a registry, and returns their manifests' descriptors.
-
-    Args:
-        registry: The registry.
-        repository: Where the artifact is.
-        root: Its root.
-        blobs: Where they are put.
-
-    Raises:
-        Damaged: One is not what its digest says.
-        PackageError: The registry cannot be asked, or has what is too long for a signature.
-    """
-    found = (await registry.referrers(repository, root.digest, MEDIA_TYPE))[: MOST_BUNDLES + 1]
-    for one in found:
-        if one.size > MOST_MANIFEST or one.media_type not in media_types.MANIFESTS:
-            raise PackageError(f"{one.digest}, which refers to {root.digest}, is no manifest of a signature")
-        _, data = await registry.manifest(Reference(registry.host, repository, digest=one.digest))
-        blobs.add(data)
-        document = parse(data, one.media_type, what=f"the manifest of a signature, {one.digest}")
-        if isinstance(document, Manifest) and document.kind == MEDIA_TYPE:
-            for layer in document.layers[:1]:
-                if layer.size > _json.MOST:
-                    raise PackageError(f"{layer.digest}, of {layer.size} bytes, is too long for a signature")
-                await registry.pull_blob(repository, layer, blobs)
-    return found
 
 
 class _InRegistry:
@@ -110,7 +82,7 @@ async def at_registry(reference: Reference) -> AsyncIterator[Place]:
         async with Registry(reference.registry) as registry:
             root, data = await registry.manifest(reference)
             place = _InRegistry(registry, reference, root, data, Blobs(folder))
-            place.signatures = await fetch(registry, reference.repository, root, place.blobs)
+            place.signatures = await fetch(Repository(registry, reference.repository), root, place.blobs)
             yield place
 
 
@@ -121,13 +93,44 @@ class _InLayout:
         self.document = parse(
             self.blobs.read(root.digest), root.media_type, what=f"the artifact {root.digest}"
         )
-        self.signatures = layout.referrers(root.digest)
+        self.signatures = [one for one in layout.referrers(root.digest) if one.artifact_type == MEDIA_TYPE]
         self._layout = layout
 
     async def add(self, bundle: Bundle) -> Descriptor:
         made = attach(self.blobs, self.root, bundle)
         self._layout.add(None, made)
         return made
+
+
+class _InStore:
+    def __init__(self, store: Store, blobs: Blobs, root: Descriptor) -> None:
+        self.root = root
+        self.blobs = blobs
+        self.document = parse(blobs.read(root.digest), root.media_type, what=f"the artifact {root.digest}")
+        self.signatures = [one for one in store.referrers(root.digest) if one.artifact_type == MEDIA_TYPE]
+        self._store = store
+
+    async def add(self, bundle: Bundle) -> Descriptor:
+        made = attach(self.blobs, self.root, bundle)
+        document = parse(self.blobs.read(made.digest), made.media_type)
+        assert isinstance(document, Manifest)
+        self._store.refer(self.root, made, [part.digest for part in document.parts])
+        return made
+
+
+def at_store(store: Store, blobs: Blobs, root: Descriptor) -> Place:
+    """An artifact of the store.
+
+    Args:
+        store: The store.
+        blobs: Its blobs, held while this is used.
+        root: The artifact.
+
+    Raises:
+        Damaged: It is not what its digest says.
+        PackageError: It is not there, or malformed.
+    """
+    return _InStore(store, blobs, root)
 
 
 def at_layout(reference: LayoutReference) -> list[Place]:
