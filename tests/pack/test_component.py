@@ -10,11 +10,13 @@ import loop_kit as loop
 from loop_kit import manifest as manifests
 from loop_kit.errors import LoadError, PackageError
 from loop_kit.oci import media_types, model
-from loop_kit.oci.blobs import Blobs
+from loop_kit.oci.blobs import Blobs, digest_of
 from loop_kit.oci.layout import Layout, check
 from loop_kit.oci.model import Manifest as Artifact
 from loop_kit.oci.wasm import parse_config
-from loop_kit.pack import describe, pack, unpack
+from loop_kit.pack import describe, pack, refer, unpack
+from loop_kit.pack._bill import tools_in
+from loop_kit.pack.config import SBOM
 from tests.linked_guests import passing
 from tests.preview1 import command
 from tests.wit_types import STRING
@@ -56,6 +58,95 @@ async def test_it_is_laid_out_as_others_read_it(tmp_path: Path) -> None:
     assert found.annotations["org.opencontainers.image.licenses"] == "MIT OR Apache-2.0"
     assert json.loads(layout.blobs.read(found.config.digest))["component"]["target"] is None
     assert await pack(workspace(tmp_path / "again"), "app", Blobs(tmp_path / "two")) == packed
+
+
+CARGO = """
+[[package]]
+name = "bytes"
+version = "1.10.1"
+source = "registry+https://example.com/index"
+checksum = "d71b6127be86fdcfddb610f7182ac57211d4b18a3e9c82eb2d17662f2227ad6a"
+"""
+
+
+def producers(tool: str, version: str) -> bytes:
+    """A section of a component that says what has made it."""
+    name = lambda text: bytes([len(text)]) + text.encode()  # noqa: E731
+    body = name("producers") + b"\x01" + name("processed-by") + b"\x01" + name(tool) + name(version)
+    return b"\0" + bytes([len(body)]) + body
+
+
+async def test_its_sbom_refers_to_it(tmp_path: Path) -> None:
+    toml = TOML.replace('path = "app.wasm"', 'path = "out/app.wasm"\nbuild = "cp app.wasm out/app.wasm"')
+    made = []
+    for name in ("one", "two"):
+        layout = Layout(tmp_path / name).create()
+        ws = tmp_path / f"ws-{name}"
+        ws.mkdir()
+        (ws / "Cargo.lock").write_text(CARGO)
+        (ws / "out").mkdir()
+        packed = await pack(workspace(ws, toml, WASM + producers("rustc", "1.96.0")), "app", layout.blobs)
+        about = refer(layout.blobs, packed)
+        assert about is not None
+        layout.add("app", packed)
+        layout.add(None, about)
+        assert check(layout.folder) == []
+        assert layout.referrers(packed.digest) == [about]
+        made.append((packed.digest, about.digest))
+    assert made[0] == made[1]
+    manifest = model.parse(layout.blobs.read(about.digest))
+    assert isinstance(manifest, Artifact)
+    assert manifest.subject is not None
+    assert (manifest.subject.digest, manifest.kind, manifest.config.media_type) == (
+        packed.digest,
+        SBOM,
+        media_types.EMPTY,
+    )
+    bill = json.loads(layout.blobs.read(manifest.layers[0].digest))
+    assert bill["metadata"]["component"]["hashes"] == [
+        {"alg": "SHA-256", "content": digest_of(WASM + producers("rustc", "1.96.0")).partition(":")[2]}
+    ]
+    tools = [(each["name"], each["version"]) for each in bill["metadata"]["tools"]["components"]]
+    assert ("rustc", "1.96.0") in tools
+    said = describe(layout.blobs, packed, referrers=[about])
+    assert said.packages == (("bytes", "1.10.1"),)
+    assert [(each.title, each.digest) for each in said.referrers] == [("SBOM", about.digest)]
+
+
+@pytest.mark.parametrize("broken", [b"", b"\xff" * 9, producers("rustc", "1")[:-3], b"\0\x0a\x09producers"])
+def test_what_says_nothing_of_its_tools_is_passed_over(broken: bytes) -> None:
+    assert tools_in(WASM + broken) == tools_in(WASM)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("requirements.txt", "A_b[x]==1.0 \\\n  --hash=sha256:00\n# c==2\n", (("A_b", "1.0"),)),
+        (
+            "package-lock.json",
+            json.dumps(
+                {
+                    "packages": {
+                        "": {},
+                        "node_modules/a": {"version": "1.0.0"},
+                        "node_modules/b": {"version": "2.0.0", "dev": True},
+                    }
+                }
+            ),
+            (("a", "1.0.0"),),
+        ),
+    ],
+)
+async def test_the_lock_of_its_build_is_listed(
+    file: str, text: str, expected: object, tmp_path: Path
+) -> None:
+    toml = TOML.replace('path = "app.wasm"', 'path = "app.wasm"\nbuild = "true"')
+    manifest, blobs = workspace(tmp_path / "ws", toml), Blobs(tmp_path / "blobs")
+    (manifest.folder / file).write_text(text)
+    assert describe(blobs, await pack(manifest, "app", blobs)).packages == expected
+    # of a file that nobody here has built, nobody here can tell
+    (manifest.folder / "loop.toml").write_text(TOML)
+    assert describe(blobs, await pack(manifests.load(manifest.folder), "app", blobs)).packages == ()
 
 
 async def test_it_runs(tmp_path: Path) -> None:

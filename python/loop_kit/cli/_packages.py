@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from loop_kit.oci.blobs import Blobs
     from loop_kit.oci.model import Descriptor, Platform
     from loop_kit.oci.reference import Reference
+    from loop_kit.oci.registry import Registry
     from loop_kit.pack import Description
 
-__all__ = ["clean", "complete_stored", "show"]
-
-_PACKED = "packed:"
+__all__ = ["clean", "complete_stored", "show", "stored"]
 
 
 def show(name: str, platform: Platform | None, *, wit: bool, as_json: bool) -> None:
@@ -33,11 +32,11 @@ def show(name: str, platform: Platform | None, *, wit: bool, as_json: bool) -> N
     """
     from loop_kit.pack import describe
 
-    with _opened(name, platform, wit=wit) as (blobs, found):
+    with _opened(name, platform, wit=wit) as (blobs, found, referrers):
         if wit:
             click.echo(_wit(blobs, found, platform).rstrip())
             return
-        said = describe(blobs, found, platform)
+        said = describe(blobs, found, platform, referrers)
     if as_json:
         print_json({"reference": name, **dataclasses.asdict(said)})
     else:
@@ -45,20 +44,25 @@ def show(name: str, platform: Platform | None, *, wit: bool, as_json: bool) -> N
 
 
 @contextlib.contextmanager
-def _opened(name: str, platform: Platform | None, *, wit: bool) -> Iterator[tuple[Blobs, Descriptor]]:
-    """The blobs that a package's documents are in, and the package."""
+def _opened(
+    name: str, platform: Platform | None, *, wit: bool
+) -> Iterator[tuple[Blobs, Descriptor, Sequence[Descriptor]]]:
+    """The blobs that a package's documents are in, the package, and what refers to it."""
     from loop_kit.errors import PackageError
     from loop_kit.oci.blobs import Blobs
     from loop_kit.oci.layout import Layout
     from loop_kit.oci.reference import LAYOUT, LayoutReference, Reference
+    from loop_kit.store import Store
 
     if name.startswith(LAYOUT):
         place = LayoutReference.parse(name)
-        yield Layout(place.folder).blobs, Layout(place.folder).resolve(place.digest or place.tag)
+        layout = Layout(place.folder)
+        root = layout.resolve(place.digest or place.tag)
+        yield layout.blobs, root, layout.referrers(root.digest)
         return
-    with _stored(name) as found:
+    with stored(name) as found:
         if found is not None:
-            yield found
+            yield *found, Store().referrers(found[1].digest)
             return
     try:
         reference = Reference.parse(name.removeprefix("oci:"))
@@ -70,21 +74,17 @@ def _opened(name: str, platform: Platform | None, *, wit: bool) -> Iterator[tupl
         raise error from None
     with tempfile.TemporaryDirectory(prefix="loop-inspect-") as folder:
         blobs = Blobs(Path(folder))
-        yield blobs, asyncio.run(_fetched(reference, blobs, platform, wit=wit))
+        yield blobs, *asyncio.run(_fetched(reference, blobs, platform, wit=wit))
 
 
 @contextlib.contextmanager
-def _stored(name: str) -> Iterator[tuple[Blobs, Descriptor] | None]:
-    """What the store has by a name: its own, `WORKSPACE/NAME`, NAME where only one is called so, or a digest."""
+def stored(name: str) -> Iterator[tuple[Blobs, Descriptor] | None]:
+    """What the store has by a name, with its blobs."""
     from loop_kit.oci.model import Descriptor
     from loop_kit.store import Store
 
     store = Store()
-    roots = {root.name: root for root in store.roots()} if store.folder.is_dir() else {}
-    found = roots.get(name) or roots.get(f"{_PACKED}{name}")
-    if found is None:
-        alike = [r for r in roots.values() if name == r.digest or r.name.rpartition("/")[2] == name]
-        found = alike[0] if len({root.digest for root in alike}) == 1 else None
+    found = store.named(name)
     if found is None:
         yield None
         return
@@ -93,12 +93,15 @@ def _stored(name: str) -> Iterator[tuple[Blobs, Descriptor] | None]:
         yield use.blobs, Descriptor(found.media_type, found.digest, size)
 
 
-async def _fetched(reference: Reference, blobs: Blobs, platform: Platform | None, *, wit: bool) -> Descriptor:
-    """Fetches the documents of a package, and nothing that is large."""
+async def _fetched(
+    reference: Reference, blobs: Blobs, platform: Platform | None, *, wit: bool
+) -> tuple[Descriptor, Sequence[Descriptor]]:
+    """Fetches the documents of a package, and nothing that is large; also says what refers to it."""
     from loop_kit.oci import media_types
     from loop_kit.oci.model import Index, Manifest, parse
     from loop_kit.oci.platform import choose, this_platform
     from loop_kit.oci.registry import Registry
+    from loop_kit.pack._bill import BILL
     from loop_kit.pack.config import SBOM
 
     async with Registry(reference.registry) as registry:
@@ -125,7 +128,28 @@ async def _fetched(reference: Reference, blobs: Blobs, platform: Platform | None
             layers = [each for each in document.layers if each.media_type == SBOM or each.media_type in wasm]
             for part in (document.config, *layers):
                 await registry.pull_blob(reference.repository, part, blobs)
-    return root
+        referrers = await registry.referrers(reference.repository, root.digest)
+        if isinstance(document, Manifest) and BILL in document.annotations:
+            await _bill(registry, reference, document.annotations[BILL], referrers, blobs)
+    return root, referrers
+
+
+async def _bill(
+    registry: Registry, reference: Reference, digest: str, referrers: Sequence[Descriptor], blobs: Blobs
+) -> None:
+    """Fetches the SBOMs that are beside a component, and of them the one that it says it has."""
+    from loop_kit.oci.model import Manifest, parse
+    from loop_kit.pack._bill import MOST_BILL
+    from loop_kit.pack.config import SBOM
+
+    for each in referrers:
+        if each.artifact_type == SBOM:
+            _, data = await registry.manifest(reference.at(digest=each.digest))
+            blobs.add(data)
+            document = parse(data, each.media_type, what=f"what brings an SBOM, {each.digest}")
+            for layer in document.layers if isinstance(document, Manifest) else ():
+                if layer.digest == digest and layer.size <= MOST_BILL:
+                    await registry.pull_blob(reference.repository, layer, blobs)
 
 
 def _wit(blobs: Blobs, found: Descriptor, platform: Platform | None) -> str:
@@ -169,6 +193,10 @@ def _print(said: Description) -> None:
         click.echo(
             f"  {'layer':<11}{clean(layer.title or layer.media_type)}, {amount(layer.size)}  {dim(layer.digest)}"
         )
+    for each in said.referrers:
+        click.echo(
+            f"  {'beside it':<11}{clean(each.title or each.media_type)}, {amount(each.size)}  {dim(each.digest)}"
+        )
     for package, version in said.packages:
         click.echo(f"  {'contains':<11}{clean(package)} {clean(version)}")
 
@@ -182,9 +210,11 @@ def complete_stored(incomplete: str) -> list[str]:
     """The names of what is in the store and was packed."""
     try:
         from loop_kit.store import Store
+        from loop_kit.store._roots import PACKED
 
         store = Store()
-        names = [root.name for root in store.roots()] if store.folder.is_dir() else []
+        roots = store.roots() if store.folder.is_dir() else []
+        names = [root.name.removeprefix(PACKED) for root in roots if root.subject is None]
     except Exception:
         return []  # the shell has nowhere to show an error
-    return [name for found in names if (name := found.removeprefix(_PACKED)).startswith(incomplete)]
+    return [name for name in names if name.startswith(incomplete)]

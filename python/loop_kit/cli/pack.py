@@ -114,7 +114,7 @@ def _packed(
 ) -> tuple[Descriptor, Description, Plan]:
     from loop_kit.oci.layout import Layout
     from loop_kit.oci.reference import LayoutReference
-    from loop_kit.pack import describe
+    from loop_kit.pack import describe, refer
 
     if output is None:
         with stored(manifest, name, targets) as (blobs, found, plan):
@@ -125,6 +125,8 @@ def _packed(
     layout = Layout(place.folder).create()
     found, plan = pack_one(manifest, name, layout.blobs, targets)
     layout.add(place.tag or name, found)
+    if (about := refer(layout.blobs, found)) is not None:
+        layout.add(None, about)
     return found, describe(layout.blobs, found), plan
 
 
@@ -144,15 +146,18 @@ def pack_one(manifest: Manifest, name: str, blobs: Blobs, targets: Sequence[str]
 @contextlib.contextmanager
 def stored(manifest: Manifest, name: str, targets: Sequence[str]) -> Iterator[tuple[Blobs, Descriptor, Plan]]:
     """Packs one thing into the user's store, where it stays in the place of what was packed before."""
-    from loop_kit.pack import whole
+    from loop_kit.pack import refer, whole
     from loop_kit.store import Store
+    from loop_kit.store._roots import PACKED
 
     store = Store()
     with store.use() as use:
         found, plan = pack_one(manifest, name, use.blobs, targets)
         parts = whole(use.blobs, found)
         digests = [part.digest for part in parts if part.digest != found.digest]
-        store.pin(f"packed:{manifest.name}/{name}", found, digests, size=sum(part.size for part in parts))
+        store.pin(f"{PACKED}{manifest.name}/{name}", found, digests, size=sum(part.size for part in parts))
+        if (about := refer(use.blobs, found)) is not None:
+            store.refer(found, about, [part.digest for part in whole(use.blobs, about)])
         yield use.blobs, found, plan
 
 

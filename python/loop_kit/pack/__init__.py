@@ -10,6 +10,7 @@ what it is, serves and needs; where it runs on some platforms alone it is an ind
 
 from __future__ import annotations
 
+from loop_kit.pack._bill import refer
 from loop_kit.pack._contents import contents
 from loop_kit.pack._describe import Description, describe
 from loop_kit.pack._make import pack
@@ -21,5 +22,5 @@ from loop_kit.pack.platforms import platform_of_triple
 
 __all__ = [
     "Description", "Plan", "ProviderConfig", "Runnable", "config_of", "contents", "describe", "pack", "packable",
-    "part_of", "plan", "platform_of_triple", "unpack", "whole",
+    "part_of", "plan", "platform_of_triple", "refer", "unpack", "whole",
 ]  # fmt: skip

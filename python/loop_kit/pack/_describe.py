@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,18 +12,21 @@ from loop_kit.manifest._grants import SENTENCES
 from loop_kit.manifest._match import ImportName
 from loop_kit.manifest._toml import inline
 from loop_kit.oci import model
-from loop_kit.oci.blobs import Blobs
+from loop_kit.oci.blobs import Blobs, is_digest
 from loop_kit.oci.model import Descriptor, Index, Platform
 from loop_kit.oci.wasm import parse_config
+from loop_kit.pack._bill import BILL, MOST_BILL, bind
 from loop_kit.pack._layers import TITLE
 from loop_kit.pack._make import GRANTS
 from loop_kit.pack._unpack import config_of, part_of
 from loop_kit.pack.config import SBOM, digest_of_wit
 from loop_kit.pack.sbom import items
+from loop_kit.trust.bundle import MEDIA_TYPE as BUNDLE
 
 __all__ = ["Description", "LayerOf", "describe"]
 
 _IMAGE = "org.opencontainers.image."
+_TITLES = {SBOM: "SBOM", BUNDLE: "signature"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Description:
         unpacked: Bytes of its files.
         layers: Its layers.
         packages: Names and versions of what others have made in it.
+        referrers: What is known to refer to it, such as an SBOM and signatures: the artifacts' types.
     """
 
     digest: str
@@ -89,19 +93,28 @@ class Description:
     unpacked: int = 0
     layers: tuple[LayerOf, ...] = ()
     packages: tuple[tuple[str, str], ...] = ()
+    referrers: tuple[LayerOf, ...] = ()
 
 
-def describe(blobs: Blobs, descriptor: Descriptor, platform: Platform | None = None) -> Description:
+def describe(
+    blobs: Blobs,
+    descriptor: Descriptor,
+    platform: Platform | None = None,
+    referrers: Iterable[Descriptor] = (),
+) -> Description:
     """What a package is, as it says itself. Layers need not be there; what an SBOM lists is told where it is.
 
     Args:
         blobs: Where its documents are.
         descriptor: The package.
         platform: For which; None: this machine, or the first one that there is.
+        referrers: What refers to it.
 
     Raises:
+        Damaged: There are SBOMs beside a component, and none is the one that it was packed with.
         PackageError: It is no package, or a document of it is not there, or malformed.
     """
+    beside = tuple(referrers)
     root = model.parse(
         blobs.read(descriptor.digest, most=model.MOST_BYTES), descriptor.media_type, what=descriptor.digest
     )
@@ -134,8 +147,15 @@ def describe(blobs: Blobs, descriptor: Descriptor, platform: Platform | None = N
         "source": said.get("source"),
         "size": sum(layer.size for layer in layers),
         "layers": layers,
-        "packages": _packages(blobs, layers),
+        "packages": _packages(blobs, layers, manifest.annotations.get(BILL)),
+        "referrers": tuple(
+            LayerOf(
+                _TITLES.get(each.artifact_type or "", ""), each.artifact_type or "", each.digest, each.size
+            )
+            for each in beside
+        ),
     }
+    bind(blobs, manifest, beside)
     config = config_of(blobs, manifest, what=what)
     if config is None:
         wasm = parse_config(blobs.read(manifest.config.digest, most=model.MOST_BYTES), manifest, what=what)
@@ -175,10 +195,11 @@ def describe(blobs: Blobs, descriptor: Descriptor, platform: Platform | None = N
     )
 
 
-def _packages(blobs: Blobs, layers: tuple[LayerOf, ...]) -> tuple[tuple[str, str], ...]:
-    for layer in layers:
-        if layer.media_type == SBOM and blobs.size(layer.digest) is not None:
-            return tuple((item.name, item.version) for item in items(blobs.read(layer.digest)))
+def _packages(blobs: Blobs, layers: tuple[LayerOf, ...], bill: str | None) -> tuple[tuple[str, str], ...]:
+    for digest in (*(layer.digest for layer in layers if layer.media_type == SBOM), bill):
+        if digest is not None and is_digest(digest) and blobs.size(digest) is not None:
+            found = items(blobs.read(digest, most=MOST_BILL))
+            return tuple((item.name, item.version) for item in found)
     return ()
 
 

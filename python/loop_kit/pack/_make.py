@@ -17,6 +17,7 @@ from loop_kit.oci.model import Descriptor, Index, describe
 from loop_kit.oci.model import Manifest as Artifact
 from loop_kit.oci.wasm import WasmConfig
 from loop_kit.pack import _native, _node, _python, sbom
+from loop_kit.pack._bill import BILL, bill_of, refer
 from loop_kit.pack._facts import created
 from loop_kit.pack._layers import Part, add_bytes
 from loop_kit.pack._plan import Plan, Tell, plan, problem
@@ -57,7 +58,8 @@ async def pack(
         planned: What `plan` said, if it was asked.
 
     Returns:
-        The package: a manifest where it is for all platforms, else an index.
+        The package: a manifest where it is for all platforms, else an index. What refers to a component with its SBOM is
+        there as well: `refer` says what that is.
 
     Raises:
         PackageError: It cannot be packed; the error says why.
@@ -103,12 +105,15 @@ async def _component(planned: Plan, blobs: Blobs) -> Descriptor:
     said = planned.facts.annotations(planned.name)
     if planned.pack.grants:
         said[GRANTS] = json.dumps(plain(planned.pack.grants), sort_keys=True)
+    said[BILL] = blobs.add(bill_of(planned, wasm))
     artifact = Artifact(
         add_bytes(blobs, config.to_bytes(), media_types.WASM_CONFIG), (layer,), annotations=said
     )
     data = artifact.to_bytes()
     blobs.add(data)
-    return describe(artifact, data)
+    made = describe(artifact, data)
+    refer(blobs, made)
+    return made
 
 
 def _provider(planned: Plan, part: Part, blobs: Blobs) -> Descriptor:

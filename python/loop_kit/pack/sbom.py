@@ -13,16 +13,19 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from loop_kit.errors import PackageError
 from loop_kit.manifest._pack import is_licence
 from loop_kit.oci._json import canonical
 
-__all__ = ["Item", "document", "items", "of_cargo", "of_go", "of_npm", "of_wheel"]
+__all__ = [
+    "Item", "Tool", "document", "items", "of_cargo", "of_go", "of_npm", "of_requirements", "of_wheel",
+]  # fmt: skip
 
 _MODULE = re.compile(r"^\t(?:dep|=>)\t(\S+)\t(\S+)", re.MULTILINE)
+_PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;\\#]+)", re.MULTILINE)
 _ALGORITHMS = {"sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
 
 
@@ -47,11 +50,41 @@ class Item:
     license: str | None = None
 
 
-def document(name: str, version: str | None, licence: str | None, found: Iterable[Item]) -> bytes:
-    """The document, CycloneDX 1.6, for a package of that name."""
+class Tool(NamedTuple):
+    """A tool that has made something."""
+
+    name: str
+    version: str
+
+
+def document(
+    name: str,
+    version: str | None,
+    licence: str | None,
+    found: Iterable[Item],
+    *,
+    digest: str | None = None,
+    tools: Iterable[Tool] = (),
+) -> bytes:
+    """The document, CycloneDX 1.6, for a package of that name.
+
+    Args:
+        name: The package's name.
+        version: Its version.
+        licence: Its licence.
+        found: What others have made in it.
+        digest: Its SHA-256 in hexadecimal, where it is one file.
+        tools: What has made it.
+    """
     about: dict[str, Any] = {"type": "application", "bom-ref": "package", "name": name}
     about |= {"version": version} if version else {}
+    about |= {"hashes": [{"alg": "SHA-256", "content": digest}]} if digest else {}
     about |= {"licenses": [{"expression": licence}]} if licence else {}
+    by = [
+        {"type": "application", "name": tool.name} | ({"version": tool.version} if tool.version else {})
+        for tool in tools
+    ]
+    metadata = {"component": about} | ({"tools": {"components": by}} if by else {})
     components = []
     once = {
         item.purl: item
@@ -74,7 +107,7 @@ def document(name: str, version: str | None, licence: str | None, found: Iterabl
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": {"component": about},
+        "metadata": metadata,
         "components": components,
         "dependencies": depends,
     })  # fmt: skip
@@ -160,6 +193,22 @@ def of_cargo(lock: Path) -> list[Item]:
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise PackageError(f"{lock} cannot be read: {e}") from None
+
+
+def of_requirements(file: Path) -> list[Item]:
+    """What a `requirements.txt` names with its version.
+
+    Raises:
+        PackageError: It cannot be read.
+    """
+    try:
+        named = _PINNED.findall(file.read_text("utf-8"))
+    except (OSError, ValueError) as e:
+        raise PackageError(f"{file} cannot be read: {e}") from None
+    return [
+        Item(_purl("pypi", re.sub(r"[-_.]+", "-", name).lower(), version), name, version)
+        for name, version in named
+    ]
 
 
 def of_go(program: Path) -> list[Item]:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from typing import Any
 from loop_kit.errors import PackageError
 from loop_kit.oci.blobs import digest_of, is_digest
 
-__all__ = ["Root", "file_of", "read", "roots"]
+__all__ = ["PACKED", "Root", "file_of", "kept", "read", "roots"]
 
 ROOTS = "roots"
+PACKED = "packed:"
+"""What the names of roots begin with that `loop pack` has made: `packed:WORKSPACE/NAME`."""
 _MOST = 8 << 20
 """Bytes of a root's file."""
 
@@ -33,6 +35,7 @@ class Root:
         digests: All that belongs to it, itself too.
         lock: The `loop.lock` that names it, without which it is not needed any more; None: it stays until it is
             given up by its name.
+        subject: The artifact that it is about, without which it is not needed any more, as a signature has one.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Root:
     size: int
     digests: tuple[str, ...]
     lock: Path | None = None
+    subject: str | None = None
 
     def to_bytes(self) -> bytes:
         """As its file has it."""
@@ -49,7 +53,7 @@ class Root:
             "artifact": {"mediaType": self.media_type, "digest": self.digest, "size": self.size},
             "digests": sorted({*self.digests, self.digest}),
             "lock": None if self.lock is None else os.fspath(self.lock),
-        }
+        } | ({} if self.subject is None else {"subject": self.subject})
         return json.dumps({"root": said, "sum": _sum(said)}, indent=1).encode() + b"\n"
 
     @property
@@ -99,8 +103,9 @@ def read(path: Path) -> Root:
             artifact["size"],
             tuple(said["digests"]),
             None if lock is None else Path(lock),
+            said.get("subject"),
         )
-        if not all(map(is_digest, (made.digest, *made.digests))):
+        if not all(map(is_digest, (made.digest, *made.digests, made.subject or made.digest))):
             raise ValueError("it names something that is no digest")
         if file_of(path.parent.parent, made.name) != path:
             raise ValueError(f"it is of {made.name!r}, whose file has another name")
@@ -110,6 +115,20 @@ def read(path: Path) -> Root:
         failed.hint = f"`loop pull` in its workspace makes it anew; if there is none any more, remove {path}"
         raise failed from None
     return made
+
+
+def kept(roots: Iterable[Root]) -> list[Root]:
+    """Those of some roots that are still needed: what is about another stays as long as that."""
+    left = [root for root in roots if root.needed]
+    found: list[Root] = []
+    while fresh := [root for root in left if root.subject is None or _has(found, root.subject)]:
+        found += fresh
+        left = [root for root in left if root not in fresh]
+    return found
+
+
+def _has(roots: Iterable[Root], digest: str) -> bool:
+    return any(digest in root.digests for root in roots)
 
 
 def roots(store: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from loop_kit.errors import Damaged, PackageError
 from loop_kit.oci.blobs import Blobs
+from loop_kit.oci.model import Manifest, describe, parse
 from loop_kit.store import _roots, _use
 from loop_kit.store._folder import check, default, put, sync, telling
 from loop_kit.store._roots import Root
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from loop_kit.oci.model import Descriptor
 
 __all__ = ["Damage", "Store", "Swept"]
+
+_MOST_REFERRER = 256 << 10
+"""Bytes of the manifest of something that is about an artifact."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,14 @@ class Store:
             yield stack.enter_context(Use(self.folder))
 
     def pin(
-        self, name: str, root: Descriptor, digests: Iterable[str], *, size: int = 0, lock: Path | None = None
+        self,
+        name: str,
+        root: Descriptor,
+        digests: Iterable[str],
+        *,
+        size: int = 0,
+        lock: Path | None = None,
+        subject: str | None = None,
     ) -> None:
         """Has an artifact stay, in the place of what was pinned by that name.
 
@@ -109,11 +120,14 @@ class Store:
             digests: All that belongs to it.
             size: Bytes of all that.
             lock: The `loop.lock` that names it; it stays as long as that does.
+            subject: The artifact that it is about, as a signature is; it stays as long as that does.
 
         Raises:
             PackageError: Something of it is not there, or that cannot be written down.
         """
-        made = Root(name, root.digest, root.media_type, size or root.size, (root.digest, *digests), lock)
+        made = Root(
+            name, root.digest, root.media_type, size or root.size, (root.digest, *digests), lock, subject
+        )
         blobs = Blobs(self.folder)
         with telling(self.folder), _use.shared(self.folder):
             for digest in made.digests:
@@ -133,6 +147,57 @@ class Store:
             return _roots.read(_roots.file_of(self.folder, name))
         except (PackageError, OSError):
             return None
+
+    def refer(self, subject: Descriptor, referrer: Descriptor, digests: Iterable[str]) -> None:
+        """Has something stay that is about an artifact, such as a signature, as long as that does.
+
+        Args:
+            subject: The artifact.
+            referrer: The manifest of what is about it.
+            digests: All that belongs to that.
+
+        Raises:
+            PackageError: Something of it is not there, or that cannot be written down.
+        """
+        self.pin(f"{referrer.digest} of {subject.digest}", referrer, digests, subject=subject.digest)
+
+    def referrers(self, digest: str) -> list[Descriptor]:
+        """What is kept here that is about an artifact: manifests whose subject it is, with their artifacts' types.
+
+        Raises:
+            Damaged: One is not what its digest says.
+            PackageError: A root is damaged.
+        """
+        blobs = Blobs(self.folder)
+        asked: dict[str, None] = {}
+        for root in self.roots() if self.folder.is_dir() else ():
+            if root.subject == digest:
+                asked[root.digest] = None
+            elif root.digest == digest:  # signatures that came with it
+                asked |= dict.fromkeys(each for each in root.digests if each != digest)
+        found = []
+        for each in asked:
+            size = blobs.size(each)
+            if size is None or size > _MOST_REFERRER:
+                continue
+            data = blobs.read(each, most=_MOST_REFERRER)
+            with contextlib.suppress(PackageError):  # it is a blob
+                document = parse(data, what=each)
+                if isinstance(document, Manifest) and document.subject and document.subject.digest == digest:
+                    found.append(describe(document, data, artifact_type=document.kind))
+        return found
+
+    def named(self, name: str) -> Root | None:
+        """What is here by a name: a root's own, `WORKSPACE/NAME` or NAME of what was packed, or a digest.
+
+        None also where NAME is that of several things.
+        """
+        roots = {root.name: root for root in self.roots()} if self.folder.is_dir() else {}
+        found = roots.get(name) or roots.get(f"{_roots.PACKED}{name}")
+        if found is None:
+            alike = [r for r in roots.values() if name == r.digest or r.name.rpartition("/")[2] == name]
+            found = alike[0] if len({root.digest for root in alike}) == 1 else None
+        return found
 
     def roots(self) -> list[Root]:
         """All roots, by their names.
@@ -170,8 +235,9 @@ class Store:
             known = self.roots()
             if missing := sorted(given_up - {root.name for root in known}):
                 raise _unknown(missing[0])
-            dropped = [root for root in known if root.name in given_up or not root.needed]
-            needed = {digest for root in known if root not in dropped for digest in root.digests}
+            kept = _roots.kept(root for root in known if root.name not in given_up)
+            dropped = [root for root in known if root not in kept]
+            needed = {digest for root in kept for digest in root.digests}
             needed |= _use.held(self.folder, tidy=not dry_run)
             blobs = Blobs(self.folder)
             unneeded = [(digest, blobs.size(digest) or 0) for digest in blobs if digest not in needed]
