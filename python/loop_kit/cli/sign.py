@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +14,12 @@ from loop_kit.cli.key import complete_key, passphrase_option
 from loop_kit.errors import PackageError, Untrusted
 
 if TYPE_CHECKING:
+    from loop_kit.oci.reference import LayoutReference, Reference
     from loop_kit.trust._keyring import PrivateKey
     from loop_kit.trust._places import Place
     from loop_kit.trust.statement import Statement
+
+__all__ = ["sign", "sign_at", "version_of"]
 
 _VERSION = "org.opencontainers.image.version"
 
@@ -30,6 +33,18 @@ def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float
         raise click.BadParameter(str(error)) from None
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    from click.shell_completion import CompletionItem
+
+    from loop_kit.cli._artifacts import complete_place
+    from loop_kit.cli._packages import complete_stored
+
+    return [
+        *complete_place(ctx, param, incomplete),
+        *(CompletionItem(name) for name in complete_stored(incomplete)),
+    ]
+
+
 @click.command(
     epilog=examples(
         ("loop sign registry.example/acme/site:1.2.0 --key acme", "what is there, as release 1.2.0"),
@@ -41,9 +56,10 @@ def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float
             "loop sign oci-layout:dist:1.2.0 --key acme --name registry.example/acme/site",
             "before it is pushed",
         ),
+        ("loop sign kv --key acme --name registry.example/acme/kv", "… what `loop pack kv` has packed"),
     )
 )
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=_complete)
 @click.option(
     "--key", "key", required=True, shell_complete=complete_key, help="A key of yours, or the file of one."
 )
@@ -74,29 +90,26 @@ def sign(
 ) -> None:
     """Sign an artifact as a release.
 
-    ARTIFACT is REGISTRY/REPOSITORY:TAG, or oci-layout:DIR:TAG for one that lies in a folder. The signature says what it
-    is called, its version, and when it was signed; it is put beside the artifact, and nothing of that changes. Who signs
-    the same release again renews the signature: its place among the releases stays.
+    ARTIFACT is REGISTRY/REPOSITORY:TAG, oci-layout:DIR:TAG for one that lies in a folder, or the name of what
+    `loop pack` has put into the store. The signature says what it is called, its version, and when it was signed; it is
+    put beside the artifact, and nothing of that changes: `loop push` sends it along. Who signs the same release again
+    renews the signature: its place among the releases stays.
     """
-    from loop_kit.oci.reference import LayoutReference, parse_place
+    from loop_kit.oci.reference import Reference
     from loop_kit.trust._keyring import Keyring, passphrase_of
 
-    where = parse_place(artifact)
     signer = Keyring().private(key, passphrase_of(passphrase))
-    if isinstance(where, LayoutReference):
-        if name is None:
-            raise click.UsageError(
-                "say what it is called, by --name REGISTRY/REPOSITORY: a folder does not tell"
-            )
-        called = name
-    else:
-        called = name or where.name
 
     async def run() -> tuple[Statement, str]:
         async with contextlib.AsyncExitStack() as stack:
-            place = await _place(where, stack)
-            said = version or _version_of(place, where.tag)
-            return await _sign(place, signer, called, said, serial, expires)
+            place, where = await _place(artifact, stack)
+            called = name or (where.name if isinstance(where, Reference) else None)
+            if called is None:
+                raise click.UsageError(
+                    "say what it is called, by --name REGISTRY/REPOSITORY: where it is does not tell"
+                )
+            said = version or version_of(place, None if where is None else where.tag)
+            return await sign_at(place, signer, called, said, serial, expires)
 
     statement, digest = asyncio.run(run())
     if as_json:
@@ -114,22 +127,31 @@ def sign(
     click.echo(dim(f"the signature is {digest}"))
 
 
-async def _place(where: object, stack: contextlib.AsyncExitStack) -> Place:
-    from loop_kit.oci.reference import LayoutReference, Reference
-    from loop_kit.trust._places import at_layout, at_registry
+async def _place(
+    artifact: str, stack: contextlib.AsyncExitStack
+) -> tuple[Place, Reference | LayoutReference | None]:
+    """Where an artifact is; in the store under its name, where no reference is said."""
+    from loop_kit.cli._packages import stored
+    from loop_kit.oci.reference import LAYOUT, LayoutReference, parse_place
+    from loop_kit.store import Store
+    from loop_kit.trust._places import at_layout, at_registry, at_store
 
+    if not artifact.startswith(("oci:", LAYOUT)):
+        found = stack.enter_context(stored(artifact))
+        if found is not None:
+            return at_store(Store(), *found), None
+    where = parse_place(artifact)
     if isinstance(where, LayoutReference):
         places = at_layout(where)
         if len(places) > 1:
             error = PackageError(f"{where.folder} has {len(places)} artifacts")
             error.hint = f"name one of them, as oci-layout:{where.folder}:TAG"
             raise error
-        return places[0]
-    assert isinstance(where, Reference)
-    return await stack.enter_async_context(at_registry(where))
+        return places[0], where
+    return await stack.enter_async_context(at_registry(where)), where
 
 
-def _version_of(place: Place, tag: str | None) -> str:
+def version_of(place: Place, tag: str | None) -> str:
     """What the artifact says of its version, or its tag, where that is one."""
     from loop_kit.trust._gate import version_in
 
@@ -141,9 +163,14 @@ def _version_of(place: Place, tag: str | None) -> str:
     return found
 
 
-async def _sign(
+async def sign_at(
     place: Place, key: PrivateKey, name: str, version: str, serial: int | None, expires: float | None
 ) -> tuple[Statement, str]:
+    """Signs what is at a place, and puts the signature there.
+
+    Raises:
+        PackageError: It cannot be signed by that name or version, or the signature is refused.
+    """
     from loop_kit.trust._artifact import sign as make
     from loop_kit.trust.statement import Statement
 
