@@ -191,8 +191,7 @@ def test_an_end_ends_all_that_runs(two: Workspace, signum: int) -> None:
     assert two.read("packages/b/dist/out") == "two one "
     assert sorted(os.listdir(files[0].parent)) == ["out"]  # and what the killed one has left is gone
     assert os.listdir(files[1].parent) == []
-    left = [path.name for path in (two.root / ".loop/task").iterdir() if path.name.startswith("runs-")]
-    assert left == []
+    assert not (two.root / ".loop/task/runs").exists()
 
 
 def test_what_a_killed_run_left_is_gone_where_the_old_result_is_restored(two: Workspace) -> None:

@@ -128,7 +128,19 @@ def test_another_checkout_takes_what_is_known(two: Workspace, tmp_path: Path) ->
     assert other.ended["a:build"].log == "made a\n"
 
 
-@pytest.mark.parametrize("damage", ["blob", "blob gone", "result", "another's result"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "blob",
+        "blob gone",
+        "blob cut",
+        "blob of zeros",
+        "blob empty",
+        "result",
+        "result cut",
+        "another's result",
+    ],
+)
 def test_a_damaged_cache_is_not_believed(two: Workspace, damage: str) -> None:
     two.run("build")
     shutil.rmtree(two.root / "packages/a/dist")
@@ -138,6 +150,13 @@ def test_a_damaged_cache_is_not_believed(two: Workspace, damage: str) -> None:
         match damage:
             case "blob gone":
                 path.unlink()
+            case (
+                "blob cut" | "result cut" | "blob of zeros" | "blob empty"
+            ):  # as a machine leaves it that lost its power
+                data = path.read_bytes()
+                path.chmod(0o644)
+                cut = {"blob empty": b"", "blob of zeros": bytes(len(data))}
+                path.write_bytes(cut.get(damage, data[: len(data) // 2]))
             case "another's result":
                 path.write_bytes(results[0].read_bytes())
             case _:

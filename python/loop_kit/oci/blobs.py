@@ -90,10 +90,13 @@ class Blobs:
 
     Args:
         folder: The folder that has `blobs` in it; made when something is added.
+        sync: Whether a blob is on the disk once it is added. Without, one may be torn after the machine has lost its
+            power: it is for what is verified whenever it is read, and can be made again.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, sync: bool = True) -> None:
         self.folder = Path(folder)
+        self._synced = sync
         self._blobs = self.folder / "blobs"
 
     def path(self, digest: str) -> Path:
@@ -197,11 +200,13 @@ class Blobs:
             yield writer
             writer.check()
             file.flush()
-            os.fsync(file.fileno())
+            if self._synced:
+                os.fsync(file.fileno())
             path.parent.mkdir(parents=True, exist_ok=True)
             os.fchmod(file.fileno(), 0o444)  # nothing writes to it by mistake
             partial.replace(path)
-            _sync(path.parent)
+            if self._synced:
+                _sync(path.parent)
 
     def __iter__(self) -> Iterator[str]:
         """The digests of all blobs that are there."""

@@ -118,7 +118,7 @@ class Cache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = cache_folder() if folder is None else folder
-        self.blobs = Blobs(self.folder)
+        self.blobs = Blobs(self.folder, sync=False)
 
     def _path(self, key: str) -> Path:
         return self.folder / "results" / key[:2] / key

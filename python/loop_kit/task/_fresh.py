@@ -10,7 +10,10 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+TYPE_CHECKING = False  # `typing` itself would be most of what this imports
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["look", "write"]
 
@@ -51,7 +54,7 @@ def look(root: str, asked: Iterable[str], version: str) -> dict[str, Any] | None
 def _seen(root: str, paths: dict[str, list[str]]) -> bytes:
     """The signatures of files, which are given by their folders."""
     found = array.array("q")
-    lstat = os.lstat
+    lstat, extend = os.lstat, found.extend
     for folder, names in paths.items():
         start = os.path.join(root, folder, "")
         for name in names:
@@ -60,7 +63,7 @@ def _seen(root: str, paths: dict[str, list[str]]) -> bytes:
             except OSError:
                 found.append(-1)
                 continue
-            found.extend((s.st_size, s.st_ino & _MASK, s.st_mtime_ns, s.st_ctime_ns, s.st_mode))
+            extend((s.st_size, s.st_ino & _MASK, s.st_mtime_ns, s.st_ctime_ns, s.st_mode))
     return found.tobytes()
 
 

@@ -50,6 +50,9 @@ class Looks:
     def __init__(self, plan: Plan, mark: str, kept: dict[str, Any]) -> None:
         self.plan = plan
         self.root = plan.root
+        self._start = os.path.join(
+            plan.root, ""
+        )  # `join` for each of thousands of paths takes longer than to look
         self._mark = mark
         self._digests: dict[str, list[Any]] = kept.get("digests", {})
         self._walks: dict[str, dict[str, Any]] = kept.get("walks", {})
@@ -142,26 +145,30 @@ class Looks:
         if self._walker is None:
             self._walker = _Walker(self.root)
         folders, files, links = self._walker.walk(path)
-        ignores = [os.path.relpath(at, self.root) for at in self._walker.ignores(path)]
-        relative = os.path.relpath
-        shown = [relative(at, self.root) for at in folders]
-        watch = sorted(
-            {*shown, *ignores, *(relative(at, self.root) for at in files if at.endswith("/.gitignore"))}
-        )
+        shown = [self._relative(at) for at in folders]
+        ignores = [
+            *self._walker.ignores(path),
+            *(at for at in files if at.endswith("/.gitignore")),
+        ]
+        watch = sorted({*shown, *map(self._relative, ignores)})
         seen, newest = self._seen(watch)
         found = {
             "watch": watch,
             "seen": seen,
             "known": newest < before,
             "folders": shown,
-            "files": sorted(relative(at, self.root) for at in [*files, *links]),
+            "files": sorted(map(self._relative, [*files, *links])),
         }
         self._walks[base] = found
         return found
 
+    def _relative(self, path: str) -> str:
+        """A path from the workspace's folder."""
+        return path[len(self._start) :] if path.startswith(self._start) else os.path.relpath(path, self.root)
+
     def _seen(self, paths: Iterable[str]) -> tuple[str, int]:
         """One text of the signatures of some paths, and when the newest has changed."""
-        found = [signature(os.path.join(self.root, path)) for path in paths]
+        found = [signature(self._start + path) for path in paths]
         newest = max((each[3] for each in found if each is not None), default=0)
         return hashlib.sha256(repr(found).encode()).hexdigest(), newest
 
@@ -171,7 +178,7 @@ class Looks:
         """Whether a path is a folder, or a link to one; asked once until `begin`."""
         found = self._are_folders.get(path)
         if found is None:
-            found = self._are_folders[path] = os.path.isdir(os.path.join(self.root, path))
+            found = self._are_folders[path] = os.path.isdir(self._start + path)
         return found
 
     def digest(self, path: str) -> str | None:
@@ -179,7 +186,7 @@ class Looks:
 
         Of a link it is what it says, and that of the file that it leads to.
         """
-        full = os.path.join(self.root, path)
+        full = self._start + path
         found = signature(full)
         if found is None:
             return None
@@ -215,7 +222,7 @@ class Looks:
 
     def settled(self, path: str) -> bool:
         """Whether a path's signature alone tells of any change from now on."""
-        found = signature(os.path.join(self.root, path))
+        found = signature(self._start + path)
         return found is None or (found[3] < self._clock and not stat.S_ISLNK(found[4]))
 
 

@@ -56,11 +56,16 @@ def undeclared(looks: Looks, task: Task, since: int) -> Iterator[str]:
         task: The task that ran.
         since: When it began, by the file system.
     """
-    others = {at for at in looks.plan.members.values() if at and at != task.at}
+    own_folder = f"{task.at}/" if task.at else ""
+    others = [
+        f"{at}/" for at in looks.plan.members.values() if at and at != task.at and at.startswith(own_folder)
+    ]
     own = [other for other in looks.plan.tasks.values() if other.member == task.member]
     found = []
     for path, seen in _below(looks.root, task.at or ".", NEVER):
-        if seen.st_ctime_ns <= since or any(path.startswith(f"{at}/") for at in others):
+        if seen.st_ctime_ns <= since:
+            continue
+        if any(map(path.startswith, others)):
             continue
         if not any(looks.globs(other)[1].takes(path) for other in own) and not looks.takes(task, path):
             found.append(path)

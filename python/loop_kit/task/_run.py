@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import secrets
+import shutil
 import signal
 import stat
 import tempfile
@@ -117,6 +118,7 @@ class Runner:
         self._allowed: Any = None
         self._watchdog: Any = None
         self._stopped = False
+        self._scratches: list[str] = []
         for gone in state.last.keys() - plan.tasks.keys():
             del state.last[gone]
         self._owners = {output.path: task for task, last in state.last.items() for output in last.outputs}
@@ -198,7 +200,16 @@ class Runner:
         wanted = list(wanted)
         forced = set(wanted) if force else set()
         waiting = order(self.before, closure(self.before, wanted))
-        left = {task: set(self.before[task]) & set(waiting) for task in waiting}
+        left = {task: set(self.before[task]) for task in waiting}
+        after: dict[str, list[str]] = {task: [] for task in waiting}
+        for name in waiting:
+            for dep in self.before[name]:
+                after[dep].append(name)
+
+        def done(name: str) -> None:
+            for other in after[name]:
+                left[other].discard(name)
+
         running: dict[str, _Job] = {}
         bad: set[str] = set()
         try:
@@ -212,13 +223,13 @@ class Runner:
                     if bad & set(self.before[name]):
                         bad.add(name)
                         yield self._skipped(name, bad)
-                        self._done(name, left)
+                        done(name)
                         continue
                     ended = self._begin(task, running, 1, force=name in forced)
                     if ended is not None:
                         bad.update([name] if ended.how == "failed" else [])
                         yield ended
-                        self._done(name, left)
+                        done(name)
                 if running:
                     job, line = self._events.get()
                     if line is not None:
@@ -229,7 +240,7 @@ class Runner:
                     if ended is not None:
                         bad.update([job.task.id] if ended.how == "failed" else [])
                         yield ended
-                        self._done(job.task.id, left)
+                        done(job.task.id)
                 elif waiting and bad and not keep_going:
                     break
         except BaseException:
@@ -242,13 +253,10 @@ class Runner:
             if self._allowed is not None:
                 self._allowed.close()
                 self._allowed = None
+            for path in self._scratches:
+                shutil.rmtree(path, ignore_errors=True)
         for name in waiting:
             yield self._skipped(name, bad)
-
-    @staticmethod
-    def _done(name: str, left: dict[str, set[str]]) -> None:
-        for others in left.values():
-            others.discard(name)
 
     def _skipped(self, name: str, bad: set[str]) -> Ended:
         cause = next((dep for dep in self.before[name] if dep in bad), None)
@@ -416,9 +424,7 @@ class Runner:
             with contextlib.ExitStack() as stack:
                 if ruleset is not None:
                     stack.callback(os.close, ruleset)
-                scratch = stack.enter_context(
-                    tempfile.TemporaryDirectory(prefix="loop-task-", ignore_cleanup_errors=True)
-                )
+                scratch = stack.enter_context(self._scratch())
                 env = environment(task, scratch) | {ROOT_VARIABLE: self.plan.root}
                 folder = os.path.join(self.plan.root, task.at)
                 held = self._also(ruleset, scratch)
@@ -441,6 +447,18 @@ class Runner:
             job.reason = str(error)
         finally:
             self._events.put((job, None))
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[str]:
+        """An empty folder for the temporary files of a task; the next one has it, where it is left empty."""
+        path = self._scratches.pop() if self._scratches else tempfile.mkdtemp(prefix="loop-task-")
+        try:
+            yield path
+        finally:
+            if _is_new(path):
+                self._scratches.append(path)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
     @staticmethod
     def _also(ruleset: int | None, scratch: str) -> int | None:
@@ -536,6 +554,14 @@ class Runner:
         if not all(map(self.looks.settled, (*written, *tools.values(), *paths))):
             return None
         return {"paths": paths | written | set(tools.values()), "env": env, "tools": tools}
+
+
+def _is_new(folder: str) -> bool:
+    """Whether a folder is as `mkdtemp` makes it."""
+    try:
+        return stat.S_IMODE(os.lstat(folder).st_mode) == 0o700 and not os.listdir(folder)
+    except OSError:
+        return False
 
 
 def _join(job: _Job, seconds: float) -> None:

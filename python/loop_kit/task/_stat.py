@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["GRAIN", "Signature", "clock", "signature"]
+__all__ = ["GRAIN", "Signature", "clock", "now", "signature"]
 
 GRAIN = 30_000_000
 """Nanoseconds that a file system's times may be coarse."""
@@ -35,9 +35,23 @@ def clock(mark: str) -> int:
         Nanoseconds since 1970, or 0, where there is no telling.
     """
     try:
-        with open(mark, "w"):
-            pass
-        os.utime(mark)
-        return os.stat(mark).st_ctime_ns - GRAIN
+        return now(mark) - GRAIN
     except OSError:
         return 0
+
+
+def now(mark: str) -> int:
+    """Nanoseconds since 1970 by the clock of a file system, to its grain.
+
+    Args:
+        mark: A file on it, or a path for one.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        os.utime(mark)
+    except FileNotFoundError:
+        with open(mark, "w"):
+            pass
+    return os.stat(mark).st_ctime_ns

@@ -17,6 +17,7 @@ from typing import Any
 from loop_kit._alone import locked_alone
 from loop_kit.errors import LoopError
 from loop_kit.task._cache import Output
+from loop_kit.task._stat import now
 
 __all__ = ["ROOT_VARIABLE", "Last", "State", "alone"]
 
@@ -58,6 +59,7 @@ class State:
         self.plan: dict[str, Any] = {}
         self.looks: dict[str, Any] = {}
         self.last: dict[str, Last] = {}
+        self._begun: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             said = json.loads((self.folder / "state.json").read_bytes())
             if said["format"] == _FORMAT and said["version"] == version:
@@ -66,6 +68,10 @@ class State:
                     for task, (key, told, outputs) in said["last"].items()
                 }
                 self.plan, self.looks = dict(said["plan"]), dict(said["looks"])
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._runs.read_text("ascii").splitlines():
+                task, _, when = line.partition(" ")
+                self._begun[task] = int(when)
 
     @property
     def mark(self) -> str:
@@ -90,6 +96,12 @@ class State:
             },
         }
         self._write(self.folder / "state.json", said)
+        if self._begun:
+            fresh = self._runs.with_name(f"runs.{os.getpid()}")
+            fresh.write_text("".join(f"{task} {when}\n" for task, when in self._begun.items()), "ascii")
+            fresh.replace(self._runs)
+        else:
+            self._runs.unlink(missing_ok=True)
 
     def parts(self, task: str) -> dict[str, Any] | None:
         """What the last result of a task depended on, as `differences` takes it."""
@@ -116,21 +128,28 @@ class State:
         last.told = key
 
     def began(self, task: str) -> int:
-        """Remembers that a task runs, until `ended`; returns when that was, by the file system."""
-        path = self.folder / f"runs-{_short(task)}"
-        path.touch()
-        return path.stat().st_ctime_ns
+        """Remembers that a task runs, until `ended` and `save`; returns when that was, by the file system.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        when = self._begun[_short(task)] = now(self.mark)
+        with self._runs.open("a", encoding="ascii") as file:
+            file.write(f"{_short(task)} {when}\n")
+        return when
 
     def ended(self, task: str) -> None:
         """A task has ended, and what it has written is known."""
-        (self.folder / f"runs-{_short(task)}").unlink(missing_ok=True)
+        self._begun.pop(_short(task), None)
 
     def broken_off(self, task: str) -> int | None:
         """When a task began that was killed together with who ran it; None, where none was."""
-        try:
-            return (self.folder / f"runs-{_short(task)}").stat().st_ctime_ns
-        except FileNotFoundError:
-            return None
+        return self._begun.get(_short(task)) if self._begun else None
+
+    @property
+    def _runs(self) -> Path:
+        """The tasks that have begun since the last `save`: of those nobody has written what became of them."""
+        return self.folder / "runs"
 
     def _parts(self, task: str, key: str) -> Path:
         return self.folder / "parts" / f"{_short(task)}-{key[:16]}.json"
