@@ -150,13 +150,11 @@ def test_a_damaged_cache_is_not_believed(two: Workspace, damage: str) -> None:
         match damage:
             case "blob gone":
                 path.unlink()
-            case (
-                "blob cut" | "result cut" | "blob of zeros" | "blob empty"
-            ):  # as a machine leaves it that lost its power
-                data = path.read_bytes()
+            case "blob cut" | "result cut" | "blob of zeros" | "blob empty":  # as after a loss of power
+                whole = path.read_bytes()
                 path.chmod(0o644)
-                cut = {"blob empty": b"", "blob of zeros": bytes(len(data))}
-                path.write_bytes(cut.get(damage, data[: len(data) // 2]))
+                cut = {"blob empty": b"", "blob of zeros": bytes(len(whole))}
+                path.write_bytes(cut.get(damage, whole[: len(whole) // 2]))
             case "another's result":
                 path.write_bytes(results[0].read_bytes())
             case _:
