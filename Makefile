@@ -54,6 +54,7 @@ lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of 
 	tools/vendor_wit.py --check
 	tools/build_components.py --check
 	node_modules/.bin/tsc -p web/devserver
+	node_modules/.bin/tsc -p web/docs
 	node web/devserver/build.mjs --check
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
