@@ -27,7 +27,7 @@ COMMANDS = {
     "swap": "Exchange a provider or component while calls go on.",
     "down": "End a workspace that runs.",
     "x": "Run a command that the workspace offers.",
-    "serve": "Serve HTTP, or a capability, by a component.",
+    "serve": "Serve HTTP, or a capability, by a component; or a folder.",
     "call": "Call one function of a component or provider.",
     "inspect": "Show what a component, a package or an OCI layout is made of.",
     "copy": "Copy an artifact between registries and folders.",

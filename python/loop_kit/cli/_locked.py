@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from loop_kit.manifest import Manifest
     from loop_kit.store.workspace import Tell
 
-__all__ = ["CODE", "FILE", "fetched", "fetching", "lock_options", "made_ready"]
+__all__ = ["CODE", "fetched", "fetching", "lock_options", "made_ready"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -41,7 +41,6 @@ class _Code(click.Path):
 
 _SCHEMES = ("oci:", "oci-layout:")
 CODE = _Code(exists=True)
-FILE = _Code(exists=True, dir_okay=False)
 
 
 def fetched(target: str, *, locked: bool, offline: bool) -> bytes | str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from loop_kit.cli._locked import FILE, fetched, lock_options
+from loop_kit.cli._locked import CODE, fetched, lock_options
 from loop_kit.cli._output import dim, examples, strong
 from loop_kit.cli._serving import serve_until_stopped
 
@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_OF_COMPONENTS = ("on", "env", "dirs", "net", "locked", "offline")
+_REQUESTS = 10_000
+_WHOLE = 1 << 20
+"""Bytes of a file that is read at once."""
 
 
 @click.command(
     epilog=examples(
         ("loop serve app.wasm", "at 127.0.0.1:8080, a fresh instance for each request"),
         ("loop serve app.wasm --addr 127.0.0.1:0", "at any free port, which is printed"),
+        ("loop serve build/site", "the files of a folder, to read"),
         ("loop serve oci:registry.example/acme/site:1.2", "a component of a registry"),
         ("loop serve app.wasm --instances 16", "reuse up to 16 instances"),
         (
@@ -32,7 +37,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
         ),
     )
 )
-@click.argument("component", type=FILE)
+@click.argument("component", metavar="COMPONENT|FOLDER", type=CODE)
 @click.option("--addr", default="127.0.0.1:8080", show_default=True, help="Where to listen for HTTP.")
 @click.option(
     "--on",
@@ -89,9 +94,12 @@ def serve(
     locked: bool,
     offline: bool,
 ) -> None:
-    """Serve HTTP, or a capability, by a component.
+    """Serve HTTP, or a capability, by a component; or a folder.
 
-    For HTTP the component exports wasi:http/incoming-handler (0.2) or wasi:http/handler (0.3). With --on it is the
+    A folder is served by a component of loop-kit's own, which may read its files and nothing else: `/` is index.html,
+    and what is missing 404.html.
+
+    For HTTP a component exports wasi:http/incoming-handler (0.2) or wasi:http/handler (0.3). With --on it is the
     provider of the interfaces that it exports: other hosts use it as remote:ADDRESS. Each request or call gets a fresh
     instance, and those of interfaces with resources share one, unless --instances says otherwise. A NATS server is
     logged in to as NATS_USER and NATS_PASSWORD, NATS_TOKEN, or NATS_CREDS (a file) say. Ctrl-C lets what is in flight
@@ -117,7 +125,7 @@ def serve(
         limits = loop.Limits(
             memory=size(memory),
             deadline=duration(deadline),
-            concurrent_calls=10_000,
+            concurrent_calls=_REQUESTS,
             instances=policy,
         )
         wasi = Wasi(
@@ -135,17 +143,40 @@ def serve(
         raise click.UsageError("--tls-certificate and --tls-key go together, and --tls-ca with both")
     tls = Tls(tls_ca, tls_certificate, tls_key) if tls_certificate is not None else None
 
-    code = fetched(component, locked=locked, offline=offline)
+    is_folder = not component.startswith(("oci:", "oci-layout:")) and Path(component).is_dir()
+    imports: dict[str, Any] = {}
+    if is_folder:
+        for name in _OF_COMPONENTS:
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option = next(p.opts[0] for p in ctx.command.params if p.name == name)
+                raise click.UsageError(f"{option} is for components, and {component} is a folder")
+        if (Path(component) / "loop.toml").is_file():
+            raise click.UsageError(
+                f"{component} is a workspace: `loop run {component}` serves what its loop.toml says"
+            )
+        code: Any = loop.shipped("fsx/http")
+        imports["loop:fsx"] = _files(Path(component))
+    else:
+        code = fetched(component, locked=locked, offline=offline)
 
     async def main() -> None:
         async with loop.Host() as host:
-            app = await host.load(code, limits=limits, wasi=wasi)
+            app = await host.load(code, imports=imports, limits=limits, wasi=wasi)
             if on is not None:
                 await _provide(component, app, on, interfaces, token, tls)
                 return
             await serve_until_stopped([(component, app, addr)], workers)
 
     asyncio.run(main())
+
+
+def _files(folder: Path) -> Any:
+    """What serves a folder may read: its files, and by no link that leads out."""
+    import loop_kit as loop
+
+    # what is longer is a stream, and there may be one for each request
+    root = {"path": str(folder.absolute()), "mode": "ro", "links": "follow"}
+    return loop.builtin("fsx", roots={"site": root}, max_read=_WHOLE, max_streams=_REQUESTS)
 
 
 async def _provide(
