@@ -42,6 +42,7 @@ COMMANDS = {
     "bench": "Measure what calls cost in each placement, over each transport.",
     "pull": "Fetch what a workspace names, and pin it in loop.lock.",
     "update": "Look for newer artifacts, and show what changes.",
+    "registry": "Serve a registry of your own, for development and sites without a network.",
     "store": "Look after what was fetched and packed.",
     "sign": "Sign an artifact as a release.",
     "verify": "Check an artifact, and by whom it is signed.",

@@ -12,7 +12,7 @@ from loop_kit._address import is_loopback
 from loop_kit.errors import PackageError
 from loop_kit.oci.blobs import is_digest
 
-__all__ = ["LAYOUT", "LayoutReference", "Reference", "is_tag", "parse_place"]
+__all__ = ["LAYOUT", "LayoutReference", "Reference", "is_repository", "is_tag", "parse_place"]
 
 LAYOUT = "oci-layout:"
 """What the name of an artifact in a folder begins with."""
@@ -28,6 +28,11 @@ _MOST = 255
 def is_tag(text: str) -> bool:
     """Whether it can be a tag: up to 128 letters, digits, `_`, `.` and `-`."""
     return _TAG.fullmatch(text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Whether it can be a repository: small letters and digits, with `.`, `_`, `-` or `/` between them."""
+    return len(text) <= _MOST and _REPOSITORY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class Reference:
         if not _is_host(registry):
             raise _wrong(text, f"{registry!r} is not a host such as registry.example.com or localhost:5000")
         repository, colon, tag = rest.partition(":")
-        if len(repository) > _MOST or _REPOSITORY.fullmatch(repository) is None:
+        if not is_repository(repository):
             small = repository.lower()
             error = _wrong(
                 text,

@@ -1,0 +1,67 @@
+"""What clients can make a registry hold."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from loop_kit.registry._answers import Refused
+
+__all__ = ["ENTRY", "Bounds", "Budget"]
+
+ENTRY = 4096
+"""Bytes that each name, manifest, link and upload counts for beside its own: a file takes that on a disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is the most.
+
+    Attributes:
+        total: Bytes of all that clients have put there, with `ENTRY` for each file.
+        blob: Bytes of one blob.
+        manifest: Bytes of one manifest or index.
+        uploads: Uploads that have begun and not ended.
+        upload_age: Seconds after its begin that an upload is given up.
+        orphan_age: Seconds that a blob stays which no manifest of its repository names.
+        page: Names in one answer.
+        connections: Connections, and requests, at once.
+        grace: Seconds that what is going on may take once the server is to stop.
+    """
+
+    total: int = 64 << 30
+    blob: int = 16 << 30
+    manifest: int = 4 << 20
+    uploads: int = 256
+    upload_age: float = 24 * 3600
+    orphan_age: float = 24 * 3600
+    page: int = 1000
+    connections: int = 256
+    grace: float = 60
+
+
+class Budget:
+    """How much of the total is in use."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.used = 0
+        self._guard = threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Counts bytes that are about to be written.
+
+        Raises:
+            Refused: There is no room for them.
+        """
+        with self._guard:
+            if self.used + count > self.total:
+                raise Refused(
+                    507, "DENIED", f"the registry is full: it may hold {self.total} bytes (--max-total)"
+                )
+            self.used += count
+
+    def give(self, count: int) -> None:
+        """Bytes that are there no more."""
+        with self._guard:
+            self.used = max(0, self.used - count)

@@ -1,0 +1,219 @@
+"""The registry's HTTP server: `loop:netx`, as components have it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from loop_kit._types import Err
+from loop_kit.oci.blobs import CHUNK
+from loop_kit.placements.builtin import builtin, driven
+from loop_kit.registry._answers import Answer, Gone, Part, Refused, Request
+from loop_kit.registry._api import Api
+
+__all__ = ["Server", "serving"]
+
+_NAME = "registry"
+_TIDY = 3600.0
+"""Seconds between two looks for what has been given up."""
+
+
+class Server:
+    """A registry that is served. Made by `serving`.
+
+    Attributes:
+        address: Where it listens, as `127.0.0.1:5000`.
+    """
+
+    def __init__(self, api: Api, listener: Any, address: str, tell: Callable[[str], object]) -> None:
+        self.address = address
+        self._api = api
+        self._listener = listener
+        self._tell = tell
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def stopped(self, stop: asyncio.Event, now: asyncio.Event | None = None) -> None:
+        """Serves until it is to stop; what is going on then ends, as far as the time suffices.
+
+        Args:
+            stop: Set, when it is to stop.
+            now: Set, when it is to wait no longer.
+        """
+        bounds = self._api.content.bounds
+        seats = asyncio.Semaphore(bounds.connections)
+        accepting = asyncio.create_task(self._accept(seats))
+        tidying = asyncio.create_task(self._tidy())
+        try:
+            await stop.wait()
+            self._stopping = True
+            if self._tasks:
+                leave = asyncio.create_task((now or asyncio.Event()).wait())
+                ended = asyncio.create_task(self._ended())
+                await asyncio.wait({leave, ended}, timeout=bounds.grace, return_when=asyncio.FIRST_COMPLETED)
+                leave.cancel()
+                ended.cancel()
+        finally:
+            self._stopping = True
+            for task in (accepting, tidying, *self._tasks):
+                task.cancel()
+            await asyncio.gather(accepting, tidying, *self._tasks, return_exceptions=True)
+
+    async def _ended(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(_TIDY)
+            try:
+                await asyncio.to_thread(self._api.content.tidy)
+            except OSError as error:
+                self._tell(str(error))
+
+    async def _accept(self, seats: asyncio.Semaphore) -> None:
+        while True:
+            await seats.acquire()
+            try:
+                exchange = await self._listener.accept()
+            except BaseException:
+                seats.release()
+                raise
+            task = asyncio.create_task(self._exchange(exchange))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: seats.release())
+
+    async def _exchange(self, exchange: Any) -> None:
+        try:
+            request = _request(exchange, await exchange.request())
+            if self._stopping:
+                refused = Refused(503, "UNAVAILABLE", "the registry is being stopped", [("retry-after", "5")])
+                answer = refused.answer()
+            else:
+                answer = await self._api.answer(request)
+            await _respond(exchange, request, answer)
+        except (Err, Gone):
+            pass  # the client went away
+        except Exception as error:
+            self._tell(f"unexpected {type(error).__name__}: {error}")
+            with contextlib.suppress(Err):
+                await exchange.respond(500, [], b"")
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    api: Api,
+    address: str,
+    *,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    tell: Callable[[str], object] = lambda text: None,
+) -> AsyncIterator[Server]:
+    """Listens.
+
+    Args:
+        api: What answers.
+        address: IP address and port; port 0 takes any that is free.
+        certificate: Its certificates, a PEM file: it then speaks TLS.
+        key: Their key, a PEM file.
+        tell: Told, in words, of what went wrong.
+
+    Raises:
+        OSError: It cannot listen there.
+        LoadError: The address, or the certificate, does not do.
+    """
+    place: dict[str, Any] = {"address": address}
+    if certificate is not None:
+        place |= {"certificate": certificate, "key": key}
+    bounds = api.content.bounds
+    grant = builtin("netx", listen={_NAME: place}, max_connections=bounds.connections)
+    async with driven(grant) as netx:
+        try:
+            listener = await netx.http_server.listen(_NAME, [])
+        except Err as error:
+            said = getattr(error.value, "value", None) or error.value.case
+            raise OSError(f"cannot listen on {address}: {said}") from None
+        yield Server(api, listener, await listener.address(), tell)
+
+
+def _request(exchange: Any, head: Any) -> Request:
+    async def body() -> AsyncIterator[bytes]:
+        stream, end = await exchange.body()
+        async with stream:
+            async for chunk in stream:
+                yield bytes(chunk)
+        try:
+            outcome = await end
+        except Err as error:
+            outcome = error
+        if isinstance(outcome, Err):
+            raise Gone
+
+    headers = tuple((name.lower(), bytes(value).decode("latin-1")) for name, value in head.headers)
+    if head.authority is not None and not any(name == "host" for name, _ in headers):
+        headers = (("host", head.authority), *headers)
+    peer = head.peer.rpartition(":")[0].strip("[]")
+    return Request(
+        head.method,
+        head.path,
+        head.query or "",
+        headers,
+        head.content_length,
+        body,
+        peer,
+        head.scheme == "https",
+    )
+
+
+async def _respond(exchange: Any, request: Request, answer: Answer) -> None:
+    fields = [(name, value.encode("latin-1", "replace")) for name, value in answer.headers]
+    if request.method == "HEAD" or not isinstance(answer.body, Part):
+        whole = b"" if request.method == "HEAD" or isinstance(answer.body, Part) else answer.body
+        await exchange.respond(answer.status, fields, whole)
+        return
+    loop = asyncio.get_running_loop()
+    sent = asyncio.Event()
+    pieces = _Pieces(answer.body, lambda: loop.call_soon_threadsafe(sent.set))
+    await exchange.respond_streaming(answer.status, fields, pieces, None)
+    del pieces  # it goes when its bytes are sent, or the client is gone
+    await sent.wait()
+
+
+class _Pieces:
+    """The bytes of a part of a file, outside of the event loop; the last of them once all were compared."""
+
+    def __init__(self, part: Part, done: Callable[[], object]) -> None:
+        self._done = done
+        self._file = part.path.open("rb", buffering=0)
+        self._file.seek(part.start)
+        self._left = part.size
+        self._digest = part.digest
+        self._hash = hashlib.new(part.digest.partition(":")[0]) if part.digest else None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._left:
+            raise StopIteration
+        data = self._file.read(min(self._left, CHUNK))
+        if not data:
+            raise OSError("the blob is shorter than it was")
+        self._left -= len(data)
+        if self._hash is not None:
+            self._hash.update(data)
+            if not self._left and not str(self._digest).endswith(self._hash.hexdigest()):
+                raise OSError("the blob is damaged")  # the client sees an answer that broke off
+        return data
+
+    def __del__(self) -> None:
+        file = getattr(self, "_file", None)
+        if file is not None:
+            file.close()
+        with contextlib.suppress(RuntimeError):  # of a loop that is closed
+            self._done()
