@@ -61,6 +61,15 @@ def crane_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield host
 
 
+@pytest.fixture(scope="module")
+def loop_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`HOST:PORT` of a registry with an API for referrers, `loop registry serve`."""
+    from tests.registries import ours
+
+    with ours(tmp_path_factory.mktemp("loop-registry")) as host:
+        yield host
+
+
 @pytest.fixture
 def soak(request: pytest.FixtureRequest) -> Soak:
     config = request.config

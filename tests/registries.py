@@ -1,6 +1,7 @@
-"""Registries on this machine: Debian's docker-registry, which has no API for referrers, and go-containerregistry's.
+"""Registries on this machine: Debian's docker-registry, which has no API for referrers, go-containerregistry's, ours.
 
-Both are real servers, each started for the tests of one module. `docker_registry` and `crane_registry` are fixtures.
+All are real servers, each started for the tests of one module. `docker_registry`, `crane_registry` and `loop_registry`
+are fixtures.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from tests.checkout import ROOT
 from tests.children import until
+from tests.cli import LOOP
 
 USER, PASSWORD = "ada", "secret word"
 # bcrypt of PASSWORD, as `htpasswd -B` writes it
@@ -79,4 +81,34 @@ def crane(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     argv = [pinned("registry")]
     with _serving(argv, folder / "log", r"serving on port (\d+)") as host:
+        yield host
+
+
+@contextmanager
+def ours(
+    folder: Path, *args: str, port: int = 0, login: bool = False, tls: tuple[Path, Path] | None = None
+) -> Iterator[str]:
+    """`loop registry serve`, on FOLDER/data.
+
+    `args`: further ones. `port`: where; any, if 0. `login`: whether it wants USER and PASSWORD. `tls`: its
+    certificate and key.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    argv = [
+        LOOP,
+        "registry",
+        "serve",
+        "--folder",
+        str(folder / "data"),
+        "--listen",
+        f"127.0.0.1:{port}",
+        *args,
+    ]
+    if login:
+        user = [LOOP, "registry", "user", USER, "--users", str(folder / "users")]
+        subprocess.run(user, input=f"{PASSWORD}\n", text=True, check=True, capture_output=True)
+        argv += ["--users", str(folder / "users")]
+    if tls is not None:
+        argv += ["--tls-cert", str(tls[0]), "--tls-key", str(tls[1])]
+    with _serving(argv, folder / "log", r"registry at https?://127\.0\.0\.1:(\d+)/") as host:
         yield host

@@ -26,7 +26,7 @@ COMPONENT = """(component
   (export "wasi:cli/run@0.2.6" (instance $run)))"""
 
 
-@pytest.fixture(params=["docker", "crane"])
+@pytest.fixture(params=["docker", "crane", "loop"])
 def host(request: pytest.FixtureRequest) -> str:
     found = request.getfixturevalue(f"{request.param}_registry")
     assert isinstance(found, str)
@@ -63,11 +63,12 @@ async def test_wkg_has_what_we_put_there(host: str, wasm: bytes, tmp_path: Path)
     assert (tmp_path / "pulled.wasm").read_bytes() == wasm
 
 
+@pytest.mark.parametrize("pushed_to", ["docker", "loop"])
 async def test_we_have_what_wkg_put_there(
-    docker_registry: str, crane_registry: str, wasm: bytes, tmp_path: Path
+    pushed_to: str, request: pytest.FixtureRequest, crane_registry: str, wasm: bytes, tmp_path: Path
 ) -> None:
-    """Into docker-registry: to go-containerregistry's wkg does not push, since that does not say where a manifest is."""
-    host = docker_registry
+    """To go-containerregistry's registry wkg does not push, since that does not say where a manifest is."""
+    host = request.getfixturevalue(f"{pushed_to}_registry")
     (tmp_path / "site.wasm").write_bytes(wasm)
     annotation = "org.opencontainers.image.description=a site"
     wkg("push", "--annotation", annotation, f"{host}/by/wkg:1.0", "site.wasm", host=host, cwd=tmp_path)

@@ -160,9 +160,7 @@ def _part(said: str, size: int) -> tuple[int, int]:
         satisfiable = int(found[2]) > 0 and size > 0
     else:
         start, end = int(found[1]), min(int(found[2]) if found[2] else size - 1, size - 1)
-        if found[2] and int(found[2]) < start:
-            return 0, size
-        satisfiable = start < size
+        satisfiable = start <= end
     if not satisfiable:
         raise Refused(
             416, "SIZE_INVALID", f"the blob has {size} bytes", [("content-range", f"bytes */{size}")]

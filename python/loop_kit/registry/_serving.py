@@ -18,6 +18,10 @@ from loop_kit.registry._api import Api
 __all__ = ["Server", "serving"]
 
 _NAME = "registry"
+_READ = 1 << 16
+_DRAIN = 32 << 20
+_DRAIN_SECONDS = 10
+"""Bytes of a body that are taken in after it was refused, and for how long."""
 _TIDY = 3600.0
 """Seconds between two looks for what has been given up."""
 
@@ -87,22 +91,28 @@ class Server:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             task.add_done_callback(lambda _: seats.release())
+            del exchange, task  # its connection goes with it, and not only when the next one comes
 
     async def _exchange(self, exchange: Any) -> None:
+        body = _Body(exchange)
         try:
-            request = _request(exchange, await exchange.request())
+            request = _request(exchange, await exchange.request(), body)
             if self._stopping:
                 refused = Refused(503, "UNAVAILABLE", "the registry is being stopped", [("retry-after", "5")])
                 answer = refused.answer()
             else:
                 answer = await self._api.answer(request)
             await _respond(exchange, request, answer)
+            if answer.status >= 400 and request.length != 0:
+                await body.drain()
         except (Err, Gone):
             pass  # the client went away
         except Exception as error:
             self._tell(f"unexpected {type(error).__name__}: {error}")
             with contextlib.suppress(Err):
                 await exchange.respond(500, [], b"")
+        finally:
+            await body.close()
 
 
 @contextlib.asynccontextmanager
@@ -141,12 +151,26 @@ async def serving(
         yield Server(api, listener, await listener.address(), tell)
 
 
-def _request(exchange: Any, head: Any) -> Request:
-    async def body() -> AsyncIterator[bytes]:
-        stream, end = await exchange.body()
-        async with stream:
-            async for chunk in stream:
-                yield bytes(chunk)
+class _Body:
+    """The body of a request."""
+
+    def __init__(self, exchange: Any) -> None:
+        self._exchange = exchange
+        self._taken: tuple[Any, Any] | None = None
+        self._ended = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What is left of it.
+
+        Raises:
+            Gone: The client went away.
+        """
+        if self._taken is None:
+            self._taken = await self._exchange.body()
+        stream, end = self._taken
+        while chunk := await stream.read(_READ):
+            yield bytes(chunk)
+        self._ended = True
         try:
             outcome = await end
         except Err as error:
@@ -154,6 +178,23 @@ def _request(exchange: Any, head: Any) -> Request:
         if isinstance(outcome, Err):
             raise Gone
 
+    async def drain(self) -> None:
+        """Takes in what nobody wants, if it is not too much: many clients look for an answer only once all is sent."""
+        with contextlib.suppress(TimeoutError, Err, Gone):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                left = _DRAIN
+                async for chunk in self.chunks():
+                    left -= len(chunk)
+                    if left < 0:
+                        return
+
+    async def close(self) -> None:
+        """Lets go of it, and with it, if it has not ended, of the connection."""
+        if self._taken is not None:
+            await self._taken[0].aclose()
+
+
+def _request(exchange: Any, head: Any, body: _Body) -> Request:
     headers = tuple((name.lower(), bytes(value).decode("latin-1")) for name, value in head.headers)
     if head.authority is not None and not any(name == "host" for name, _ in headers):
         headers = (("host", head.authority), *headers)
@@ -164,7 +205,7 @@ def _request(exchange: Any, head: Any) -> Request:
         head.query or "",
         headers,
         head.content_length,
-        body,
+        body.chunks,
         peer,
         head.scheme == "https",
     )
