@@ -13,7 +13,7 @@ from loop_kit.manifest._bind import BIND, check_bindings
 from loop_kit.manifest._grants import GRANTS
 from loop_kit.manifest._match import IMPORT_PATTERN
 from loop_kit.manifest._pack import COMPONENT_PACK
-from loop_kit.manifest._packages import PACKAGES, RESOLVERS
+from loop_kit.manifest._packages import PACKAGES, RESOLVERS, check_resolvers
 from loop_kit.manifest._placed import check_placements
 from loop_kit.manifest._provider import PROVIDER
 from loop_kit.manifest._references import check_references
@@ -257,6 +257,7 @@ def _check(raw: Mapping[str, Any], at: Cursor) -> None:
     check_placements(raw, at)
     check_bindings(raw, at)
     check_trust(raw, at)
+    check_resolvers(raw, at)
 
 
 MANIFEST = Table(

@@ -473,8 +473,9 @@ class Resolver:
     """A source of packages.
 
     Attributes:
-        kind: One that loop-kit knows; None: a component.
-        path: The component's file.
+        kind: One that loop-kit knows; None: one of the user's own.
+        path: The file of a component, or None.
+        provider: The name of a provider, or None.
         base: Where it is; None: as its client is configured.
         config: What it is told.
         allow: Servers that it may ask.
@@ -483,6 +484,7 @@ class Resolver:
 
     kind: str | None
     path: Path | None = None
+    provider: str | None = None
     base: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     allow: Sequence[str] = ()

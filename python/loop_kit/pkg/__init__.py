@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loop_kit.pkg._model import Asked, Locked, Platform, failed
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from loop_kit.manifest import Manifest
     from loop_kit.pkg._install import Program
 
-__all__ = ["Asked", "Locked", "Packages", "Platform"]
+__all__ = ["WIT", "Asked", "Locked", "Packages", "Platform"]
+
+WIT = Path(__file__).resolve().parents[1] / "capabilities/pkg/wit"
+"""The folder of `loop:pkg`, for `@loop_kit.provider("loop:pkg/resolver@0.1.0-dev", wit=WIT)`."""
 
 Tell = Callable[[str], object]
 
@@ -54,7 +58,7 @@ class Packages:
             from loop_kit.pkg._fetch import Fetcher
             from loop_kit.pkg._resolver import Resolvers
 
-            resolvers = Resolvers(self.manifest.resolvers, self.folder)
+            resolvers = Resolvers(self.manifest)
             self._resolvers = await self._stack.enter_async_context(resolvers)
             fetcher = Fetcher(self.store.blobs, self.store.temporary, self._tell)
             self._fetcher = await self._stack.enter_async_context(fetcher)

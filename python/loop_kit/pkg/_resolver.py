@@ -1,18 +1,19 @@
-"""Resolvers: components that are loaded under a grant of their own, and asked."""
+"""Resolvers: components that are loaded under a grant of their own, or providers, and asked."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loop_kit import Host, Limits, builtin, shipped
 from loop_kit._types import Err
-from loop_kit.errors import CallError, LoadError, PackageError
+from loop_kit.errors import CallError, LinkError, LoadError, PackageError
+from loop_kit.manifest import Component, Link, Manifest
+from loop_kit.manifest import model as manifests
 from loop_kit.manifest.model import Resolver as Configured
 from loop_kit.pkg import _clients
 from loop_kit.pkg._model import Asked, Platform, failed
@@ -82,13 +83,13 @@ class Resolvers:
     """The resolvers of a workspace, loaded when they are first asked; as an async context manager.
 
     Args:
-        configured: Those of its manifest, by name.
-        folder: Its folder.
+        manifest: Its manifest.
     """
 
-    def __init__(self, configured: Mapping[str, Configured], folder: Path) -> None:
-        self._configured = configured
-        self._folder = folder
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._configured = manifest.resolvers
+        self._folder = manifest.folder
         self._loaded: dict[tuple[str, str], Resolver] = {}
         self._stack = contextlib.AsyncExitStack()
         self._host: Host | None = None
@@ -125,6 +126,8 @@ class Resolvers:
         return known, name
 
     async def _load(self, asked: Asked, kind: str | None, own: Configured | None) -> Resolver:
+        if own is not None and own.provider is not None:
+            return await self._provider(asked.source, own, own.provider)
         config: dict[str, Any] = dict(own.config) if own is not None else {}
         allow = list(own.allow) if own is not None else []
         ca: tuple[str, ...] = ()
@@ -154,11 +157,10 @@ class Resolvers:
         grant: dict[str, Any] = {"allow": allow, "max_body": _MAX_ANSWER, "max_decoded": _MAX_ANSWER}
         grant |= proxied()
         net = builtin("netx", config={"ca": list(ca)} if ca else None, **grant)
-        if self._host is None:
-            self._host = await self._stack.enter_async_context(Host())
         settings = {"loop:provider/settings": Settings(config)}
         try:
-            app = await self._host.load(component, imports={"loop:netx": net, **settings}, limits=_LIMITS)
+            host = await self._on()
+            app = await host.load(component, imports={"loop:netx": net, **settings}, limits=_LIMITS)
             calls = app.exports["loop:pkg/resolver"]
         except (LoadError, KeyError, OSError) as error:
             where = os.fspath(component)
@@ -167,6 +169,32 @@ class Resolvers:
                 "a resolver exports loop:pkg/resolver and imports loop:netx/http-client: `loop new resolver`",
             ) from None
         return Resolver(asked.source, tuple(dict.fromkeys(downloads)), ca, calls)
+
+    async def _on(self) -> Host:
+        if self._host is None:
+            self._host = await self._stack.enter_async_context(Host())
+        return self._host
+
+    async def _provider(self, source: str, own: Configured, provider: str) -> Resolver:
+        """A provider of the workspace, in its placement: linked to a component that passes questions on."""
+        from loop_kit.workspace import Workspace
+
+        grant = {"allow": list(own.allow)} if own.allow else {}
+        limits = manifests.Limits(deadline=180.0, payload=_MAX_ANSWER)
+        link = Link("loop:pkg", provider, grant, ("resolvers", source))
+        relay = shipped("pkg/relay").path
+        component = Component(f"resolvers.{source}", relay, imports={link.name: link}, limits=limits)
+        alone = replace(self._manifest, components={component.name: component})
+        workspace = await self._stack.enter_async_context(Workspace(await self._on(), alone))
+        try:
+            app = await workspace.load(component.name)
+        except (LoadError, LinkError) as error:
+            raise failed(
+                f"[resolvers.{source}]: the provider {provider} is no resolver: {error}",
+                "a resolver serves loop:pkg/resolver@0.1.0-dev: docs/pkg.md has one in Python",
+            ) from None
+        downloads = tuple(dict.fromkeys([*own.allow, *own.downloads]))
+        return Resolver(source, downloads, (), app.exports["loop:pkg/resolver"])
 
 
 def proxied() -> dict[str, str]:
