@@ -22,7 +22,7 @@ LOCKS := python/loop_kit/tools/locks
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
 	-type f -not -path '*/tests/*' -not -path 'crates/fuzz*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
 
-.PHONY: help setup run test lint format bench conformance interop fuzz soak wheel wit components page lock clean own-target FORCE
+.PHONY: help setup run test lint format bench conformance interop wash fuzz soak wheel wit components page lock clean own-target FORCE
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,13 @@ conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and pr
 
 interop: ## Call, and be called by, the official wRPC crates
 	cargo test --locked --manifest-path tests/interop/Cargo.toml
+
+# Beside the tests, since building wash takes as long as all of them.
+wash: setup ## Build and push by wash itself, and have it read what loop-kit pushed (builds wash, once)
+	tools/system_packages docker-registry
+	tools/pinned registry wash > /dev/null
+	test -d "$$(rustc --print target-libdir --target wasm32-wasip2)" || rustup target add wasm32-wasip2
+	$(BIN)/python -m pytest -m wash tests/wash $(ARGS)
 
 fuzz: ## Fuzz the engine against wasmtime's own values (TIME=seconds for each target, ARGS= names targets)
 	tools/fuzz.py --seconds=$(or $(TIME),300) $(ARGS)

@@ -103,6 +103,22 @@ async def test_a_component(registry: str, tmp_path: Path) -> None:
     assert "import acme:text/filter;" in said.stdout
 
 
+async def test_it_goes_to_the_registry_of_the_workspace(registry: str, tmp_path: Path) -> None:
+    toml = f'''
+[workspace]
+registry = "{registry}/acme"
+
+[components.whither]
+path = "app.wasm"
+pack = {{ version = "0.1.0" }}
+'''
+    manifest = written(tmp_path / "ws", {"loop.toml": toml})
+    done = loop("push", "whither", cwd=manifest.folder)
+    assert (done.returncode, f"{registry}/acme/whither:0.1.0" in done.stdout) == (0, True), done.stderr
+    _, found = await fetched(f"{registry}/acme/whither:0.1.0", tmp_path / "pulled")
+    assert found.digest in done.stdout
+
+
 async def test_of_a_native_program_the_part_for_the_machine(registry: str, tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {
         "out/linux-amd64": AMD,
@@ -160,6 +176,7 @@ def test_what_is_there_is_said(registry: str, tmp_path: Path, wheels: Path) -> N
 def test_what_does_not_do_is_said(tmp_path: Path) -> None:
     manifest = written(tmp_path / "ws", {"loop.toml": '[components.app]\npath = "app.wasm"\n'})
     for arguments, code, said in (
+        (["push", "app"], 2, "give [workspace] a `registry`"),
         (["push", "app", "127.0.0.1:1/app"], 2, "say a tag"),
         (["push", "app", "127.0.0.1:1/app:1"], 4, "127.0.0.1:1"),
         (["push", "app", "app"], 4, "names no artifact"),

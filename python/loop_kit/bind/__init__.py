@@ -18,11 +18,13 @@ from pathlib import Path
 from loop_kit._types import snake
 from loop_kit.bind._model import Bound
 from loop_kit.bind._python import module
-from loop_kit.bind._resolve import bound
+from loop_kit.bind._resolve import bound, worlds
 from loop_kit.bind._typescript import declarations
 from loop_kit.errors import LoadError
 
-__all__ = ["LANGUAGES", "MARK", "Bindings", "bindings", "is_current", "python", "typescript", "write"]
+__all__ = [
+    "LANGUAGES", "MARK", "Bindings", "bindings", "is_current", "python", "typescript", "worlds", "write",
+]  # fmt: skip
 
 LANGUAGES = ("python", "typescript")
 MARK = "Made by `loop bind` from "

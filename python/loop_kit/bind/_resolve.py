@@ -24,7 +24,7 @@ from loop_kit.bind._model import (
 from loop_kit.bind._parse import parse
 from loop_kit.errors import LoadError
 
-__all__ = ["bound"]
+__all__ = ["bound", "worlds"]
 
 _MAGIC = b"\0asm"
 # A component that would take more memory than this as text, or a folder with more, is no source of types.
@@ -50,6 +50,16 @@ def bound(source: str | os.PathLike[str], world: str | None, interfaces: Sequenc
                 raise LoadError(f"{file.name}: no file of its folder says `package …;`")
     digest = _digest(file.text for file in read)
     return _Resolver(packages, main, digest).bound(path, world, interfaces, component)
+
+
+def worlds(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of the worlds of the package in a folder. What they use need not be there.
+
+    Raises:
+        LoadError: It is no WIT.
+        OSError: It cannot be read.
+    """
+    return tuple(name for file in _folder(Path(folder)) for name in file.packages[0].worlds)
 
 
 class _File:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     epilog=examples(
         ("loop push kv registry.example/acme/kv:1.4.0", "pack it, and put it into a registry"),
         ("loop push kv registry.example/acme/kv", "the same, where its version is the tag"),
+        ("loop push kv", "by its own name, into `registry` of [workspace]"),
         (
             "loop push kv registry.example/acme/kv --sign acme",
             "… signed as that, as a release of its version",
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("name", shell_complete=complete_packable)
-@click.argument("reference", metavar="REGISTRY/REPOSITORY[:TAG]")
+@click.argument("reference", metavar="[REGISTRY/REPOSITORY[:TAG]]", required=False)
 @click.option(
     "--sign",
     "key",
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 @json_option
 def push(
     name: str,
-    reference: str,
+    reference: str | None,
     key: str | None,
     no_signatures: bool,
     passphrase: Path | None,
@@ -60,13 +61,17 @@ def push(
     """Pack a component or provider, and put it into a registry.
 
     It is packed as `loop pack` does, into the store; what the registry has already is not sent again. Without a tag its
-    version is the tag. What the store has about it goes along, and is there before the tag is: its SBOM, and signatures
-    that `loop sign` or --sign has made. The login is that of `docker login`, or of LOOP_REGISTRY, LOOP_REGISTRY_USER
-    and LOOP_REGISTRY_PASSWORD.
+    version is the tag; without a reference it goes, by its name, to the `registry` of [workspace] in loop.toml. What
+    the store has about it goes along, and is there before the tag is: its SBOM, and signatures that `loop sign` or
+    --sign has made. The login is that of `docker login`, or of LOOP_REGISTRY, LOOP_REGISTRY_USER and
+    LOOP_REGISTRY_PASSWORD.
     """
     from loop_kit.oci.reference import Reference
 
-    to = Reference.parse(reference.removeprefix("oci:"))
+    manifest = open_manifest(manifest_path)
+    if reference is None and manifest.registry is None:
+        raise click.UsageError(f"say where it goes, or give [workspace] a `registry` in {manifest.path}")
+    to = Reference.parse((reference or f"{manifest.registry}/{name}").removeprefix("oci:"))
     if to.digest is not None:
         raise click.UsageError("a digest cannot be chosen: leave it out")
     if key is not None and no_signatures:
@@ -76,7 +81,6 @@ def push(
     signer = (
         None if key is None else _signer(key, passphrase)
     )  # what cannot sign is told before anything is built
-    manifest = open_manifest(manifest_path)
     with stored(manifest, name, targets) as (blobs, found, plan):
         if to.tag is None:
             if plan.facts.version is None:

@@ -13,7 +13,7 @@ from loop_kit.dev._command import work_of
 from loop_kit.errors import LoadError
 from loop_kit.manifest import Bind, Component, Manifest, Provider
 
-__all__ = ["Declared", "declared"]
+__all__ = ["Declared", "declared", "wit_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _declared(manifest: Manifest) -> Iterator[Declared]:
         if (bind := member.bind) is None:
             continue
         kind = "components" if isinstance(member, Component) else "providers"
-        wit = bind.wit or _near(member, manifest.folder)
+        wit = wit_of(member, manifest.folder)
         yield Declared(
             f"{kind}.{member.name}.bind", wit, _files(bind), bind.world, bind.interfaces, kind == "components"
         )
@@ -96,8 +96,10 @@ def _files(bind: Bind) -> tuple[tuple[str, Path], ...]:
     return tuple((language, file) for language, file in named if file is not None)
 
 
-def _near(member: Component | Provider, folder: Path) -> Path:
-    """The folder `wit` of a member's code."""
+def wit_of(member: Component | Provider, folder: Path) -> Path:
+    """The WIT of a member of the workspace in `folder`: what its `bind` says, or the folder `wit` of its code."""
+    if member.bind is not None and member.bind.wit is not None:
+        return member.bind.wit
     if isinstance(member, Component):
         return (folder if member.build is None else work_of(member.build, folder)) / "wit"
     if (module := member.module) is not None:

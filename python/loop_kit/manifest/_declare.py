@@ -37,6 +37,7 @@ from loop_kit.manifest._task import DEPENDS, MEMBERS, task_table, tasks
 from loop_kit.manifest._text import ADDRESS, ENV_NAME, FILE, GUEST_PATH, NAME, NET, SOURCE, TEXT
 from loop_kit.manifest._toml import string
 from loop_kit.manifest._trust import TRUST, check_trust
+from loop_kit.trust.statement import NAME_PATTERN
 
 __all__ = ["MANIFEST"]
 
@@ -272,6 +273,14 @@ MANIFEST = Table(
                 dict,
                 {
                     "name": Field(NAME, "Its name; the folder's if absent."),
+                    "registry": Field(
+                        Text(
+                            'a registry such as "registry.example/acme"',
+                            NAME_PATTERN,
+                            examples=("registry.example/acme",),
+                        ),
+                        "Where its packages are put that no registry is named for.",
+                    ),
                     "members": MEMBERS,
                     "depends": DEPENDS,
                     "tasks": Field(

@@ -147,6 +147,7 @@ def _read(source: Source, raw: Mapping[str, Any] | None = None) -> Manifest:
         members=workspace.get("members", ()),
         member_tasks=workspace.get("tasks", {}),
         depends=workspace.get("depends", ()),
+        registry=workspace.get("registry"),
         packages=document.get("packages", {}),
         resolvers=document.get("resolvers", {}),
     )

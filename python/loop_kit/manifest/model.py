@@ -508,6 +508,7 @@ class Manifest:
         members: Patterns of the folders of members, from this one's.
         member_tasks: Tasks of every member that has none of the name, by name.
         depends: Names of the members that this one depends on.
+        registry: Where its packages are put that no registry is named for, or None.
         results: The repository in which results of tasks are kept for others too, or None.
         packages: The tools that it asks for, by what it calls them.
         resolvers: Where these may come from, besides what loop-kit knows.
@@ -525,6 +526,7 @@ class Manifest:
     members: tuple[str, ...] = ()
     member_tasks: Mapping[str, Task] = field(default_factory=dict)
     depends: tuple[str, ...] = ()
+    registry: str | None = None
     results: str | None = None
     packages: Mapping[str, Asked] = field(default_factory=dict)
     resolvers: Mapping[str, Resolver] = field(default_factory=dict)
