@@ -49,7 +49,7 @@ COMMANDS = {
     "key": "Make and show the keys that sign what you ship.",
     "task": "Run tasks of the workspace, as far as something has changed.",
     "pkg": "Install the tools of a workspace, pinned and checked.",
-    "wash": "Run wasmCloud's `wash` with the world and registry of the workspace.",
+    "wash": "Run `wash` with the world and registry of the workspace.",
     "toolchain": "Bundle and compile sources by a provider of `loop:toolchain`.",
     "tool": "Fetch and run the programs that builds need.",
     "doctor": "Check what this machine has for building and running components.",

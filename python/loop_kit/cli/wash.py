@@ -82,11 +82,11 @@ def wash(
     as_json: bool,
     args: tuple[str, ...],
 ) -> None:
-    """Run wasmCloud's `wash` with the world and registry of the workspace.
+    """Run `wash` with the world and registry of the workspace.
 
-    Arguments, streams, signals and the exit code are wash's own. It is told of a component's WIT and world, as if
-    wasmcloud.toml named them, and of `registry` in [workspace] of loop.toml; variables that are set already are left as
-    they are. A wasmcloud.toml it still needs to build. Logins are those of `docker login`, which wash reads by itself.
+    wash is wasmCloud's shell: arguments, streams, signals and the exit code are its own. It is told of a component's WIT
+    and world, as if its wasmcloud.toml named them, and of `registry` in [workspace] of loop.toml; what is set already
+    stays as it is. Logins are those of `docker login`, which wash reads by itself.
     """
     if as_json and args:
         raise click.UsageError("--json shows what wash is given; `loop wash --output json …` is wash's own")
