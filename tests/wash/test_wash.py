@@ -134,7 +134,7 @@ async def test_what_it_builds_and_pushes_runs_here(docker_registry: str, tmp_pat
         f'[components.hello]\npath = "oci:{name}"\nrun = "run"\nargs = ["lock"]\nwasi = {{ stdio = true }}\n'
     )
     run("pull", cwd=there)
-    assert run("run", "--locked", "--offline", cwd=there).endswith("hello by lock\n")
+    assert run("run", "--locked", "--offline", ".", cwd=there).endswith("hello by lock\n")
     with_wasmtime = [wasmtime(), "run", str(built), "wasmtime"]
     assert (
         subprocess.run(with_wasmtime, capture_output=True, text=True, check=True).stdout
@@ -210,7 +210,8 @@ async def test_what_it_signs_is_a_component_still(tmp_path: Path) -> None:
     folder = workspace(tmp_path / "ws", PACKED)
     (folder / "app.wasm").write_bytes(WASM)
     assert "No capabilities discovered" in run("wash", "inspect", "app.wasm", cwd=folder, code=1)
-    run("wash", "claims", "sign", "app.wasm", "--name", "app", "--destination", "signed.wasm", cwd=folder)
+    named = ("--name", "app", "--ver", "1.0.0", "--rev", "1")
+    run("wash", "claims", "sign", "app.wasm", *named, "--destination", "signed.wasm", cwd=folder)
     assert json.loads(run("wash", "-o", "json", "inspect", "signed.wasm", cwd=folder))["name"] == "app"
 
     class Filter:
