@@ -26,6 +26,7 @@ from tests.conformance.cases import wasmtime
 from tests.pack.test_component import TOML as PACKED
 from tests.pack.test_component import WASM
 from tests.registries import PASSWORD, USER, docker, pinned
+from tests.test_cli_parity import build
 from tests.wash.standin import TOML as SUMS
 from tests.wash.standin import workspace
 
@@ -54,6 +55,19 @@ MAIN = """
 fn main() {
     println!("hello by {}", std::env::args().nth(1).unwrap_or_default());
 }
+"""
+PROVIDER = """
+[providers.adder]
+use = "sidecar:python:adder:Adder"
+pack = { version = "1.0.0" }
+"""
+ADDER = """
+from loop_kit.provider import provider
+
+@provider("acme:sums/adder@0.1.0", wit="wit")
+class Adder:
+    def add(self, a, b):
+        return a + b
 """
 # What TinyGo would make of a program, which wash turns into a component of the world that it is told of.
 CORE = """(module
@@ -203,6 +217,41 @@ def test_it_has_what_was_pushed_here(registry: str, tmp_path: Path, request: pyt
     assert "export acme:text/api;" in wit
     wrong = run(*pulling, "--digest", f"sha256:{'0' * 64}", cwd=folder, code=1)
     assert "digest did not match" in wrong
+
+
+def test_of_wasi_0_3_it_has_the_bytes_alone(docker_registry: str, tmp_path: Path) -> None:
+    """This version of wash cannot read what is `async`: it pulls such a component, and neither shows nor pushes it."""
+    folder = workspace(tmp_path / "ws", PACKED)
+    (folder / "app.wasm").write_bytes(build("command-0.3", tmp_path))
+    name = f"{docker_registry}/acme/async:1.0.0"
+    run("push", "app", name, cwd=folder)
+    run("wash", "pull", name, "--insecure", "--destination", "out.wasm", cwd=folder)
+    assert (folder / "out.wasm").read_bytes() == (folder / "app.wasm").read_bytes()
+    pushing = ("wash", "push", f"{name}-again", "out.wasm", "--insecure")
+    assert "Unsupported artifact type" in run(*pushing, cwd=folder, code=1)
+
+
+def test_providers_are_of_other_kinds(docker_registry: str, tmp_path: Path) -> None:
+    """Each says that the other's is none: wasmCloud's are archives of programs that speak to its lattice."""
+    folder = workspace(tmp_path / "ws", PROVIDER, adder_py=ADDER)
+    ours, theirs = f"{docker_registry}/acme/adder:1.0.0", f"{docker_registry}/acme/archive:1.0.0"
+    run("push", "adder", ours, cwd=folder)
+    assert "Incompatible layer media type" in run("wash", "pull", ours, "--insecure", cwd=folder, code=1)
+    program = ("--arch", "x86_64-linux", "--binary", "loop.toml", "--name", "kv", "--vendor", "acme")
+    run("wash", "par", "create", *program, "--destination", "kv.par.gz", "--compress", cwd=folder)
+    run("wash", "push", theirs, "kv.par.gz", "--insecure", cwd=folder)
+    for command in (("inspect", theirs), ("run", f"oci:{theirs}")):
+        assert "provider.archive.config: neither a component nor a provider" in run(
+            *command, cwd=folder, code=4
+        )
+    run("copy", theirs, "oci-layout:dist", cwd=folder)  # which takes whatever there is
+
+
+def test_it_wants_to_hear_where_a_manifest_is(crane_registry: str, tmp_path: Path) -> None:
+    """go-containerregistry's registry does not say so; wkg, by the same library, has the same to say."""
+    (tmp_path / "app.wasm").write_bytes(WASM)
+    pushing = ("wash", "push", f"{crane_registry}/acme/by-wash:1.0.0", "app.wasm", "--insecure")
+    assert "did not return a location header" in run(*pushing, cwd=tmp_path, code=1)
 
 
 async def test_what_it_signs_is_a_component_still(tmp_path: Path) -> None:
