@@ -198,9 +198,11 @@ class Content:
     def mount(self, repository: str, digest: str, source: str | None) -> bool:
         """Has a repository have a blob of another, of any if None; false, if that has none."""
         with self._changing:
-            self._hold(digest)
             sources = self.repositories() if source is None else [source]
-            if not any(self.blob(name, digest) is not None for name in sources):
+            if not any(self._link(name, digest).exists() for name in sources):
+                return False  # nor is it held: anybody could have anything of the store stay
+            self._hold(digest)
+            if self.blobs.size(digest) is None:
                 return False
             self._linked(repository, digest)
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ _READ = 1 << 16
 _DRAIN = 32 << 20
 _DRAIN_SECONDS = 10
 """Bytes of a body that are taken in after it was refused, and for how long."""
+_SOON = (("retry-after", "5"),)
+_LOOK = 0.02
+_LINGER = 0.2
 _TIDY = 3600.0
 """Seconds between two looks for what has been given up."""
 
@@ -39,6 +43,7 @@ class Server:
         self._listener = listener
         self._tell = tell
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: weakref.WeakSet[_Pieces] = weakref.WeakSet()
         self._stopping = False
 
     async def stopped(self, stop: asyncio.Event, now: asyncio.Event | None = None) -> None:
@@ -55,12 +60,11 @@ class Server:
         try:
             await stop.wait()
             self._stopping = True
-            if self._tasks:
-                leave = asyncio.create_task((now or asyncio.Event()).wait())
-                ended = asyncio.create_task(self._ended())
-                await asyncio.wait({leave, ended}, timeout=bounds.grace, return_when=asyncio.FIRST_COMPLETED)
-                leave.cancel()
-                ended.cancel()
+            leave = asyncio.create_task((now or asyncio.Event()).wait())
+            ended = asyncio.create_task(self._ended())
+            await asyncio.wait({leave, ended}, timeout=bounds.grace, return_when=asyncio.FIRST_COMPLETED)
+            leave.cancel()
+            ended.cancel()
         finally:
             self._stopping = True
             for task in (accepting, tidying, *self._tasks):
@@ -68,8 +72,20 @@ class Server:
             await asyncio.gather(accepting, tidying, *self._tasks, return_exceptions=True)
 
     async def _ended(self) -> None:
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while True:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            elif await self._answering():
+                await asyncio.sleep(_LOOK)
+            else:
+                await asyncio.sleep(_LINGER)  # for what is written, and not yet sent
+                return
+
+    async def _answering(self) -> int:
+        """How many files are being sent."""
+        # what native code has let go of is freed when some of it is called the next time
+        await self._listener.address()
+        return len(self._sending)
 
     async def _tidy(self) -> None:
         while True:
@@ -98,11 +114,10 @@ class Server:
         try:
             request = _request(exchange, await exchange.request(), body)
             if self._stopping:
-                refused = Refused(503, "UNAVAILABLE", "the registry is being stopped", [("retry-after", "5")])
-                answer = refused.answer()
+                answer = Refused(503, "UNAVAILABLE", "the registry is being stopped", _SOON).answer()
             else:
                 answer = await self._api.answer(request)
-            await _respond(exchange, request, answer)
+            await self._respond(exchange, request, answer)
             if answer.status >= 400 and request.length != 0:
                 await body.drain()
         except (Err, Gone):
@@ -113,6 +128,24 @@ class Server:
                 await exchange.respond(500, [], b"")
         finally:
             await body.close()
+
+    async def _respond(self, exchange: Any, request: Request, answer: Answer) -> None:
+        body = answer.body
+        if isinstance(body, Part) and request.method != "HEAD":
+            most = self._api.content.bounds.connections
+            if len(self._sending) >= most and await self._answering() >= most:
+                answer = Refused(503, "TOOMANYREQUESTS", "too much is sent at once", _SOON).answer()
+            else:
+                pieces = _Pieces(body)
+                self._sending.add(pieces)
+                await exchange.respond_streaming(answer.status, _fields(answer), pieces, None)
+                return
+        whole = answer.body if isinstance(answer.body, bytes) and request.method != "HEAD" else b""
+        await exchange.respond(answer.status, _fields(answer), whole)
+
+
+def _fields(answer: Answer) -> list[tuple[str, bytes]]:
+    return [(name, value.encode("latin-1", "replace")) for name, value in answer.headers]
 
 
 @contextlib.asynccontextmanager
@@ -211,25 +244,10 @@ def _request(exchange: Any, head: Any, body: _Body) -> Request:
     )
 
 
-async def _respond(exchange: Any, request: Request, answer: Answer) -> None:
-    fields = [(name, value.encode("latin-1", "replace")) for name, value in answer.headers]
-    if request.method == "HEAD" or not isinstance(answer.body, Part):
-        whole = b"" if request.method == "HEAD" or isinstance(answer.body, Part) else answer.body
-        await exchange.respond(answer.status, fields, whole)
-        return
-    loop = asyncio.get_running_loop()
-    sent = asyncio.Event()
-    pieces = _Pieces(answer.body, lambda: loop.call_soon_threadsafe(sent.set))
-    await exchange.respond_streaming(answer.status, fields, pieces, None)
-    del pieces  # it goes when its bytes are sent, or the client is gone
-    await sent.wait()
-
-
 class _Pieces:
     """The bytes of a part of a file, outside of the event loop; the last of them once all were compared."""
 
-    def __init__(self, part: Part, done: Callable[[], object]) -> None:
-        self._done = done
+    def __init__(self, part: Part) -> None:
         self._file = part.path.open("rb", buffering=0)
         self._file.seek(part.start)
         self._left = part.size
@@ -251,10 +269,3 @@ class _Pieces:
             if not self._left and not str(self._digest).endswith(self._hash.hexdigest()):
                 raise OSError("the blob is damaged")  # the client sees an answer that broke off
         return data
-
-    def __del__(self) -> None:
-        file = getattr(self, "_file", None)
-        if file is not None:
-            file.close()
-        with contextlib.suppress(RuntimeError):  # of a loop that is closed
-            self._done()
