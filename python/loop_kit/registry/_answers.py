@@ -41,8 +41,15 @@ class Request:
     secure: bool = False
 
     def header(self, name: str) -> str | None:
-        """The first field of that name."""
-        return next((value for key, value in self.headers if key == name), None)
+        """The field of that name.
+
+        Raises:
+            Refused: There are several: whoever is in between may have read another one.
+        """
+        found = [value for key, value in self.headers if key == name]
+        if len(found) > 1:
+            raise Refused(400, "UNSUPPORTED", f"the request has the field {name} {len(found)} times")
+        return found[0] if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,8 @@ class _Body:
 
 def _request(exchange: Any, head: Any, body: _Body) -> Request:
     headers = tuple((name.lower(), bytes(value).decode("latin-1")) for name, value in head.headers)
-    if head.authority is not None and not any(name == "host" for name, _ in headers):
+    # of HTTP/2, or of a URL in the place of a path, which may name another
+    if head.authority is not None and ("host", head.authority) not in headers:
         headers = (("host", head.authority), *headers)
     peer = head.peer.rpartition(":")[0].strip("[]")
     return Request(
