@@ -92,8 +92,9 @@ async def test_its_sbom_refers_to_it(tmp_path: Path) -> None:
         layout.add(None, about)
         assert check(layout.folder) == []
         assert layout.referrers(packed.digest) == [about]
-        made.append((packed.digest, about.digest))
+        made.append((packed, about))
     assert made[0] == made[1]
+    packed, about = made[0]
     manifest = model.parse(layout.blobs.read(about.digest))
     assert isinstance(manifest, Artifact)
     assert manifest.subject is not None

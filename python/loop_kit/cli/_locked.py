@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from loop_kit.manifest import Manifest
     from loop_kit.store.workspace import Tell
 
-__all__ = ["CODE", "fetched", "fetching", "lock_options", "made_ready"]
+__all__ = ["CODE", "fetched", "fetching", "lock_options", "made_ready", "trust_option"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -32,6 +32,18 @@ def lock_options(command: _F) -> _F:
     return locked(offline(command))
 
 
+def trust_option(command: _F) -> _F:
+    """Adds `--trust`, which arrives as `policy`."""
+    return click.option(
+        "--trust",
+        "policy",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="A policy, a file with [trust], by which alone something is loaded that is no workspace.  "
+        "[default: your own trust.toml, if there is one]",
+    )(command)
+
+
 class _Code(click.Path):
     """A file that is there, or the name of an artifact."""
 
@@ -43,21 +55,35 @@ _SCHEMES = ("oci:", "oci-layout:")
 CODE = _Code(exists=True)
 
 
-def fetched(target: str, *, locked: bool, offline: bool) -> bytes | str:
+def fetched(target: str, *, locked: bool, offline: bool, policy: Path | None = None) -> bytes | str:
     """What a command line names: the path of a file, or the checked bytes of a component that is an artifact.
 
+    Args:
+        target: What it names.
+        locked: Refuse a tag.
+        offline: Ask nobody.
+        policy: The file of the policy by which it is judged; None: that of the user, if there is one.
+
     Raises:
+        Untrusted: The policy does not let it be loaded.
+        ManifestError: The policy cannot be read.
         PackageError: It must not be fetched, or cannot be.
     """
+    from loop_kit.trust import own_gate
+
+    gate = own_gate(policy)
     if not target.startswith(_SCHEMES):
         if locked or offline:
             raise click.UsageError(
                 "--locked and --offline are of artifacts, and of workspaces that have some"
             )
+        gate.local(target)
         return target
     from loop_kit.store.alone import code
 
-    return fetching(lambda tell: code(target, Path.cwd(), locked=locked, offline=offline, tell=tell))
+    return fetching(
+        lambda tell: code(target, Path.cwd(), locked=locked, offline=offline, tell=tell, gate=gate)
+    )
 
 
 def fetching(work: Callable[[Tell], Coroutine[Any, Any, T]]) -> T:

@@ -74,8 +74,8 @@ def explain(
 
     For each import: the provider, where it runs, what it may touch, and which key of loop.toml decided. For
     an import that nothing provides, and for a part of WASI that is closed: what to add to loop.toml. Nothing
-    is built or started. Where loop.toml has [trust], it also says who must have signed what. Exits with 4 if a
-    component could not be loaded as things are.
+    is built or started. Where loop.toml has [trust], or you have a policy of your own, it also says who must have
+    signed what, and which of the two decides. Exits with 4 if a component could not be loaded as things are.
     """
     from loop_kit.manifest.explain import explain as explain_manifest
 
@@ -87,14 +87,19 @@ def explain(
     trusted = _covered(manifest, components)
     if as_json:
         document = {"manifest": manifest.path, "components": [_as_json(item) for item in explained]}
-        trust = {} if manifest.trust is None else {"trust": [dataclasses.asdict(item) for item in trusted]}
+        trust: dict[str, Any] = {}
+        if manifest.trust is not None:
+            trust = {
+                "policy": _policy_path(manifest),
+                "trust": [dataclasses.asdict(item) for item in trusted],
+            }
         print_json(document | trust)
     elif not explained:
         click.echo(f"{manifest.source.shown} has no components.")
     else:
         click.echo("\n\n".join(_as_text(item) for item in explained))
     if trusted and not as_json:
-        click.echo("\n" + "\n".join(_trust_lines(trusted)))
+        click.echo("\n" + "\n".join(_trust_lines(trusted, manifest)))
     if not all(item.answered for item in explained):
         ctx.exit(exit_codes.LOAD)
 
@@ -109,9 +114,15 @@ def _covered(manifest: Manifest, only: Sequence[str]) -> Sequence[Covered]:
     return [item for item in covered(manifest) if not only or item.member in wanted]
 
 
-def _trust_lines(trusted: Sequence[Covered]) -> list[str]:
+def _policy_path(manifest: Manifest) -> Path:
+    return (manifest.trust_source or manifest.source).path
+
+
+def _trust_lines(trusted: Sequence[Covered], manifest: Manifest) -> list[str]:
     shown = {"signed": good, "unsigned": warn, "refused": warn, "local": dim}
     lines = [strong("trust")]
+    if manifest.trust_source is not None:
+        lines[0] += dim(f"  by your own policy, {_policy_path(manifest)}")
     for item in trusted:
         where = f" ({item.place})" if item.place else ""
         lines += [f"  {item.member}  {dim(item.what)}", f"    {shown[item.verdict](item.why)}{where}"]

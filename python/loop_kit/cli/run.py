@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loop_kit.cli._locked import CODE, fetched, lock_options, made_ready
+from loop_kit.cli._locked import CODE, fetched, lock_options, made_ready, trust_option
 from loop_kit.cli._output import examples
 from loop_kit.cli._serving import serve_until_stopped
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
         ("loop run --dir .::/ --env LANG=C app.wasm", "… that sees this folder and one variable"),
         ("loop run --allow-net 127.0.0.1:5432 app.wasm", "… that may connect to one address"),
         ("loop run oci:registry.example/acme/tool:1.2", "… of a registry; --offline takes what was pulled"),
+        (
+            "loop run --trust policy.toml oci:registry.example/acme/tool:1.2",
+            "… if it is signed by whom that names",
+        ),
         ("loop run examples/site", "a workspace: what its components' `run` says"),
         ("loop run --locked --offline examples/site", "… of what loop.lock pins and the store has, alone"),
         ("loop run --audit examples/site", "… with each use of a grant on standard error"),
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--deadline", help="Stop the guest after this time.  [default: never]")
 @click.option("--audit", is_flag=True, help="Of a workspace: log each use of a grant to standard error.")
 @lock_options
+@trust_option
 @click.argument("target", type=CODE)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -55,6 +60,7 @@ def run(
     audit: bool,
     locked: bool,
     offline: bool,
+    policy: Path | None,
     target: str,
     args: tuple[str, ...],
 ) -> None:
@@ -68,11 +74,15 @@ def run(
     if path.is_dir() or path.suffix == ".toml":
         if dirs or env or net or args:
             raise click.UsageError("grants of a workspace stand in its loop.toml, not on the command line")
+        if policy is not None:
+            raise click.UsageError(
+                "who may sign what a workspace loads stands in its [trust], or your trust.toml"
+            )
         _workspace(path, audit, locked=locked, offline=offline)
         return
     if audit:
         raise click.UsageError("--audit is of a workspace, whose components have grants")
-    code = fetched(target, locked=locked, offline=offline)
+    code = fetched(target, locked=locked, offline=offline, policy=policy)
     import loop_kit as loop
     from loop_kit.wasi import Wasi
 

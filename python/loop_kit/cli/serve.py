@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from loop_kit.cli._locked import CODE, fetched, lock_options
+from loop_kit.cli._locked import CODE, fetched, lock_options, trust_option
 from loop_kit.cli._output import dim, examples, strong
 from loop_kit.cli._serving import serve_until_stopped
 
@@ -72,6 +72,7 @@ _WHOLE = 1 << 20
 @click.option("--deadline", default="30s", show_default=True, help="How long one request may take.")
 @click.option("--quiet", is_flag=True, help="Drop what the component prints.")
 @lock_options
+@trust_option
 @click.pass_context
 def serve(
     ctx: click.Context,
@@ -93,6 +94,7 @@ def serve(
     quiet: bool,
     locked: bool,
     offline: bool,
+    policy: Path | None,
 ) -> None:
     """Serve HTTP, or a capability, by a component; or a folder.
 
@@ -118,15 +120,15 @@ def serve(
                 f"{option} {'is for HTTP, without' if on is not None else 'goes with'} --on"
             )
     stream: Literal["inherit"] | None = None if quiet else "inherit"
-    policy: Any = instances or (None if on is not None else "per-call")
+    keep: Any = instances or (None if on is not None else "per-call")
     if instances and instances.isdigit():
-        policy = int(instances)
+        keep = int(instances)
     try:
         limits = loop.Limits(
             memory=size(memory),
             deadline=duration(deadline),
             concurrent_calls=_REQUESTS,
-            instances=policy,
+            instances=keep,
         )
         wasi = Wasi(
             env=variables(env),
@@ -157,7 +159,7 @@ def serve(
         code: Any = loop.shipped("fsx/http")
         imports["loop:fsx"] = _files(Path(component))
     else:
-        code = fetched(component, locked=locked, offline=offline)
+        code = fetched(component, locked=locked, offline=offline, policy=policy)
 
     async def main() -> None:
         async with loop.Host() as host:

@@ -68,7 +68,7 @@ class _Judged:
     "--policy",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A loop.toml with [trust].  [default: the nearest at or above this folder]",
+    help="A file with [trust].  [default: the nearest loop.toml at or above this folder, then your trust.toml]",
 )
 @click.option(
     "--key",
@@ -140,19 +140,16 @@ def _gate(policy: Path | None, keys: Sequence[str]) -> Gate:
 
 
 def _of_manifest(policy: Path | None) -> Gate:
-    from loop_kit.manifest import find, load
-    from loop_kit.trust import Gate, policy_of
+    from loop_kit.manifest import FILE_NAME, find, load
+    from loop_kit.trust._gate import gate, own_gate
 
-    if policy is None:
-        try:
-            file = find()
-        except ManifestError:
-            return Gate(None)
-        return Gate(policy_of(load(file)))
-    manifest = load(policy)
-    if manifest.trust is None:
-        raise manifest.error((), "there is no [trust] in it", "say who may sign what")
-    return Gate(policy_of(manifest))
+    if policy is not None:
+        return own_gate(policy / FILE_NAME if policy.is_dir() else policy)
+    try:
+        file = find()
+    except ManifestError:
+        return own_gate()
+    return gate(load(file))
 
 
 def _faults(folder: Path) -> Sequence[Any]:

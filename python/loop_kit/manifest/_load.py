@@ -11,6 +11,7 @@ from typing import Any
 from loop_kit.errors import ManifestError, Problem
 from loop_kit.manifest._artifact import resolved
 from loop_kit.manifest._declare import MANIFEST
+from loop_kit.manifest._policy import with_policy
 from loop_kit.manifest._provider import means
 from loop_kit.manifest._shape import Cursor
 from loop_kit.manifest._source import MAX_BYTES, Source
@@ -39,6 +40,8 @@ def find(start: str | os.PathLike[str] = ".") -> Path:
 def load(path: str | os.PathLike[str]) -> Manifest:
     """Reads a manifest; `path` is the file or its folder.
 
+    One that has no `[trust]` has the user's own policy, if the user has one: `trust.toml` beside the keys.
+
     Raises:
         ManifestError: It cannot be read, is not TOML, or says something that is not allowed. Every problem is
             reported, not only the first.
@@ -56,7 +59,7 @@ def load(path: str | os.PathLike[str]) -> Manifest:
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
         raise ManifestError([Problem(shown, None, None, "", message)]) from None
-    return loads(data, real, shown=shown)
+    return with_policy(loads(data, real, shown=shown))
 
 
 def loads(
@@ -96,7 +99,8 @@ def with_use(manifest: Manifest, provider: str, use: str) -> Manifest:
     for name, wanted in source.uses.items():
         kept = {key: value for key, value in providers[name].items() if means(key, wanted)}
         providers[name] = {**kept, "use": wanted}
-    return _read(source, {**document, "providers": providers})
+    made = _read(source, {**document, "providers": providers})
+    return dataclasses.replace(made, trust=manifest.trust, trust_source=manifest.trust_source)
 
 
 def reveal(value: Any) -> Any:

@@ -512,6 +512,7 @@ class Manifest:
         results: The repository in which results of tasks are kept for others too, or None.
         packages: The tools that it asks for, by what it calls them.
         resolvers: Where these may come from, besides what loop-kit knows.
+        trust_source: Where `trust` stands, if that is the user's own policy and not this file.
     """
 
     source: Source = field(repr=False, compare=False)
@@ -530,6 +531,7 @@ class Manifest:
     results: str | None = None
     packages: Mapping[str, Asked] = field(default_factory=dict)
     resolvers: Mapping[str, Resolver] = field(default_factory=dict)
+    trust_source: Source | None = field(default=None, repr=False, compare=False)
 
     @property
     def path(self) -> Path:

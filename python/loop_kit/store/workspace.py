@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from loop_kit import manifest as manifests
 from loop_kit.errors import PackageError
@@ -24,6 +24,9 @@ from loop_kit.store._progress import Counting, Tell, to_come
 from loop_kit.store._store import Store
 from loop_kit.store._unpacked import unpacked
 from loop_kit.store._use import Use
+
+if TYPE_CHECKING:
+    from loop_kit.trust import Identity
 
 __all__ = [
     "Pulled",
@@ -316,17 +319,22 @@ def _judge(manifest: Manifest) -> Judge:
         identity = asked(
             name, found.root, use.blobs, found.signatures, tag=tag, pinned=pinned, floor=floor or None
         )
-        if identity is None or not identity.signers:
-            return dataclasses.replace(entry, signed_by="", serial=0)
-        return dataclasses.replace(
-            entry,
-            version=identity.version or entry.version,
-            signed_by=identity.signed_by,
-            serial=identity.serial,
-            signatures=tuple(sorted(each.digest for each in found.signatures)),
-        )
+        made = dataclasses.replace(entry, signatures=tuple(sorted(each.digest for each in found.signatures)))
+        return signed_as(made if identity is not None and identity.signers else entry, identity)
 
     return judged
+
+
+def signed_as(entry: Entry, identity: Identity | None) -> Entry:
+    """What is said of an artifact, with by whom it is signed."""
+    if identity is None or not identity.signers:
+        return dataclasses.replace(entry, signed_by="", serial=0)
+    return dataclasses.replace(
+        entry,
+        version=identity.version or entry.version,
+        signed_by=identity.signed_by,
+        serial=identity.serial,
+    )
 
 
 def _refuse_stale(members: Iterable[Wanted]) -> None:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Gate", "Identity", "Keyless", "Keyring", "Policy", "PrivateKey", "PublicKey", "Rule", "Seen", "attach",
-    "bundle_of", "gate", "policy_of", "sign", "verify",
+    "bundle_of", "gate", "own_gate", "policy_of", "sign", "verify",
 ]  # fmt: skip
 
 # Manifests are read with what is in `policy`; the rest is only needed where something is signed or verified.
 _WHERE = {
     "attach": "_artifact", "bundle_of": "_artifact", "sign": "_artifact",
-    "Gate": "_gate", "gate": "_gate", "policy_of": "_gate",
+    "Gate": "_gate", "gate": "_gate", "own_gate": "_gate", "policy_of": "_gate",
     "Keyring": "_keyring", "PrivateKey": "_keyring", "Seen": "_record", "Identity": "_verify", "verify": "_verify",
     "PublicKey": "keys", "Keyless": "policy", "Policy": "policy", "Rule": "policy",
 }  # fmt: skip

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loop_kit.errors import PackageError
+from loop_kit.errors import ManifestError, PackageError
 from loop_kit.trust import _artifact
 from loop_kit.trust._keyring import Keyring
 from loop_kit.trust._reasons import untrusted
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from loop_kit.oci.blobs import Blobs
     from loop_kit.oci.model import Descriptor
 
-__all__ = ["Gate", "gate", "policy_of", "version_in"]
+__all__ = ["Gate", "gate", "own_gate", "policy_of", "version_in"]
 
 _VERSION = re.compile(r"v?[0-9]+(\.[0-9]+){0,2}([-+].*)?")
 
@@ -102,6 +103,22 @@ def gate(manifest: Manifest, seen: Seen | None = None) -> Gate:
     return Gate(policy_of(manifest), seen)
 
 
+def own_gate(file: Path | None = None) -> Gate:
+    """What must be asked before something is loaded that belongs to no workspace.
+
+    Args:
+        file: The policy, a file with `[trust]`; None: that of the user, if there is one.
+
+    Raises:
+        ManifestError: The policy, or a key that it names, cannot be read.
+        PackageError: There is a policy, and what verifies is not installed.
+    """
+    from loop_kit.manifest._policy import policy_in, user_policy
+
+    found = user_policy() if file is None else policy_in(file)
+    return Gate(None) if found is None else gate(found)
+
+
 def policy_of(manifest: Manifest, keyring: Keyring | None = None) -> Policy | None:
     """The policy of a manifest, with the keys that it names by file or id; None, if it has none.
 
@@ -117,7 +134,9 @@ def policy_of(manifest: Manifest, keyring: Keyring | None = None) -> Policy | No
         try:
             signers[name] = _read(signer, own)
         except PackageError as error:
-            raise manifest.error(("trust", "signers", name), str(error), error.hint) from None
+            where = manifest.trust_source or manifest.source
+            problem = where.problem(("trust", "signers", name), str(error), error.hint)
+            raise ManifestError([problem]) from None
     return dataclasses.replace(policy, signers=signers)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop_kit.errors import PackageError
+from loop_kit.trust._where import configuration
 from loop_kit.trust.keys import PublicKey, library
 
 if TYPE_CHECKING:
@@ -234,5 +235,4 @@ def _private(file: Path, text: str, passphrase: bytes | None) -> Ed25519PrivateK
 def _default() -> Path:
     if own := os.environ.get("LOOP_KEYS"):
         return Path(own)
-    given = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(given) if os.path.isabs(given) else Path.home() / ".config") / "loop-kit" / "keys"
+    return configuration() / "keys"

@@ -86,8 +86,9 @@ def _artifact(manifest: Manifest, policy: Policy, member: str, artifact: Artifac
     if found is None:
         return Covered(member, reference, "refused", f"nobody may sign {name}: no rule of [trust] names it")
     index, rule = found
-    position = manifest.position(("trust", "rules", index))
-    place = f"{manifest.source.shown}:{position[0]}" if position else None
+    source = manifest.trust_source or manifest.source
+    position = source.position(("trust", "rules", index))
+    place = f"{source.shown}:{position[0]}" if position else None
     if not rule.signers:
         return Covered(member, reference, "unsigned", "needs no signature", place)
     verdict: Literal["signed", "unsigned"] = "unsigned" if rule.unsigned == "allow" else "signed"
