@@ -3,12 +3,12 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-import loop_kit
-from loop_kit import manifest as manifests
+from loop_kit.lock import read as read_lock
 from loop_kit.manifest import Manifest
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Descriptor, Platform
@@ -17,7 +17,6 @@ from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 from loop_kit.oci.transfer import pull
 from loop_kit.pack import unpack
-from loop_kit.workspace import Workspace
 from tests.cli import LOOP, loop
 from tests.pack.test_native import AMD, ARM64, HERE
 from tests.pack.test_native import TOML as NATIVE
@@ -25,6 +24,8 @@ from tests.pack.test_node import project, sdk
 from tests.pack.test_python import INNER, TWICE, wheels
 from tests.pack.test_python import TOML as PYTHON_TOML
 from tests.pack.workspaces import PYTHON, WIT, called, wheel, written
+from tests.store.packed import hello
+from tests.store.test_offline import off
 
 __all__ = ["sdk", "wheels"]  # fixtures
 
@@ -194,12 +195,32 @@ def test_what_does_not_do_is_said(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+TESTED = """
+import asyncio
+
+import loop_kit
+from loop_kit import manifest
+from loop_kit.workspace import Workspace
+
+
+def test_what_it_answers():
+    async def asked():
+        async with loop_kit.Host() as host, Workspace(host, manifest.load(".")) as workspace:
+            return await (await workspace.load("app")).call("echo", "abc")
+
+    assert asyncio.run(asked()) == {answer!r}
+"""
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["python", "node", "native"])
 async def test_a_workspace_of_packages_runs_by_their_digests(
     kind: str, registry: str, tmp_path: Path, sdk: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`loop push` here, `loop pull` there; then nothing of what it came from is left, and it runs."""
+    """Packed and pushed here, pulled there by their digests: a command and a component, and a provider of each kind.
+
+    Then nothing of what they came from is left, nor is there a network: the workspace runs, and its own tests do.
+    """
     folder = tmp_path / "ws"
     match kind:
         case "python":
@@ -220,8 +241,11 @@ async def test_a_workspace_of_packages_runs_by_their_digests(
                 written(folder, {**go, "wit/text.wit": WIT}),
                 f"ABC by Go on {this_platform().architecture}",
             )
-    for name in ("app", "text"):
-        pushed(manifest, name, f"{registry}/acme/{kind}-{name}:1")
+    (folder / "hello.wasm").write_bytes(hello())
+    with (folder / "loop.toml").open("a") as toml:
+        toml.write('\n[components.hello]\npath = "hello.wasm"\n')
+    names = {name: f"{registry}/acme/{kind}-{name}:1" for name in ("app", "hello", "text")}
+    digests = {name: pushed(manifest, name, there) for name, there in names.items()}
     shutil.rmtree(folder)
     shutil.rmtree(wheels)
     shutil.rmtree(tmp_path / "data")
@@ -229,13 +253,27 @@ async def test_a_workspace_of_packages_runs_by_their_digests(
     there.mkdir()
     (there / "loop.toml").write_text(f"""
 [components.app]
-path = "oci:{registry}/acme/{kind}-app:1"
+path = "oci:{names["app"]}@{digests["app"]}"
 imports."acme:text/filter" = {{ provider = "text" }}
 
 [providers.text]
-use = "oci:{registry}/acme/{kind}-text:1"
+use = "oci:{names["text"]}@{digests["text"]}"
+
+[components.hello]
+path = "oci:{names["hello"]}@{digests["hello"]}"
+run = "run"
+wasi = {{ stdio = true }}
 """)
+    (there / "test_site.py").write_text(TESTED.format(answer=answer))
     done = loop("pull", cwd=there)
     assert done.returncode == 0, done.stderr
-    async with loop_kit.Host() as host, Workspace(host, manifests.load(there)) as workspace:
-        assert await (await workspace.load("app")).call("echo", "abc") == answer
+    for command, said in (
+        ((LOOP, "run", "--locked", "--offline", "."), "hello from a guest\n"),
+        ((sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"), "1 passed"),
+    ):
+        ran = subprocess.run([*off(), *command], cwd=there, capture_output=True, text=True, timeout=100)
+        assert (ran.returncode, said in ran.stdout) == (0, True), ran.stdout + ran.stderr
+    assert {one.digest for one in read_lock(there / "loop.lock").components.values()} == {
+        digests["app"],
+        digests["hello"],
+    }
