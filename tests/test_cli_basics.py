@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from loop_kit.cli import exit_codes, main
 from loop_kit.cli._app import COMMANDS, app
 from loop_kit.errors import LoopError, ManifestError, Problem
 from tests.checkout import ROOT
+from tests.cli import LOOP as PROGRAM
 
 LOOP = [sys.executable, "-m", "loop_kit.cli"]
 Loop = Callable[..., tuple[int, str, str]]
@@ -274,6 +276,30 @@ def test_bash_takes_the_script(loop: Loop, tmp_path: Path) -> None:
     show = ". ./loop.bash && complete -p loop"
     done = subprocess.run(["bash", "-c", show], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "complete -o nosort -F _loop_completion loop\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["oci-layout", ":", "di"], ["dist", "distant"]),  # as bash breaks them
+        (["oci-layout", ":"], ["dist", "distant", "other"]),
+        (["oci-layout", ":", "dist/in"], ["dist/inner"]),
+        (["oci-layout:di"], ["dist", "distant"]),  # where the user has taken the colon out
+        (["oci-l"], ["oci-layout:"]),
+        (["oci-layout", ":", "dist", "oci-layout", ":", "o"], ["other"]),
+    ],
+)
+def test_bash_completes_behind_colons(
+    words: list[str], expected: list[str], loop: Loop, tmp_path: Path
+) -> None:
+    for name in ("dist/inner", "distant", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "loop.bash").write_text(loop("completion", "bash")[1])
+    said = " ".join(map(shlex.quote, ["loop", "copy", *words]))
+    ask = f"COMP_WORDS=({said}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _loop_completion {PROGRAM}"
+    script = f'. ./loop.bash; {ask}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == expected, done.stderr
 
 
 def test_doctor_finds_what_is_there(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import stat
+import sys
 import tarfile
 import tracemalloc
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backports import zstd
 
 from loop_kit.errors import PackageError
 from loop_kit.oci.archive import Bounds, Entry, safe_name, untar, unzip, write_tar
@@ -189,3 +191,57 @@ def test_names_are_tidied() -> None:
     for name in ("C:/x", "a\\b", "x/" * 65, "\0"):
         with pytest.raises(PackageError):
             safe_name(name)
+
+
+FILES: tuple[tuple[str, dict[str, Any], bytes], ...] = (
+    ("a/one.txt", {}, b"one"),
+    ("a/two.txt", {"mode": 0o755}, b"two" * 1000),
+)
+
+
+def test_what_zstd_has_folded_is_read(tmp_path: Path) -> None:
+    folded = zstd.compress(tar(*FILES))
+    assert untar(io.BytesIO(folded), tmp_path / "out") == 3003
+    assert (tmp_path / "out/a/one.txt").read_bytes() == b"one"
+    two_frames = zstd.compress(tar(*FILES)[:700]) + zstd.compress(tar(*FILES)[700:])
+    assert untar(io.BytesIO(two_frames), tmp_path / "two") == 3003
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda data: data[:-9],
+        lambda data: data[: len(data) // 2] + b"\0" * 40 + data[len(data) // 2 + 40 :],
+        lambda data: data[:4],
+        lambda data: data + b"more",
+    ],
+)
+def test_what_zstd_has_folded_and_is_damaged(broken: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    checked = {zstd.CompressionParameter.checksum_flag: 1}
+    folded = zstd.compress(tar(*FILES, ("b", {}, os.urandom(5000))), options=checked)
+    with pytest.raises(PackageError, match=r"a layer (is damaged|cannot be read)"):
+        untar(io.BytesIO(broken(folded)), tmp_path / "out", what="a layer")
+
+
+def test_what_zstd_has_folded_is_bounded(tmp_path: Path) -> None:
+    folded = zstd.compress(tar(("zeros", {}, bytes(64 << 20))))
+    assert len(folded) < 1 << 16
+    tracemalloc.start()
+    with pytest.raises(PackageError, match="has more than 1048576 bytes"):
+        untar(io.BytesIO(folded), tmp_path / "out", Bounds(size=1 << 20))
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+    window = zstd.CompressionParameter.window_log
+    wide = zstd.compress(
+        os.urandom(1 << 20), options={window: 31, zstd.CompressionParameter.content_size_flag: 0}
+    )
+    with pytest.raises(PackageError, match="is damaged, or no archive"):
+        untar(io.BytesIO(wide), tmp_path / "wide")
+
+
+def test_without_the_library_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    with pytest.raises(PackageError, match="a layer is compressed by zstd") as told:
+        untar(io.BytesIO(zstd.compress(tar(*FILES))), tmp_path / "out", what="a layer")
+    assert told.value.hint == "install loop-kit[zstd]"

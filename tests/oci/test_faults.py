@@ -366,6 +366,23 @@ async def check_there(server: Faulty, blob: Descriptor, folder: Path) -> None:
     there.verify(blob.digest)
 
 
+async def test_a_download_that_trickles_does_not_go_on_for_ever(
+    server: Faulty, pauses: Pauses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.rules = [on("GET", "/blobs/", part)]
+    monkeypatch.setattr("loop_kit.oci.registry._WINDOW", 0.0)
+    monkeypatch.setattr("loop_kit.oci.registry._SLOWEST", 1 << 60)  # to which anything is too slow
+    async with Registry(server.host, pause=pauses) as registry:
+        with pytest.raises(PackageError, match="it sends so slowly that it would never end"):
+            await registry.pull_blob("any", BLOB, Blobs(tmp_path))
+        assert len(pauses) == PATIENCE - 1
+        monkeypatch.setattr("loop_kit.oci.registry._SLOWEST", 0)
+        await registry.pull_blob("any", BLOB, Blobs(tmp_path))  # which goes on where that was
+    assert Blobs(tmp_path).read(BLOB.digest) == DATA
+    starts = [int(headers["range"][6:-1]) for _, _, headers in server.asked if "range" in headers]
+    assert starts == sorted(starts) != []
+
+
 async def test_an_upload_goes_on_with_the_piece_that_broke_off(
     server: Faulty, pauses: Pauses, here: Blobs, tmp_path: Path
 ) -> None:

@@ -1,12 +1,14 @@
 """Native programs: in Rust and Go, for two architectures each, and the part for a machine runs on it."""
 
 import dataclasses
+import gzip
 import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 import loop_kit as loop
 from loop_kit.errors import PackageError
@@ -17,6 +19,7 @@ from loop_kit.oci.model import Index, Platform
 from loop_kit.pack import Runnable, describe, pack, part_of, unpack
 from loop_kit.pack._native import triples
 from loop_kit.pack._plan import plan
+from loop_kit.pack.config import TREE
 from loop_kit.workspace import Workspace
 from tests.checkout import ROOT
 from tests.pack.workspaces import WIT, called, loop_toml, written
@@ -201,3 +204,27 @@ async def test_the_part_for_a_machine_is_chosen(tmp_path: Path) -> None:
     part, _ = part_of(blobs, packed, Platform("arm64", "linux"))
     with pytest.raises(PackageError, match="is for linux/arm64, and this machine is linux/riscv64"):
         unpack(blobs, part, tmp_path / "other", platform=Platform("riscv64", "linux"))
+
+
+async def test_layers_that_others_have_folded_by_zstd_are_read(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "out/linux-amd64": AMD,
+        "data/a.txt": "a",
+        "wit/text.wit": WIT,
+        "loop.toml": TOML,
+    }
+    blobs, machine = Blobs(tmp_path / "blobs"), Platform("amd64", "linux")
+    packed = await pack(written(tmp_path / "ws", files), "text", blobs, targets=["x86_64-unknown-linux-musl"])
+    _, part = part_of(blobs, packed, machine)
+    layers = []
+    for layer in part.layers:
+        if layer.media_type == TREE:
+            data = zstd.compress(gzip.decompress(blobs.read(layer.digest)))
+            media_type = TREE.replace("gzip", "zstd")
+            layer = model.Descriptor(media_type, blobs.add(data), len(data), layer.annotations)
+        layers.append(layer)
+    other = dataclasses.replace(part, layers=tuple(layers))
+    blobs.add(other.to_bytes())
+    place = unpack(blobs, model.describe(other, other.to_bytes()), tmp_path / "place", platform=machine)
+    assert (place.tree / "bin/linux-amd64").read_bytes() == AMD
+    assert (place.tree / "data/a.txt").read_text() == "a"

@@ -54,6 +54,7 @@ _WORDS = {
     "connection-read-timeout": "nothing more came",
     "HTTP-response-incomplete": "the connection ended in the middle",
     "HTTP-response-timeout": "it did not answer in time",
+    "too-slow": "it sends so slowly that it would never end",
     "TLS-certificate-error": "its certificate is not to be trusted",
     "TLS-protocol-error": "TLS failed",
 }

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import importlib
 import io
 import os
 import re
 import stat
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -30,6 +32,8 @@ CHUNK = 1 << 20
 _HEADER = 64 << 10
 """Bytes of a header that names something, or says more of it."""
 _GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_WINDOW_LOG = 27
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 _KINDS = {
     tarfile.CHRTYPE: "a device",
@@ -122,7 +126,7 @@ def write_tar(out: BinaryIO, entries: Iterable[Entry]) -> int:
 def untar(
     archive: BinaryIO, place: Path, bounds: Bounds | None = None, *, strip: int = 0, what: str = "the archive"
 ) -> int:
-    """Unpacks a tar, compressed by gzip or not at all, into a folder that is new or empty.
+    """Unpacks a tar, compressed by gzip, by zstd or not at all, into a folder that is new or empty.
 
     Args:
         archive: The tar, which is read once, from where it is.
@@ -140,9 +144,12 @@ def untar(
     """
     into = _Place(place, bounds or Bounds(), what)
     with into.reading(), contextlib.ExitStack() as stack:
-        start = archive.read(len(_GZIP))
-        whole = _Joined(start, archive)
-        stream: Any = stack.enter_context(gzip.GzipFile(fileobj=whole)) if start == _GZIP else whole
+        start = archive.read(len(_ZSTD))
+        stream: Any = _Joined(start, archive)
+        if start.startswith(_GZIP):
+            stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+        elif start == _ZSTD:
+            stream = stack.enter_context(_unfolding(stream, what))
         tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r|", tarinfo=_Info))
         while (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # which it would keep, however many come
@@ -168,6 +175,27 @@ def untar(
             into.count(len(chunk))
         into.finish()
     return into.size
+
+
+@contextlib.contextmanager
+def _unfolding(archive: Any, what: str) -> Iterator[Any]:
+    """What zstd has folded, by Python's own library where it has one."""
+    try:
+        zstd: Any = importlib.import_module(
+            "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+        )
+    except ImportError:
+        error = PackageError(f"{what} is compressed by zstd, which this Python does not read")
+        error.hint = "install loop-kit[zstd]"
+        raise error from None
+    try:
+        # what it may ask to be kept in memory while it is read is 2 to the power of this
+        with zstd.ZstdFile(
+            archive, options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+        ) as stream:
+            yield stream
+    except zstd.ZstdError as error:
+        raise PackageError(f"{what} is damaged, or no archive: {error}") from None
 
 
 def unzip(

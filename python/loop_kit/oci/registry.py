@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import hashlib
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from loop_kit.oci import media_types
 from loop_kit.oci._json import MOST_BYTES, load
 from loop_kit.oci._session import Patience, Session
 from loop_kit.oci._upload import CHUNK, Upload
-from loop_kit.oci._web import Answer, Broken, next_page
+from loop_kit.oci._web import Answer, Broken, Origin, next_page
 from loop_kit.oci.auth import Login
 from loop_kit.oci.blobs import Blobs, Writer, is_digest
 from loop_kit.oci.model import Descriptor, Index, Manifest, describe, parse
@@ -32,6 +33,9 @@ _ACCEPT = ", ".join(
 )
 _FURTHER = 1 << 20
 """Bytes after which a download has got further, so that it may break off as often as before."""
+_SLOWEST = 1 << 10
+"""Bytes in a second, over `_WINDOW`, below which whoever sends a blob only keeps one waiting."""
+_WINDOW = 60.0
 _MOST_PAGES = 1000
 _MOST_TAGS = 100_000
 _RACES = 5
@@ -408,11 +412,13 @@ class Registry:
                         PackageError(f"{self.host} does not send {descriptor.digest} in parts")
                     )
                     continue
+            pace = _Pace(answer.origin)
             try:
                 async with contextlib.aclosing(answer.chunks()) as chunks:
                     async for chunk in chunks:
                         writer.write(chunk)
                         counted.to(writer.offset)
+                        pace.came(len(chunk))
             except Broken as error:
                 if writer.offset - begun >= _FURTHER:
                     patience.renew()
@@ -460,6 +466,23 @@ class Registry:
         more = self._push(repository)
         upload = Upload(self._session, f"/v2/{repository}", more, blobs, descriptor)
         await upload.run(tell, self._chunk)
+
+
+class _Pace:
+    """Watches over what comes of a blob: netx ends what stands still, this what trickles."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._began, self._bytes = time.monotonic(), 0
+
+    def came(self, size: int) -> None:
+        """Raises Broken where too little came in the window that has ended."""
+        self._bytes += size
+        passed = time.monotonic() - self._began
+        if passed >= _WINDOW:
+            if self._bytes < _SLOWEST * passed:
+                raise Broken(self._origin, "too-slow", None)
+            self._began, self._bytes = time.monotonic(), 0
 
 
 class _Counted:

@@ -21,7 +21,7 @@ from loop_kit.oci.platform import choose, this_platform
 from loop_kit.oci.wasm import is_wasm, wasm_layer
 from loop_kit.pack._plan import problem
 from loop_kit.pack._python import stem
-from loop_kit.pack.config import CONFIG, SBOM, TREE, WHEEL, ProviderConfig, Runtime, parse
+from loop_kit.pack.config import CONFIG, SBOM, TREES, WHEEL, ProviderConfig, Runtime, parse
 from loop_kit.packed import paths_of
 
 __all__ = ["Runnable", "config_of", "part_of", "unpack"]
@@ -206,7 +206,7 @@ def _layers(
         what = layer.annotations.get("org.opencontainers.image.title") or layer.digest
         within = dataclasses.replace(bounds, size=left, entries=entries)
         with blobs.path(layer.digest).open("rb") as file:
-            if layer.media_type == TREE:
+            if layer.media_type in TREES:
                 at = made / f"layer-{number}"
                 left -= untar(file, at, within, what=what)
                 _merge(at, made / "tree", what)

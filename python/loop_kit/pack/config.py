@@ -16,13 +16,16 @@ from loop_kit.oci.archive import safe_name
 from loop_kit.oci.model import Platform
 
 __all__ = [
-    "CONFIG", "HANDSHAKE", "KINDS", "SBOM", "SCHEMA", "TREE", "WHEEL", "Kind", "ProviderConfig", "Runtime",
+    "CONFIG", "HANDSHAKE", "KINDS", "SBOM", "SCHEMA", "TREE", "TREES", "WHEEL", "Kind", "ProviderConfig", "Runtime",
     "digest_of_wit", "parse",
 ]  # fmt: skip
 
 CONFIG = "application/vnd.loop.provider.config.v1+json"
 """The media type of the document that this module reads and writes."""
 TREE = "application/vnd.loop.provider.tree.v1.tar+gzip"
+TREES = frozenset(
+    (TREE, "application/vnd.loop.provider.tree.v1.tar+zstd", "application/vnd.loop.provider.tree.v1.tar")
+)
 """Of a layer with files: the code, what Node.js has installed, or the program."""
 WHEEL = "application/vnd.loop.provider.wheel.v1+zip"
 """Of a layer that is one wheel, as its index has it."""
