@@ -5,6 +5,8 @@ import { transform } from "sucrase";
 import { link, Unresolved } from "./link.js";
 import { decode, encode } from "./text.js";
 
+export { run } from "./run.js";
+
 const ENDS = { ".ts": ".js", ".tsx": ".js", ".jsx": ".js", ".mts": ".mjs", ".js": ".js", ".mjs": ".mjs" };
 
 const end = (path) => path.slice(path.lastIndexOf("."));

@@ -165,3 +165,55 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     )
     assert "runs in this process" in said("bundle", "core", "main.ts", "--output", "x")[1]
     assert "there is no file" in said("compile", "tool", "none.ts", "--output", "x")[1]
+
+
+RUNNERS = {"native": "python:loop_kit.capabilities.toolchain:Node", "component": COMPONENT}
+
+
+def test_one_line_exchanges_who_runs(tmp_path: Path, component: Path) -> None:
+    example = copied("toolchain", tmp_path)
+    (example / "build").mkdir()
+    shutil.copy(component, example / "build")
+    script = "script/say.js"
+    made = [LOOP, "toolchain", "bundle", "tool", "say.ts", "--script", "--from", "src", "--output", script]
+    subprocess.run(made, cwd=example, check=True, timeout=60)
+    text = (example / "loop.toml").read_text()
+    assert text.count(f'use = "{RUNNERS["native"]}"') == 1
+    for use in RUNNERS.values():
+        (example / "loop.toml").write_text(text.replace(f'use = "{RUNNERS["native"]}"', f'use = "{use}"'))
+        done = subprocess.run(
+            [LOOP, "toolchain", "run", "runner", script],
+            cwd=example,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, WANTED, "")
+
+
+@pytest.mark.parametrize("kind", RUNNERS)
+async def test_each_runs_scripts_that_can_reach_nothing(kind: str, component: Path) -> None:
+    provider = RUNNERS["native"] if kind == "native" else f"component:{component}"
+    async with client("loop:toolchain", provider=provider) as tool:
+
+        async def ran(code: str, *arguments: str, path: str = "a.js") -> tuple[int, str, str]:
+            program = {"path": path, "contents": code.encode()}
+            ended = await tool.run.run(program, {"arguments": list(arguments)})
+            return ended.code, ended.output, ended.problems
+
+        said = await ran("console.log('grüße 🙂', [1, 2], null, scriptArgs); console.error('e');", "a", "b")
+        assert said == (0, "grüße 🙂 1,2 null a,b\n", "e\n")
+        assert await ran("console.log(1); throw new TypeError('no');") == (1, "1\n", "TypeError: no\n")
+        assert await ran("throw { toString() { throw 1; } };") == (1, "", "an error\n")
+        names = "typeof process, typeof require, typeof std, typeof fetch"
+        hidden = "console.log.constructor('return typeof process')()"
+        assert await ran(f"console.log({names}, {hidden});") == (0, f"{'undefined ' * 5}".strip() + "\n", "")
+        code, _, problems = await ran("for (;;) console.log('x'.repeat(1 << 20));")
+        assert (code, "it has written more than" in problems) == (1, True)
+        with pytest.raises(loop.Err) as told:
+            await ran("let = ;")
+        assert [(problem.path, "SyntaxError" in problem.message) for problem in told.value.value] == [
+            ("a.js", True)
+        ]
+        with pytest.raises(loop.Err, match=r"runs \.js"):
+            await ran("", path="a.wasm")

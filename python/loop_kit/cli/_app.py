@@ -51,6 +51,7 @@ COMMANDS = {
     "pkg": "Install the tools of a workspace, pinned and checked.",
     "wash": "Run `wash` with the world and registry of the workspace.",
     "toolchain": "Bundle and compile sources by a provider of `loop:toolchain`.",
+    "toolchain": "Bundle, compile, link and run by a provider of `loop:toolchain`.",
     "tool": "Fetch and run the programs that builds need.",
     "doctor": "Check what this machine has for building and running components.",
     "completion": "Print a script that completes commands in your shell.",

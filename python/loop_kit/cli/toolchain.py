@@ -32,10 +32,12 @@ _from_option = click.option(
     epilog=examples(
         ("loop toolchain bundle tool main.ts --from src --output dist/page.js", "one file of many"),
         ("loop toolchain compile tool a.ts b.ts --from src --output lib", "each file by itself"),
+        ("loop toolchain link linker app.wasm store.wasm -o site.wasm", "components into one"),
+        ("loop toolchain run node dist/page.js", "a script, which can reach nothing"),
     )
 )
 def toolchain() -> None:
-    """Bundle and compile sources by a provider of `loop:toolchain`.
+    """Bundle, compile, link and run by a provider of `loop:toolchain`.
 
     PROVIDER is one of the workspace's, by its name: a native program and a component make the same, and a line of
     loop.toml says which it is.
@@ -86,6 +88,48 @@ def compile(
     for name in files:
         given = {"path": name, "contents": _read(source / name)}
         _write(_call(provider, manifest_path, "compile", [given, {"jsx": jsx}]), output)
+
+
+@toolchain.command(
+    epilog=examples(
+        (
+            "loop toolchain link linker app.wasm store.wasm -o site.wasm",
+            "what app imports of store is filled",
+        ),
+    )
+)
+@click.argument("provider")
+@click.argument("entry", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The component to make.")
+@manifest_option
+def link(
+    provider: str, entry: Path, files: tuple[Path, ...], output: Path, manifest_path: Path | None
+) -> None:
+    """Make one component of ENTRY and of those FILEs that export what it imports.
+
+    What none of them exports stays an import of the whole.
+    """
+    given = [{"path": path.as_posix(), "contents": _read(path)} for path in dict.fromkeys((entry, *files))]
+    options = {"entry": entry.as_posix(), "output": output.name}
+    _write(_call(provider, manifest_path, "link", [given, options]), output.parent)
+
+
+@toolchain.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples(("loop toolchain run tool dist/page.js one two", "its arguments are `scriptArgs`")),
+)
+@click.argument("provider")
+@click.argument("program", type=click.Path(path_type=Path))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@manifest_option
+def run(provider: str, program: Path, arguments: tuple[str, ...], manifest_path: Path | None) -> None:
+    """Run PROGRAM, a script of JavaScript, which can reach nothing; it ends with the code that this has then."""
+    given = {"path": program.as_posix(), "contents": _read(program)}
+    ended = _call(provider, manifest_path, "run", [given, {"arguments": list(arguments)}])
+    click.echo(ended.output, nl=False)
+    click.echo(ended.problems, nl=False, err=True)
+    raise SystemExit(ended.code)
 
 
 def _read(path: Path) -> bytes:
@@ -161,11 +205,13 @@ def _placed(manifest: Manifest, name: str) -> tuple[str, dict[str, Any]]:
         known = ", ".join(manifest.providers) or "none"
         raise click.UsageError(f"there is no provider {name!r} in {manifest.path}; there are: {known}")
     use = found.use
-    if found.placement == "component":
+    if found.placement == "component" and found.target.startswith("loop:"):
+        pass  # it ships with loop-kit
+    elif found.placement == "component":
         path = found.path or manifest.components[found.target].path
         if not path.is_file():
             raise click.UsageError(f"{path} is not built yet: `loop task`, or its `build`, makes it")
         use = f"component:{path}"
     elif found.placement not in ("python", "builtin"):
-        raise click.UsageError(f"{name} is {use!r}: what bundles and compiles runs in this process")
+        raise click.UsageError(f"{name} is {use!r}: what makes programs runs in this process")
     return use, reveal(dict(found.config))

@@ -1,0 +1,3 @@
+import main from "./main";
+
+for (const line of main()) console.log(line);
