@@ -28,7 +28,7 @@ def up_to_date(args: Sequence[str]) -> bool:
             if not names[at + 1].isdecimal():
                 return False
             del names[at : at + 2]
-    if not names or names[0] == "explain" or any(name.startswith("-") for name in names):
+    if not names or names[0] in ("explain", "clean") or any(name.startswith("-") for name in names):
         return False
     try:
         root, member = locate(None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loop_kit.task._run import Ended
     from loop_kit.task._session import Session
 
-_EXPLAIN = "explain"
+_EXPLAIN, _CLEAN = "explain", "clean"
 _SHOWN = 12
 """Reasons that are shown of one task."""
 
@@ -57,9 +57,10 @@ def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[s
         ("loop task explain build", "what would run, and why"),
         ("loop task build --graph svg > tasks.svg", "a picture of what comes before what"),
         ("loop task --list", "what tasks there are"),
+        ("loop task clean --size 1GB --age 7d", "remove old results; --all removes all"),
     ),
 )
-@click.argument("names", nargs=-1, metavar="[explain] NAME...", shell_complete=_complete)
+@click.argument("names", nargs=-1, metavar="[explain|clean] NAME...", shell_complete=_complete)
 @manifest_option
 @click.option("--list", "lists", is_flag=True, help="List the tasks.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
@@ -73,10 +74,16 @@ def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[s
 @click.option("-w", "--watch", is_flag=True, help="Run them again whenever something changes.")
 @click.option("--replay", is_flag=True, help="Show what those wrote that need not run.")
 @click.option("--graph", type=click.Choice(("mermaid", "dot", "svg")), help="Print what comes before what.")
+@click.option("--size", metavar="SIZE", help="`clean`: so much may stay.  [default: 10GiB]")
+@click.option("--age", metavar="TIME", help="`clean`: what was used within it may stay.  [default: 30d]")
+@click.option("--all", "everything", is_flag=True, help="`clean`: nothing stays.")
 @json_option
 def task(
     names: tuple[str, ...],
     manifest_path: Path | None,
+    size: str | None,
+    age: str | None,
+    everything: bool,
     lists: bool,
     graph: str | None,
     watch: bool,
@@ -89,6 +96,11 @@ def task(
     tools, its variables or a task before it has changed; where the same was made before, it is restored; otherwise
     nothing is done. Exits with 1 if one has failed.
     """
+    if names == (_CLEAN,):
+        _clean(size, age, everything, as_json)
+        return
+    if size or age or everything:
+        raise click.UsageError("--size, --age and --all belong to `loop task clean`")
     from loop_kit.task._where import locate
 
     root, member = locate(manifest_path)
@@ -131,6 +143,30 @@ def _session(root: str, member: str) -> Iterator[Session]:
 
     with opened(root, member, version_line(), waiting=waiting) as session:
         yield session
+
+
+def _clean(size: str | None, age: str | None, everything: bool, as_json: bool) -> None:
+    from loop_kit._units import parse_duration, parse_size
+    from loop_kit.cli._artifacts import amount
+    from loop_kit.task._cache import Cache
+    from loop_kit.task._clean import AGE, SIZE, clean
+
+    cache = Cache()
+    if everything and (size or age):
+        raise click.UsageError("--all leaves nothing; --size and --age say what stays")
+    try:
+        most = parse_size(size) if size else SIZE
+        within = parse_duration(age) if age else AGE
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    done = clean(cache, 0, 0, grace=0) if everything else clean(cache, most, within)
+    if as_json:
+        print_json({"path": cache.folder, **(asdict(done) if done is not None else {"busy": True})})
+    elif done is None:
+        click.echo(f"another process is cleaning {cache.folder}", err=True)
+    else:
+        left = f"{done.results} results stay, {amount(done.size)}"
+        click.echo(f"{good('removed')} {done.removed} results, {amount(done.freed)}; {dim(left)}")
 
 
 def _wanted(session: Session, names: tuple[str, ...], affected: bool, since: str | None) -> list[str]:

@@ -6,6 +6,7 @@ is not as it should be is as if it were not there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -71,17 +72,22 @@ class Result:
     log: str
     seconds: float
 
+    @property
+    def blobs(self) -> dict[str, int]:
+        """The digests of its files, and their bytes."""
+        return {output.digest: output.size for output in self.outputs if not output.is_link}
+
     def to_bytes(self) -> bytes:
         """As it is kept."""
         return json.dumps(asdict(self), sort_keys=True).encode("utf-8", "surrogateescape")
 
     @classmethod
-    def parse(cls, key: str, at: str, data: bytes) -> Result:
+    def parse(cls, key: str, at: str | None, data: bytes) -> Result:
         """Reads what `to_bytes` wrote.
 
         Args:
             key: The key that it must have.
-            at: The folder that all outputs must be in, from the workspace's.
+            at: The folder that all outputs must be in, from the workspace's; None: nothing is to be done with them.
             data: The bytes.
 
         Raises:
@@ -95,7 +101,7 @@ class Result:
             raise ValueError(f"it is no result: {error}") from None
         if found.key != key:
             raise ValueError(f"it is the result of {found.key}")
-        for output in outputs:
+        for output in outputs if at is not None else ():
             inside = output.path if not at else output.path.removeprefix(f"{at}/")
             parts = inside.split("/")
             if (
@@ -124,7 +130,15 @@ class Cache:
         return self.folder / "results" / key[:2] / key
 
     def find(self, key: str, at: str) -> Result | None:
-        """The result of a key, if there is one that is whole; its blobs are not looked at."""
+        """The result of a key, if there is one that is whole, which counts as its use; its blobs are not looked at."""
+        found = self.read(key, at)
+        if found is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._path(key))
+        return found
+
+    def read(self, key: str, at: str | None) -> Result | None:
+        """As `find`, and counts as no use."""
         try:
             digest, _, data = self._path(key).read_bytes().partition(b"\n")
             if hashlib.sha256(data).hexdigest().encode() != digest:
@@ -136,17 +150,23 @@ class Cache:
             self._path(key).unlink(missing_ok=True)
             return None
 
-    def keep(self, result: Result) -> None:
-        """Adds a result whose blobs are there.
+    def keep(self, result: Result) -> bool:
+        """Adds a result; false, where one of its blobs is not there any more.
 
         Raises:
             OSError: It cannot be written.
         """
+        try:
+            for digest in result.blobs:
+                os.utime(self.blobs.path(digest))  # for `_clean`, which leaves alone what has just been used
+        except FileNotFoundError:
+            return False
         path, data = self._path(result.key), result.to_bytes()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = path.with_name(f".{secrets.token_hex(8)}")
         fresh.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
         fresh.replace(path)
+        return True
 
     def forget(self, key: str, result: Result) -> None:
         """Removes a result, and those of its blobs that are damaged."""
@@ -172,7 +192,10 @@ class Cache:
         if found.st_size > _LARGEST:
             raise PackageError(f"{shown} has more than {_LARGEST} bytes")
         data = Path(path).read_bytes()
-        return Output(shown, self.blobs.add(data), found.st_mode & 0o777, len(data))
+        digest = self.blobs.add(data)
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.blobs.path(digest))  # it may have been there for long
+        return Output(shown, digest, found.st_mode & 0o777, len(data))
 
     def restore(self, root: str, outputs: Iterable[Output], scratch: Path) -> None:
         """Puts outputs in their places: first all are made aside, and verified, then each is renamed.

@@ -88,8 +88,7 @@ class Remote:
                 raise PackageError(f"{reference} does not have {digest}, which its result names")
             await self._registry.pull_blob(repository, layers[digest], blobs)
         blobs.remove(manifest.config.digest)
-        self._cache.keep(result)
-        return result
+        return result if self._cache.keep(result) else None
 
     def keep(self, results: list[Result]) -> None:
         """Puts results there, unless they are."""

@@ -501,8 +501,8 @@ class Runner:
             return Ended(task.id, "ran", job.seconds, job.log, notes=(*job.notes, note))
         if task.cache:
             result = Result(key, job.outputs, job.log, job.seconds)
-            self.cache.keep(result)
-            self.made.append(result)
+            if self.cache.keep(result):
+                self.made.append(result)
         self._record(task, job.parts, key if task.cache else "", job.outputs)
         return Ended(task.id, "ran", job.seconds, job.log, notes=tuple(job.notes))
 

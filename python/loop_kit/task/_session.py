@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from loop_kit.task import _fresh
 from loop_kit.task._cache import Cache
+from loop_kit.task._clean import daily
 from loop_kit.task._graph import closure, edges, find, order
 from loop_kit.task._looks import Looks
 from loop_kit.task._plan import Plan, plan
@@ -108,6 +109,7 @@ class Session:
                 remote.keep(runner.made)
         if well and asked is not None:
             self._remember(runner, wanted, asked)
+        daily(self._cache)
 
     @contextlib.contextmanager
     def _remote(self, tell: Callable[[str], object]) -> Iterator[Any]:
