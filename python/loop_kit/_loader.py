@@ -34,6 +34,7 @@ from loop_kit.manifest import Component, Manifest, Provider
 from loop_kit.manifest._match import ImportName
 from loop_kit.manifest._scan import Keys
 from loop_kit.manifest._use import is_shipped
+from loop_kit.pkg import Tools
 from loop_kit.placements import remote, sidecar
 from loop_kit.placements._supervisor import Supervisor
 from loop_kit.placements.builtin import Builtin, anchored, plain
@@ -104,7 +105,7 @@ class Loader:
             return component.path
         if self.make is not None:
             return await self.make(component)
-        await make(component, self._of.manifest.folder)
+        await make(component, self._of.manifest.folder, Tools.of(self._of.manifest))
         return component.path
 
     async def own(self, name: str, parts: Parts) -> App:

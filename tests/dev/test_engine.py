@@ -24,6 +24,7 @@ from loop_kit.dev.engine import Code, join, split
 from loop_kit.dev.engine._maker import Maker, Makers
 from loop_kit.errors import LoadError
 from loop_kit.manifest import load
+from loop_kit.pkg import Tools
 from loop_kit.workspace import Workspace
 from tests.checkout import ROOT
 
@@ -185,7 +186,7 @@ class Project:
     async def make(self) -> Ran:
         inputs = [p for name in ("src", "wit") for p in (self.folder / name).rglob("*") if p.is_file()]
         inputs.append(self.folder / "build.mjs")
-        return await self.maker.make(self.output, {str(path): path.read_text() for path in inputs})
+        return await self.maker.make(self.output, {str(path): path.read_text() for path in inputs}, Tools())
 
     async def made(self) -> Path:
         ran = await self.make()
@@ -414,7 +415,7 @@ async def test_few_processes_stay(project: Project) -> None:
     (component,) = load(project.folder).components.values()
     each = [replace(component, name=f"app{n}", path=project.folder / f"made/app{n}.wasm") for n in range(6)]
     try:
-        made = await asyncio.gather(*(makers.make(one, {}) for one in each))
+        made = await asyncio.gather(*(makers.make(one, {}, Tools()) for one in each))
         assert all(ran.ok for ran in made), made
         alive = [maker for maker in makers._makers.values() if maker._driver is not None]
         assert len(alive) == len(makers._makers) == 4

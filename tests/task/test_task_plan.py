@@ -75,7 +75,7 @@ A, TASK = '[workspace]\nname = "a"\n', '[tasks.t]\nrun = "x"\n'
         (f'{TASK}outputs = ["../x"]\n', "outputs are in the folder"),
         (f'{TASK}outputs = ["**"]\n', "outputs are not everywhere"),
         ('[workspace]\nmembers = ["../x"]\n', "expected a folder of the workspace"),
-        ('[tasks.t]\nrun = ["{tool:esbild}"]\n', "there is no tool"),
+        ('[tasks.t]\nrun = ["{tool:es build}"]\n', "is no name of a tool"),
         ('[tasks]\ncache = "x"\n', "expected a repository"),
     ],
 )

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from loop_kit.pkg import Tools
 from loop_kit.task._cache import Output, Result
+from loop_kit.task._key import Parts
 from loop_kit.task._run import Runner
-from loop_kit.tools import TOOLS, Tool
 from tests.task.workspaces import Workspace, pair
 
 BOTH_RAN = {"a:build": "ran", "b:build": "ran"}
@@ -227,21 +228,16 @@ def test_variables_tools_and_definitions_count(one: Workspace, monkeypatch: pyte
 
 def test_the_version_of_a_tool_of_the_command_counts(one: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     task(one, "echo {tool:esbuild}", 'inputs = ["in"]')
-    with one.session() as session:
-        found = session.judge(["w:t"])
-    assert found[0].how == "run"
-    kept = {"esbuild": str(TOOLS["esbuild"])}
-    with one.session() as session:
-        runner = Runner(session.plan, session.before, session.state, session.looks, one.cache)
-        parts, key = runner.look(session.plan.tasks["w:t"])
-        assert parts.tools == kept
-        monkeypatch.setattr(Tool, "__str__", lambda tool: f"{tool.name} other")
-        assert (
-            Runner(session.plan, session.before, session.state, session.looks, one.cache).look(
-                session.plan.tasks["w:t"]
-            )[1]
-            != key
-        )
+
+    def look() -> tuple[Parts, str]:
+        with one.session() as session:
+            runner = Runner(session.plan, session.before, session.state, session.looks, one.cache)
+            return runner.look(session.plan.tasks["w:t"])
+
+    parts, key = look()
+    assert parts.tools == {"esbuild": Tools().identity("esbuild")}
+    monkeypatch.setattr(Tools, "identity", lambda tools, name: f"{name} other")
+    assert look()[1] != key
 
 
 def test_installed_packages_count_by_their_lock(one: Workspace) -> None:

@@ -86,7 +86,7 @@ def _componentize_qjs() -> Check:
     folders = (Path.cwd(), *Path.cwd().parents)
     local = (shutil.which(name, path=str(folder / "node_modules" / ".bin")) for folder in folders)
     place = next(filter(None, local), None) or shutil.which(name) or _fetched(name)
-    return Check(name, place, "building JavaScript components; builds fetch it", f"loop tool fetch {name}")
+    return Check(name, place, "building JavaScript components; builds install it", "loop pkg install")
 
 
 def _componentize_py() -> Check:
@@ -94,16 +94,15 @@ def _componentize_py() -> Check:
     # Beside this Python first: an activated environment is not the only way to use one.
     place = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     found = (place and _version(place)) or place or _fetched(name)
-    return Check(name, found, "building Python components; builds fetch it", f"loop tool fetch {name}")
+    return Check(name, found, "building Python components; builds install it", "loop pkg install")
 
 
 def _fetched(name: str) -> str | None:
-    """Where a tool is that `{tool:NAME}` of a build means."""
+    """Where the tool is that `{tool:NAME}` of a build means, where its workspace has no other."""
     try:
-        tools = importlib.import_module("loop_kit.tools")
+        place = importlib.import_module("loop_kit.pkg").Tools().place(name)
     except Exception:
         return None  # without the core nothing is built, and that is said already
-    place = tools.place_of(tools.TOOLS[name])
     return str(place) if place.is_dir() else None
 
 

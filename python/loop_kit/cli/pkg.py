@@ -31,8 +31,11 @@ def _aliases(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[st
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     try:
+        from loop_kit.pkg import TOOLS
+
         known = _packages(ctx.params.get("manifest_path")).programs()
-        return [program.name for program in known if program.name.startswith(incomplete)]
+        names = [*(program.name for program in known), *TOOLS]
+        return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
     except Exception:
         return _aliases(ctx, param, incomplete)
 
@@ -233,17 +236,21 @@ def _there(found: Packages) -> list[Program]:
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @manifest_option
 def run(name: str, args: tuple[str, ...], manifest_path: Path | None) -> None:
-    """Run a program of a package, which is installed if it is locked and not there; the exit code is its own."""
+    """Run what `{tool:NAME}` of a build is: a program of a package, or one that comes with loop-kit.
+
+    It is installed if it is locked and not there. The exit code is its own.
+    """
+    import asyncio
     import os
 
-    from loop_kit.errors import PackageError
+    from loop_kit.pkg import NoTool, Tools
 
-    found = _packages(manifest_path)
+    tools = Tools.of(open_manifest(manifest_path))
     try:
-        programs = found.programs()
-    except PackageError:
-        programs = _do(found, lambda: found.install(locked=True))
-    command = (*_find(programs, name).command, *(args[1:] if args[:1] == ("--",) else args))
+        command = asyncio.run(tools.command(name, lambda text: click.echo(dim(text), err=True)))
+    except NoTool as error:
+        raise click.UsageError(f"no package here has a program {name!r}: {error.hint}") from None
+    command = (*command, *(args[1:] if args[:1] == ("--",) else args))
     os.execv(command[0], command)
 
 

@@ -24,6 +24,7 @@ from loop_kit.dev._watch import Batch
 from loop_kit.dev.engine._maker import Makers, in_development
 from loop_kit.errors import LoadError, LoopError
 from loop_kit.manifest import Component, Manifest
+from loop_kit.pkg import Tools
 
 __all__ = ["Builder"]
 
@@ -64,7 +65,7 @@ class Builder:
         *,
         jobs: int | None = None,
     ) -> None:
-        self.manifest = in_development(manifest)
+        self.manifest, self._tools = in_development(manifest), Tools.of(manifest)
         self._makers = Makers(manifest.folder)
         self._tell = tell
         self._room = asyncio.Semaphore(jobs or os.cpu_count() or 1)
@@ -144,7 +145,7 @@ class Builder:
     async def replace(self, manifest: Manifest) -> frozenset[Member]:
         """Goes on with another manifest of the same folder; returns what has changed, or must be built."""
         async with self._looking:
-            self.manifest = in_development(manifest)
+            self.manifest, self._tools = in_development(manifest), Tools.of(manifest)
             await self._makers.replace(self.manifest)
             return await self._scan()
 
@@ -458,8 +459,8 @@ class Builder:
             self._tell(Fetching(member, text))
 
         if component.dev is not None:
-            return await self._makers.make(component, snapshot, tell)
-        command = await prepared(component, tell)
+            return await self._makers.make(component, snapshot, self._tools, tell)
+        command = await prepared(component, self._tools, tell)
         return await run(command, self.manifest.folder)
 
     async def _ended(

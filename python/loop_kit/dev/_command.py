@@ -15,11 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_kit import _core, tools
+from loop_kit import _core
 from loop_kit._kept import Kept
 from loop_kit.dev._files import below
 from loop_kit.errors import LoadError
 from loop_kit.manifest import Component
+from loop_kit.pkg import Tools
 from loop_kit.placements._exit import Exit
 from loop_kit.placements._watchdog import Watchdog
 
@@ -137,15 +138,18 @@ async def _surely(ended: asyncio.Event) -> None:
             await asyncio.shield(waiting)
 
 
-async def prepared(component: Component, tell: Callable[[str], object] = lambda text: None) -> Command:
+async def prepared(
+    component: Component, tools: Tools, tell: Callable[[str], object] = lambda text: None
+) -> Command:
     """A component's build as `run` takes it: its tools are there, and so is the folder that it writes to.
 
     Args:
         component: One that has a `build`.
+        tools: Those of its workspace.
         tell: Told, in words, what takes a while.
 
     Raises:
-        LoadError: A tool cannot be fetched.
+        LoadError: There is no such tool, or it cannot be installed.
     """
     assert component.build is not None
     command = await tools.prepared(component.build, tell)
@@ -179,15 +183,15 @@ def work_and_words(build: str | tuple[str, ...], folder: Path) -> tuple[Path, tu
         return work, tuple(build.split())
 
 
-async def make(component: Component, folder: Path) -> Ran | None:
+async def make(component: Component, folder: Path, tools: Tools) -> Ran | None:
     """Runs a component's `build`, if it has one, and makes sure that the component is there.
 
     Raises:
-        LoadError: A tool cannot be fetched; or the command cannot be started, fails, or leaves no component.
+        LoadError: A tool cannot be installed; or the command cannot be started, fails, or leaves no component.
     """
     ran = None
     if component.build is not None:
-        command = await prepared(component)
+        command = await prepared(component, tools)
         try:
             ran = await run(command, folder)
         except OSError as e:

@@ -23,6 +23,7 @@ from loop_kit.dev._sources import logged
 from loop_kit.errors import LoadError
 from loop_kit.host import App, Host
 from loop_kit.manifest import Component, Manifest
+from loop_kit.pkg import Tools
 from loop_kit.workspace import Workspace
 
 __all__ = ["Attending", "Looked", "attended", "run"]
@@ -109,10 +110,11 @@ async def _run(
     command: Callable[[App], int],
 ) -> int:
     code, served, stays = 0, [], False
+    tools = Tools.of(workspace.manifest)
     for component in named:
         if component.build is not None:
             # fetched here, where somebody is told of it
-            await _unless(attending.stop, prepared(component, attending.doing))
+            await _unless(attending.stop, prepared(component, tools, attending.doing))
             attending.doing(f"building {component.name} …")
         app = await _unless(attending.stop, workspace.load(component.name))
         if component.run == "run":

@@ -18,7 +18,7 @@ from loop_kit.dev._files import NEVER, below
 from loop_kit.dev.engine import recipe
 from loop_kit.manifest import Component, Login, Manifest, Provider, Secret
 from loop_kit.manifest._use import is_shipped
-from loop_kit.tools import TOOLS, named
+from loop_kit.pkg import Tools, named
 
 __all__ = ["BUILT", "Inputs", "Rule", "given", "inputs_of", "secrets_of"]
 
@@ -89,7 +89,8 @@ def inputs_of(manifest: Manifest) -> dict[Member, Inputs]:
     lock = manifest.path.with_suffix(".lock")
     found = [Inputs(Member("manifest", manifest.path.name), files=_texts(manifest.path, lock))]
     found += [_of_bindings(made) for made in declared(manifest)]
-    found += [_of_component(component, folder) for component in manifest.components.values()]
+    tools = Tools.of(manifest)
+    found += [_of_component(component, folder, tools) for component in manifest.components.values()]
     found += [_of_provider(provider, folder) for provider in manifest.providers.values()]
     return {inputs.member: inputs for inputs in found}
 
@@ -101,15 +102,15 @@ def _of_bindings(made: Declared) -> Inputs:
     return Inputs(Member("bind", made.name), repr(made), (rule,))
 
 
-def _of_component(component: Component, folder: Path) -> Inputs:
+def _of_component(component: Component, folder: Path, tools: Tools) -> Inputs:
     member = Member("component", component.name)
     loaded = frozenset(secrets_of((component.args, component.env)))
     if component.build is None:
         return Inputs(member, files=loaded | _texts(component.path))
-    versions = [str(tool) for name in named(component.build) if (tool := TOOLS.get(name))]
+    versions = tools.identities(named(component.build))
     definition = repr((component.build, str(component.path), *versions))
     if component.dev is not None:
-        definition += recipe()
+        definition += recipe(tools)
     if component.sources:
         rules = given(component.sources, folder)
     else:

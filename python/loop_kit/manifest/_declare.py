@@ -169,12 +169,10 @@ def _built(raw: Mapping[str, Any], at: Cursor) -> None:
 
 
 def _tools(build: str, at: Cursor) -> str:
-    if "{tool:" in build:
-        from loop_kit.tools import TOOLS, named, unknown
-
-        for name in named(build):
-            if name not in TOOLS:
-                at.problem(f"there is no tool {string(name)}", unknown(name))
+    # which there are is known once all packages are, those of the workspace above too
+    for name in re.findall(r"\{tool:([^{}]*)\}", build):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name):
+            at.problem(f"{string(name)} is no name of a tool", "such as {tool:esbuild}")
     return build
 
 
@@ -205,7 +203,7 @@ COMPONENT = Table(
         "build": Field(
             Either((_COMMAND, ListOf(_WORD, verify=_whole, minimum=1))),
             "Command that makes the component, run in the manifest's folder. A string goes to the shell. "
-            "`{tool:NAME}` is a tool that is fetched: componentize-qjs or componentize-py.",
+            "`{tool:NAME}` is a program of `packages`, or one of componentize-qjs, componentize-py and esbuild.",
         ),
         "sources": Field(
             ListOf(SOURCE, minimum=1),

@@ -71,7 +71,7 @@ def task_table(word: Shape, command: Shape, whole: Callable[[Sequence[str], Curs
         {
             "run": Field(
                 Either((ListOf(word, verify=whole, minimum=1), command)),
-                "The command, run in the folder of loop.toml. A string goes to `sh`. `{tool:NAME}` is a tool.",
+                "The command, run in the folder of loop.toml. A string goes to `sh`. `{tool:NAME}` is as in `build`.",
             ),
             "inputs": Field(
                 ListOf(SOURCE),

@@ -92,7 +92,7 @@ async def pack(
 async def _component(planned: Plan, blobs: Blobs) -> Descriptor:
     assert planned.wasm is not None
     if planned.component is not None:
-        await make(planned.component, planned.folder)
+        await make(planned.component, planned.folder, planned.tools)
     try:
         wasm = await asyncio.to_thread(planned.wasm.read_bytes)
     except OSError as e:

@@ -16,6 +16,7 @@ from loop_kit.manifest import Component, Manifest, Pack, Provider
 from loop_kit.manifest._use import is_shipped
 from loop_kit.pack._facts import Facts, facts_of
 from loop_kit.pack._secret import why_secret
+from loop_kit.pkg import Tools
 
 __all__ = ["Plan", "Tell", "packable", "plan", "problem"]
 
@@ -46,6 +47,7 @@ class Plan:
         exports: The interfaces that it serves.
         wasm: The component's file.
         project: The folder of a native program's own project, with its Cargo.toml or go.mod.
+        tools: What the build of a component may name.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Plan:
     exports: tuple[str, ...] = ()
     wasm: Path | None = None
     project: Path | None = None
+    tools: Tools = field(default_factory=Tools)
 
 
 def problem(message: str, hint: str | None = None) -> PackageError:
@@ -105,7 +108,16 @@ async def plan(manifest: Manifest, name: str) -> Plan:
     if component is not None:
         pack = component.pack or Pack()
         facts = facts_of(pack, component.path.parent, manifest.folder)
-        return Plan(name, "component", facts, pack, manifest.folder, component, wasm=component.path)
+        return Plan(
+            name,
+            "component",
+            facts,
+            pack,
+            manifest.folder,
+            component,
+            wasm=component.path,
+            tools=Tools.of(manifest),
+        )
     if provider is None:
         from loop_kit.manifest._shape import did_you_mean
 

@@ -17,7 +17,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from loop_kit.oci.archive import Bounds, untar, unzip
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import Descriptor
 from loop_kit.pkg._model import File, Locked, Platform, failed
@@ -25,7 +24,8 @@ from loop_kit.store import Store as Shared
 
 __all__ = ["Store", "data_folder", "key_of"]
 
-_BOUNDS = Bounds(entries=100_000, size=4 << 30)
+_MOST_ENTRIES, _MOST_BYTES = 100_000, 4 << 30
+"""Of what is unpacked."""
 _ENTRIES = 20_000
 """Files that a resolver is told of."""
 _CONTENT = 1 << 20
@@ -131,14 +131,17 @@ class Store:
         place = self.tree(file)
         if place.is_dir():
             return place
+        from loop_kit.oci.archive import Bounds, untar, unzip  # what is installed needs none of it
+
+        bounds = Bounds(entries=_MOST_ENTRIES, size=_MOST_BYTES)
         self.blobs.verify(file.digest)
         with self.temporary() as folder, self.blobs.path(file.digest).open("rb") as packed:
             made = folder / "tree"
             if file.archive == "zip":
-                unzip(packed, made, _BOUNDS, strip=file.strip, what=file.file)
+                unzip(packed, made, bounds, strip=file.strip, what=file.file)
             elif file.archive == "tar":
                 with _opened(packed, file.file) as stream:
-                    untar(stream, made, _BOUNDS, strip=file.strip, what=file.file)
+                    untar(stream, made, bounds, strip=file.strip, what=file.file)
             else:
                 made.mkdir()
                 program = made / Path(file.file).name

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop_kit.task._looks import Looks
-from loop_kit.task._plan import Task
-from loop_kit.task._where import path_of, real_program
+from loop_kit.task._plan import Plan, Task
+from loop_kit.task._where import FILE, path_of, real_program
 
-__all__ = ["Parts", "differences", "environment", "installed", "program", "told", "tools_of"]
+if TYPE_CHECKING:
+    from loop_kit.pkg import Tools
+
+__all__ = ["Parts", "differences", "environment", "installed", "packages", "program", "told", "tools_of"]
 
 FORMAT = 1
 
@@ -24,8 +26,6 @@ PASSED = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
 """Variables that every task sees, and that do not count. There are PATH and TMPDIR besides."""
-
-_TOOL = re.compile(r"\{tool:([^{}'\"]*)\}")
 
 _INSTALLED = (".package-lock.json", ".modules.yaml", ".yarn-state.yml")
 """What says which packages are installed in a folder that is no input."""
@@ -130,19 +130,41 @@ def environment(task: Task, scratch: str) -> dict[str, str]:
 
 def tools_of(task: Task) -> list[str]:
     """The programs that count: those that it names, and those that its command has as `{tool:NAME}`."""
-    return list(dict.fromkeys((*task.tools, *_TOOL.findall(str(task.run)))))
+    if "{tool:" not in str(task.run):
+        return list(task.tools)
+    from loop_kit.pkg import named
+
+    return list(dict.fromkeys((*task.tools, *named(task.run))))
 
 
-def program(looks: Looks, name: str) -> tuple[str, str]:
-    """What a tool is: its path, "" for one that is fetched, and its version or the digest of its contents.
+def packages(plan: Plan, at: str) -> Tools:
+    """What `{tool:NAME}` means in a folder of the workspace: by its own packages, or those of the workspace."""
+    from pathlib import Path
+
+    from loop_kit.pkg import Asked, Scope, Tools
+
+    def scope(at: str) -> Scope:
+        asked = {alias: Asked.parse(text, alias) for alias, text in plan.packages.get(at, {}).items()}
+        return Scope(Path(plan.root, at, FILE), asked)
+
+    return Tools(scope(at), lambda: scope("") if at else None)
+
+
+def program(looks: Looks, tools: Tools, name: str, *, installed: bool) -> tuple[str, str]:
+    """What a tool is: its path, "" for one that is installed, and its version or the digest of its contents.
+
+    Args:
+        looks: The workspace's files.
+        tools: Those of the task's folder.
+        name: Of a tool, or else of a program of PATH.
+        installed: Whether it may not be one of PATH.
 
     Raises:
-        LoadError: There is none of this name in PATH.
+        NoTool: There is none.
+        LoadError: It is not locked, or there is none of this name in PATH.
     """
-    from loop_kit.tools import TOOLS
-
-    if name in TOOLS:
-        return "", str(TOOLS[name])
+    if installed or tools.has(name):
+        return "", tools.identity(name)
     found = real_program(name)
     if found is None:
         from loop_kit.errors import LoadError

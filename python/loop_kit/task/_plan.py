@@ -63,6 +63,7 @@ class Plan:
         tasks: By id, in the order of the manifests.
         members: Folders from the workspace's, by name.
         depends: Names of the members that each depends on.
+        packages: What manifests ask for in `[packages]`, by their folders and then by alias; none is empty.
         watch: Paths, from the workspace's folder, whose change may change the plan.
         parsed: What to hand over next time.
         results: The repository of results, or None.
@@ -73,6 +74,7 @@ class Plan:
     tasks: dict[str, Task] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
     depends: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    packages: dict[str, dict[str, str]] = field(default_factory=dict)
     watch: list[str] = field(default_factory=list)
     parsed: dict[str, Any] = field(default_factory=dict)
     results: str | None = None
@@ -135,6 +137,8 @@ def _add(made: Plan, at: str, parsed: Parsed, shared: Mapping[str, Any]) -> None
     member = parsed["name"]
     made.members[member] = at
     made.depends[member] = tuple(parsed["depends"])
+    if parsed["packages"]:
+        made.packages[at] = parsed["packages"]
     for name, said in {**shared, **parsed["tasks"]}.items():
         run, inputs = said["run"], said["inputs"]
         made.tasks[f"{member}:{name}"] = Task(
@@ -189,6 +193,7 @@ def _read(path: str) -> Parsed:
         "tasks": said(manifest.tasks),
         "shared": said(manifest.member_tasks),
         "results": manifest.results,
+        "packages": {alias: str(asked) for alias, asked in manifest.packages.items()},
     }
 
 

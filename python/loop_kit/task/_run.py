@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from loop_kit.errors import LoadError, LoopError, PackageError
 from loop_kit.task._cache import Cache, Output, Result
 from loop_kit.task._graph import closure, order
-from loop_kit.task._key import Parts, differences, environment, program, told, tools_of
+from loop_kit.task._key import Parts, differences, environment, packages, program, told, tools_of
 from loop_kit.task._looks import Looks
 from loop_kit.task._outputs import left, undeclared, written
 from loop_kit.task._plan import Plan, Task
 from loop_kit.task._state import ROOT_VARIABLE, Last, State
 
 if TYPE_CHECKING:
+    from loop_kit.pkg import Tools
     from loop_kit.task._remote import Remote
 
 __all__ = ["Ended", "How", "Runner"]
@@ -113,7 +114,8 @@ class Runner:
         self.keys: dict[str, str] = {}
         """Keys of the tasks that are as they should be."""
         self.parts: dict[str, Parts] = {}
-        self._tools: dict[str, tuple[str, str]] = {}
+        self._tools: dict[tuple[str, str, bool], tuple[str, str]] = {}
+        self._packages: dict[str, Tools] = {}
         self._events: queue.SimpleQueue[tuple[_Job, str | None]] = queue.SimpleQueue()
         self._allowed: Any = None
         self._watchdog: Any = None
@@ -128,16 +130,25 @@ class Runner:
     def look(self, task: Task) -> tuple[Parts, str]:
         """What a task depends on now; what comes before it must be as it should be."""
         deps = {dep: self.keys[dep] for dep in self.before[task.id]}
-        parts = told(self.looks, task, deps, {name: self.tool(name)[1] for name in tools_of(task)})
+        parts = told(self.looks, task, deps, {name: self.tool(task, name)[1] for name in tools_of(task)})
         key = parts.key()
         self.keys[task.id], self.parts[task.id] = key, parts
         return parts, key
 
-    def tool(self, name: str) -> tuple[str, str]:
+    def packages(self, task: Task) -> Tools:
+        """What `{tool:NAME}` means for a task."""
+        if task.at not in self._packages:
+            self._packages[task.at] = packages(self.plan, task.at)
+        return self._packages[task.at]
+
+    def tool(self, task: Task, name: str) -> tuple[str, str]:
         """See `program`."""
-        if name not in self._tools:
-            self._tools[name] = program(self.looks, name)
-        return self._tools[name]
+        named = name not in task.tools
+        # all members that have no packages of their own have the same
+        at = (task.at if task.at in self.plan.packages else "", name, named)
+        if at not in self._tools:
+            self._tools[at] = program(self.looks, self.packages(task), name, installed=named)
+        return self._tools[at]
 
     def is_fresh(self, task: Task, key: str) -> bool:
         """Whether a task's outputs are those of its key, and where they should be."""
@@ -359,9 +370,8 @@ class Runner:
         if "{tool:" in str(task.run):
             import asyncio
 
-            from loop_kit.tools import prepared
-
-            run = asyncio.run(prepared(task.run, lambda text: self._said(task.id, text)))
+            tools = self.packages(task)
+            run = asyncio.run(tools.prepared(task.run, lambda text: self._said(task.id, text)))
         else:
             run = task.run
         return ["/bin/sh", "-c", run] if isinstance(run, str) else list(run)
@@ -537,6 +547,7 @@ class Runner:
 
         paths, env, written = set(self.plan.watch), set[str](), set[str]()
         tools: dict[str, str] = {}
+        locks = set[str]()
         for name in closure(self.before, wanted):
             task = self.plan.tasks[name]
             if task.run is None:
@@ -548,12 +559,17 @@ class Runner:
             written.update(output.path for output in last.outputs)
             env.update(task.env)
             for tool in tools_of(task):
-                if path := self.tool(tool)[0]:
+                path = self.tool(task, tool)[0]
+                if path:
                     tools[tool] = path
+                else:
+                    locks.update(
+                        os.path.relpath(scope.lock, self.plan.root) for scope in self.packages(task).scopes
+                    )
         # those that were just written first: they are most likely to be too new
-        if not all(map(self.looks.settled, (*written, *tools.values(), *paths))):
+        if not all(map(self.looks.settled, (*written, *tools.values(), *locks, *paths))):
             return None
-        return {"paths": paths | written | set(tools.values()), "env": env, "tools": tools}
+        return {"paths": paths | written | locks | set(tools.values()), "env": env, "tools": tools}
 
 
 def _is_new(folder: str) -> bool:

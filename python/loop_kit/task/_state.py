@@ -21,7 +21,7 @@ from loop_kit.task._stat import now
 
 __all__ = ["ROOT_VARIABLE", "Last", "State", "alone"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 ROOT_VARIABLE = "LOOP_TASK_ROOT"
 """The variable that tells a task's processes of whose workspace they are."""

@@ -1,4 +1,4 @@
-"""`loop:toolchain` by esbuild, the native program, which is fetched as any tool of a build."""
+"""`loop:toolchain` by esbuild, the native program, which is installed as any tool of a build."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit._types import Err
+from loop_kit.pkg import Tools
 from loop_kit.provider import provider
-from loop_kit.tools import ensure
-from loop_kit.tools import tool as find
 
 __all__ = ["Esbuild"]
 
@@ -57,7 +56,7 @@ class Esbuild:
 
 
 async def _ran(files: list[Any], entry: str, output: str, more: list[str]) -> dict[str, Any]:
-    command = await ensure(find("esbuild"))
+    command = await Tools().command("esbuild")
     if sum(len(file.contents) for file in files) > _MOST_BYTES:
         raise Err([_problem(f"more than {_MOST_BYTES} bytes")])
     with tempfile.TemporaryDirectory(prefix="loop-esbuild-") as text:

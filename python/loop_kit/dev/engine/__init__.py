@@ -12,13 +12,20 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loop_kit.errors import CallError, LoadError
+
+if TYPE_CHECKING:
+    from loop_kit.pkg import Tools
 
 __all__ = ["SOURCE", "Code", "accept", "join", "recipe", "split", "wants_code"]
 
 SOURCE = "loop:devserver/source"
 """The interface by which an engine is given its code."""
+
+TOOLS = ("esbuild", "componentize-qjs")
+"""What scripts take, of their own folders or else of the workspace."""
 
 _HOT = "loop:devserver/hot"
 _SECTION = b"loop:code"
@@ -67,15 +74,19 @@ def split(wasm: bytes) -> tuple[bytes, Code | None]:
     return wasm, None
 
 
-@functools.cache
-def recipe() -> str:
-    """Changes when what makes engines, and code for them, does."""
-    from loop_kit.tools import TOOLS
+def recipe(tools: Tools) -> str:
+    """Changes when what makes engines, and code for them, does.
 
-    here = Path(__file__).parent
-    files = sorted(path for path in here.iterdir() if path.suffix in (".js", ".mjs", ".py"))
-    fetched = f"{TOOLS['esbuild']} {TOOLS['componentize-qjs']}".encode()
-    return hashlib.sha256(b"\0".join([fetched, *(path.read_bytes() for path in files)])).hexdigest()
+    Args:
+        tools: Those of the workspace.
+    """
+    return " ".join((_own(), *tools.identities(TOOLS)))
+
+
+@functools.cache
+def _own() -> str:
+    files = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".js", ".mjs", ".py"))
+    return hashlib.sha256(b"\0".join([path.read_bytes() for path in files])).hexdigest()
 
 
 def wants_code(imports: Iterable[str]) -> str | None:

@@ -15,9 +15,9 @@ from typing import Any
 
 from loop_kit import _core
 from loop_kit.dev._command import KEPT
+from loop_kit.pkg import Tools
 from loop_kit.placements._exit import Exit
 from loop_kit.placements._watchdog import Watchdog
-from loop_kit.tools import ensure, place_of, tool
 
 __all__ = ["Driver", "Refused"]
 
@@ -39,11 +39,14 @@ class Driver:
     Args:
         module: The script that the manifest's `dev` names.
         folder: Where it runs.
-        tell: Told, in words, what takes a while: tools that are fetched.
+        tools: Those of the workspace, for what the script has not itself.
+        tell: Told, in words, what takes a while: tools that are installed.
     """
 
-    def __init__(self, module: Path, folder: Path, tell: Callable[[str], object] = lambda text: None) -> None:
-        self._module, self._folder, self._tell = module, folder, tell
+    def __init__(
+        self, module: Path, folder: Path, tools: Tools, tell: Callable[[str], object] = lambda text: None
+    ) -> None:
+        self._module, self._folder, self._tools, self._tell = module, folder, tools, tell
         self._child: _core.Child | None = None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._watchdog: Watchdog | None = None
@@ -57,7 +60,7 @@ class Driver:
 
         Raises:
             Refused: It cannot be done.
-            LoadError: A tool that it takes cannot be fetched.
+            LoadError: A tool that it takes cannot be installed.
         """
         # whoever gives up waiting leaves the answer to be read: it is not that of the next question
         asking = asyncio.get_running_loop().create_task(self._ask({"ask": what, **given}))
@@ -92,8 +95,8 @@ class Driver:
         if "failed" in answer:
             raise Refused("\n".join(filter(None, (said, str(answer["failed"])))))
         if (name := answer.get("missing")) is not None:
-            await ensure(tool(name), self._tell)
-            await self._ask({"ask": "have", "name": name, "folder": str(place_of(tool(name)))})
+            folder = await self._tools.folder(name, self._tell)
+            await self._ask({"ask": "have", "name": name, "folder": str(folder)})
             return await self._ask(what)
         answer["said"] = said
         return answer

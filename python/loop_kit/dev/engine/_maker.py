@@ -17,10 +17,11 @@ from typing import Any
 
 from loop_kit.bind._resolve import bound
 from loop_kit.dev._command import Ran
-from loop_kit.dev.engine import Code, join
+from loop_kit.dev.engine import Code, join, recipe
 from loop_kit.dev.engine._driver import Driver, Refused
 from loop_kit.errors import LoadError
 from loop_kit.manifest import Component, Manifest
+from loop_kit.pkg import Tools
 from loop_kit.placements._exit import Exit
 
 __all__ = ["Maker", "Makers", "in_development"]
@@ -91,6 +92,7 @@ class Makers:
         self,
         component: Component,
         snapshot: dict[str, str | None],
+        tools: Tools,
         tell: Callable[[str], object] = lambda text: None,
     ) -> Ran:
         """Makes one, as `Maker.make` does."""
@@ -103,7 +105,7 @@ class Makers:
                     await maker.aclose()
                 maker = Maker(component, self._folder, _state(self._folder))
             self._makers[name] = maker
-            return await maker.make(component.path, snapshot, tell)
+            return await maker.make(component.path, snapshot, tools, tell)
         finally:
             self._busy[name] -= 1
             idle = [each for each in self._makers if not self._busy[each]]
@@ -145,11 +147,13 @@ class Maker:
         self._engine: tuple[tuple[str, ...], Path] | None = None
         self._bundled: set[str] = set()
         self._before: dict[str, str | None] = {}
+        self._recipe = ""
 
     async def make(
         self,
         output: Path,
         snapshot: dict[str, str | None],
+        tools: Tools,
         tell: Callable[[str], object] = lambda text: None,
     ) -> Ran:
         """Makes the component.
@@ -158,6 +162,7 @@ class Maker:
             output: The file to make.
             snapshot: The digests of all its inputs. What is not code of the bundle, such as the script itself or WIT,
                 has everything begin anew when it changes.
+            tools: Those of the workspace; others have everything begin anew, too.
             tell: Told, in words, what takes a while.
 
         Raises:
@@ -168,18 +173,19 @@ class Maker:
             for path in snapshot.keys() | self._before.keys()
             if snapshot.get(path) != self._before.get(path)
         }
-        if not different <= self._bundled:
+        made_by = recipe(tools)
+        if not different <= self._bundled or made_by != self._recipe:
             await self.aclose()
-        self._before = snapshot
+        self._before, self._recipe = snapshot, made_by
         try:
-            return Ran(Exit(0), await self._made(output, tell))
+            return Ran(Exit(0), await self._made(output, tools, tell))
         except (Refused, LoadError) as error:
             hint = getattr(error, "hint", None)
             return Ran(Exit(1), f"{error}\nhint: {hint}" if hint else str(error))
 
-    async def _made(self, output: Path, tell: Callable[[str], object]) -> str:
+    async def _made(self, output: Path, tools: Tools, tell: Callable[[str], object]) -> str:
         if self._driver is None:
-            self._driver = Driver(self.script, self._folder, tell)
+            self._driver = Driver(self.script, self._folder, tools, tell)
         if self._world is None:
             self._world = await self._look(self._driver)
         bundle = await self._driver.ask("bundle")
