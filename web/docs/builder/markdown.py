@@ -76,6 +76,9 @@ def render(page: Page, text: str, resolve: Resolve) -> None:
     page.words.append(("", "", ""))
     for at, token in enumerate(tokens):
         line = token.map[0] + 1 if token.map else 0
+        if (style := token.attrs.pop("style", None)) is not None:
+            # of a table's cell; the page's policy takes no style but that of its file
+            token.attrs["class"] = str(style).rpartition(":")[2]
         if token.type == "inline":
             _inline(page, token, line, resolve)
         if token.type == "heading_open":

@@ -18,8 +18,8 @@ WORD = re.compile(r"[a-z0-9_]{2,}")
 _LEAD = 110
 _HEADING, _TITLE = 8, 4
 """What a word counts in a heading, and in the title of the page."""
-_MOST, _LEAST = 9, 2
-"""What it counts at most in a section, and in one of what has been: changes and decisions."""
+_MOST, _LEAST = 6, 2
+"""What it counts at most in the text of a section, and of one of what has been: changes and decisions."""
 _PAST = ("changelog.html", "adr/")
 
 
@@ -41,14 +41,14 @@ def index(pages: Iterable[Page]) -> str:
                 continue
             at = len(sections)
             sections.append([number, anchor, heading, _lead(text)])
-            counts = Counter(_words(text))
+            counts = Counter({word: min(count, most) for word, count in Counter(_words(text)).items()})
             for word in set(_words(heading)):
                 counts[word] += _HEADING
             if not anchor:
                 for word in set(_words(page.title)):
                     counts[word] += _HEADING + _TITLE
             for word, count in counts.items():
-                words.setdefault(word, []).append((at, min(count, most)))
+                words.setdefault(word, []).append((at, count))
     made = {
         "pages": shown,
         "sections": sections,

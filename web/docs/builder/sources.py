@@ -16,7 +16,6 @@ _PAGES = (
     ("docs/*.md", "*.html"),
     ("docs/adr/README.md", "adr/index.html"),
     ("docs/adr/*.md", "adr/*.html"),
-    ("README.md", "readme.html"),
     ("CHANGELOG.md", "changelog.html"),
     ("CONTRIBUTING.md", "contributing.html"),
     ("SECURITY.md", "security.html"),
