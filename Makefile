@@ -15,9 +15,6 @@ SITE ?= examples/site
 # One build folder for every checkout: wasmtime takes minutes to compile, and a new clone need not pay again.
 export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/loop-kit/target)
 
-# What builds of users fetch.
-LOCKS := python/loop_kit/tools/locks
-
 # What the wheel is built from.
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
 	-type f -not -path '*/tests/*' -not -path 'crates/fuzz*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
@@ -115,7 +112,7 @@ components: ## Build the components that ship with loop-kit, for which it takes 
 page: node_modules/.installed ## Bundle the page of the dev server, which is committed
 	node web/devserver/build.mjs
 
-lock: .venv/.requirements ## Pin Python and JavaScript requirements anew
+lock: setup ## Pin Python and JavaScript requirements anew, and the tools that loop-kit brings a lock of
 	$(PIP) install uv==0.13.9
 	for set in dev peers; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --generate-hashes \
@@ -123,14 +120,7 @@ lock: .venv/.requirements ## Pin Python and JavaScript requirements anew
 	done
 	npm update --package-lock-only
 	cd sdk/node && npm update --package-lock-only
-	for tool in componentize-qjs esbuild; do \
-	  (cd $(LOCKS)/$$tool && npm pkg set dependencies.$$tool="$$(node -p \
-	    "require('$(CURDIR)/package.json').devDependencies['$$tool']")" && \
-	    npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; \
-	done
-	grep '^componentize-py==' requirements/dev.in | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-	  --no-annotate --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' - \
-	  -o $(LOCKS)/componentize-py/requirements.txt
+	$(BIN)/python tools/lock_tools.py
 
 clean: ## Remove what these commands made here (the shared build folder of Rust stays)
 	rm -rf .venv node_modules dist sdk/node/node_modules sdk/node/dist examples/*/build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """What somebody does who is new here: from an empty folder to a changed site, and how long the machine takes for it.
 
-`python -m tests.new_user --write` plays it with an empty cache and puts the transcript into docs/quickstart.md; `--cold`
-has npm's own cache empty too, `--warm` leaves the caches as the user has them.
+`python -m tests.new_user --write` plays it with nothing fetched and puts the transcript into docs/quickstart.md; `--warm`
+leaves what the user has.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def without_times(text: str) -> list[str]:
     """The lines of a transcript without what differs from run to run."""
     lines = [re.sub(r"^ *[\d.]+ s  ", "", line) for line in text.splitlines()]
     # how long a fetch takes, and when the log has what was asked for, is nobody's promise
-    steady = (line for line in lines if not re.match(r"  (fetching .*: |site \| request)", line))
+    steady = (line for line in lines if not re.match(r"  (fetching |site \| request)", line))
     return [re.sub(r"\d+(\.\d+)? (ms|s)\b", r"N \2", line) for line in steady]
 
 
@@ -140,12 +140,12 @@ def written(lines: list[tuple[float, str]]) -> str:
     return "".join(f"{at:5.1f} s  {text}".rstrip() + "\n" for at, text in lines)
 
 
-def environment(cache: Path | None, npm: Path | None = None) -> dict[str, str]:
-    """A new user's: this Python's `loop`, the folders of caches, nothing of whoever runs the tests."""
+def environment(cache: Path | None) -> dict[str, str]:
+    """A new user's: this Python's `loop`, the folders of caches and tools, nothing of whoever runs the tests."""
     own = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "NO_COLOR")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    folders = {"XDG_CACHE_HOME": cache, "XDG_STATE_HOME": cache and cache / "state", "npm_config_cache": npm}
-    return {**own, "PATH": path, **{name: str(at) for name, at in folders.items() if at is not None}}
+    folders = {"XDG_CACHE_HOME": "", "XDG_STATE_HOME": "state", "XDG_DATA_HOME": "data"} if cache else {}
+    return {**own, "PATH": path, **{name: str(Path(cache or "", at)) for name, at in folders.items()}}
 
 
 def in_docs() -> str:
@@ -163,13 +163,12 @@ def in_docs() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="put it into the docs")
-    parser.add_argument("--cold", action="store_true", help="npm has nothing in its cache either")
-    parser.add_argument("--warm", action="store_true", help="with the user's own caches")
+    parser.add_argument("--warm", action="store_true", help="with the user's own caches and tools")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "empty").mkdir()
-        env = environment(None if asked.warm else folder / "cache", folder / "npm" if asked.cold else None)
+        env = environment(None if asked.warm else folder / "cache")
         lines = play(folder / "empty", env)
     text = written(lines)
     print(text, end="")

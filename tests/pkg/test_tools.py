@@ -264,6 +264,18 @@ async def test_a_tool_counts_for_what_tasks_make(server: Server, workspace: Work
     assert "tool 1.1.0" not in run()
 
 
+async def test_a_tool_that_comes_while_tasks_run_may_be_read(server: Server, workspace: Workspace) -> None:
+    server.npm("tool", "1.0.0")
+    tasks = '[tasks.first]\nrun = ["true"]\ninputs = []\n'
+    tasks += '[tasks.t]\nrun = ["{tool:tool}"]\ndeps = ["first"]\ninputs = []\n'
+    await locked(workspace, 'tool = "npm:tool"', more=tasks)
+    env = {**os.environ, "XDG_DATA_HOME": str(workspace.folder.parent / "other")}
+    done = subprocess.run(
+        (LOOP, "task", "t"), cwd=workspace.folder, env=env, capture_output=True, text=True, check=True
+    )
+    assert "tool 1.0.0" in done.stdout + done.stderr
+
+
 def test_tasks_say_which_tool_there_is_not(workspace: Workspace) -> None:
     workspace.wants(more='[tasks.t]\nrun = ["{tool:esbild}"]\n')
     done = subprocess.run((LOOP, "task", "t"), cwd=workspace.folder, capture_output=True, text=True)

@@ -20,12 +20,12 @@ console.log = console.info = console.error;
 
 const find = createRequire(script);
 
-/** Where tools are that loop-kit has fetched, by their names. */
+/** Where tools are that loop-kit has installed, by their names. */
 const fetched = new Map();
 
 class Missing extends Error {}
 
-/** A tool of the script's own folder, else the one that loop-kit fetches. */
+/** A tool of the script's own folder, else the one that loop-kit installs. */
 function located(name, file = "") {
   try {
     return find.resolve(name + file);
