@@ -1,7 +1,7 @@
 """What somebody does who is new here: from an empty folder to a changed site, and how long the machine takes for it.
 
-`python -m tests.new_user --write` plays it with nothing fetched and puts the transcript into docs/quickstart.md; `--warm`
-leaves what the user has.
+`python -m tests.new_user --write` plays it with nothing fetched and puts the transcript into docs/quickstart.md;
+`--warm` leaves what the user has.
 """
 
 from __future__ import annotations

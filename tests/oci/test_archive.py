@@ -217,7 +217,7 @@ def test_what_zstd_has_folded_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_zstd_has_folded_and_is_damaged(broken: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    checked = {zstd.CompressionParameter.checksum_flag: 1}
+    checked = {int(zstd.CompressionParameter.checksum_flag): 1}
     folded = zstd.compress(tar(*FILES, ("b", {}, os.urandom(5000))), options=checked)
     with pytest.raises(PackageError, match=r"a layer (is damaged|cannot be read)"):
         untar(io.BytesIO(broken(folded)), tmp_path / "out", what="a layer")

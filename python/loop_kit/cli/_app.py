@@ -42,7 +42,7 @@ COMMANDS = {
     "bench": "Measure what calls cost in each placement, over each transport.",
     "pull": "Fetch what a workspace names, and pin it in loop.lock.",
     "update": "Look for newer artifacts, and show what changes.",
-    "registry": "Serve a registry of your own, for development and sites without a network.",
+    "registry": "Serve a registry of your own.",
     "store": "Look after what was fetched and packed.",
     "sign": "Sign an artifact as a release.",
     "verify": "Check an artifact, and by whom it is signed.",
@@ -50,9 +50,7 @@ COMMANDS = {
     "task": "Run tasks of the workspace, as far as something has changed.",
     "pkg": "Install the tools of a workspace, pinned and checked.",
     "wash": "Run `wash` with the world and registry of the workspace.",
-    "toolchain": "Bundle and compile sources by a provider of `loop:toolchain`.",
     "toolchain": "Bundle, compile, link and run by a provider of `loop:toolchain`.",
-    "tool": "Fetch and run the programs that builds need.",
     "doctor": "Check what this machine has for building and running components.",
     "completion": "Print a script that completes commands in your shell.",
 }
