@@ -59,7 +59,9 @@ def _size(_: click.Context, __: click.Parameter, text: str) -> int:
     )
 )
 def registry() -> None:
-    """Serve a registry of your own, for development and sites without a network.
+    """Serve a registry of your own.
+
+    It is for development, and for sites without a network.
 
     It speaks the distribution API of OCI 1.1, so whatever pushes to a registry, or pulls from one, can use it. What is
     pushed is kept in one folder, each blob once, and survives whatever happens to the server.
