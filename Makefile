@@ -30,9 +30,9 @@ run: setup ## Develop examples/site: build it, serve it with its page, swap in w
 	$(BIN)/loop dev -m $(SITE)
 
 test: setup own-target interop ## Run the tests of Rust, JavaScript and Python (ARGS= goes to pytest)
-	tools/system_packages chromium curl docker-registry qemu-aarch64-static:qemu-user-static \
+	tools/system_packages chromium curl docker-registry skopeo qemu-aarch64-static:qemu-user-static \
 	  'aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
-	tools/pinned registry wkg > /dev/null
+	tools/pinned conformance registry wkg > /dev/null
 	for target in wasm32-wasip2 aarch64-unknown-linux-gnu; do \
 	  test -d "$$(rustc --print target-libdir --target $$target)" || rustup target add $$target; \
 	done

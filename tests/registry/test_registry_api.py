@@ -41,6 +41,22 @@ def test_tags_come_in_pages(there: Client) -> None:
         assert there.ask("GET", f"/v2/paged/tags/list?n={wrong}").code == "PAGINATION_NUMBER_INVALID"
 
 
+def test_repositories_come_in_pages(tmp_path: Path) -> None:
+    wanted = ["a", "a-b", "a/b", "a/b/c", "b_c"]
+    with registries.ours(tmp_path) as host:
+        client = Client(host)
+        assert json.loads(client.ask("GET", "/v2/_catalog").body) == {"repositories": []}
+        for name in wanted:
+            client.push_blob(name, b"x")
+        path, found = "/v2/_catalog?n=2", []
+        while path:
+            got = client.ask("GET", path)
+            found.append(json.loads(got.body)["repositories"])
+            link = got["link"]
+            path = link[1 : link.index(">")] if link else ""
+    assert found == [wanted[:2], wanted[2:4], wanted[4:]]
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "start", "end"),
     [
@@ -288,7 +304,7 @@ def test_pages_of_a_browser_cannot_ask(there: Client, headers: dict[str, str], s
 
 
 def test_methods_and_paths_that_are_none(there: Client) -> None:
-    for path in ("/", "/v1/", "/v2/x", "/v2/a/b/c", "/v2//tags/list", "/v2/_catalog", "/v2/tags/list"):
+    for path in ("/", "/v1/", "/v2/x", "/v2/a/b/c", "/v2//tags/list", "/v2/_catalog/x", "/v2/tags/list"):
         assert there.ask("GET", path).status in (400, 404), path
     got = there.ask("POST", "/v2/a/manifests/1")
     assert (got.status, got["allow"]) == (405, "DELETE, GET, HEAD, PUT")

@@ -49,6 +49,16 @@ def _size(_: click.Context, __: click.Parameter, text: str) -> int:
         raise click.BadParameter(str(error)) from None
 
 
+def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a repository of the folder that is named before it."""
+    try:
+        folder, in_store = ctx.params.get("folder"), bool(ctx.params.get("in_store"))
+        found = _content(folder, in_store, None, lambda text: None).repositories()
+        return [name for name in found if name.startswith(incomplete)]
+    except Exception:
+        return []  # the shell has nowhere to show an error
+
+
 @click.group(
     epilog=examples(
         ("loop registry serve", "at 127.0.0.1:5000, for this machine"),
@@ -61,10 +71,9 @@ def _size(_: click.Context, __: click.Parameter, text: str) -> int:
 def registry() -> None:
     """Serve a registry of your own.
 
-    It is for development, and for sites without a network.
-
-    It speaks the distribution API of OCI 1.1, so whatever pushes to a registry, or pulls from one, can use it. What is
-    pushed is kept in one folder, each blob once, and survives whatever happens to the server.
+    It is for development, and for sites without a network, and speaks the distribution API of OCI 1.1: whatever pushes
+    to a registry, or pulls from one, can use it. What is pushed is kept in one folder, each blob once, and survives
+    whatever happens to the server.
     """
 
 
@@ -230,8 +239,9 @@ def _changed(change: Change, as_json: bool) -> None:
         click.echo(json.dumps(said))
         return
     mark = good("+") if change.what == "pushed" else click.style("-", fg="red")
-    by = f" by {change.user}" if change.user else ""
-    click.echo(f"{mark} {strong(change.name)}  {dim(f'{change.digest}{by}'.strip())}")
+    digest = change.digest if change.digest not in change.name else ""
+    by = f"by {change.user}" if change.user else ""
+    click.echo(f"{mark} {strong(change.name)}  {dim(f'{digest} {by}'.strip())}".rstrip())
 
 
 @registry.command(
@@ -241,7 +251,7 @@ def _changed(change: Change, as_json: bool) -> None:
         ("loop registry ls --json | jq -r '.repositories[].name'", "names alone"),
     )
 )
-@click.argument("repositories", nargs=-1, metavar="[REPOSITORY...]")
+@click.argument("repositories", nargs=-1, metavar="[REPOSITORY...]", shell_complete=_complete)
 @_place
 @json_option
 def ls(repositories: tuple[str, ...], folder: Path | None, in_store: bool, as_json: bool) -> None:

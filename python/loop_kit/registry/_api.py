@@ -125,6 +125,7 @@ class Api:
             },
             "tags": {"GET": self._manifests.tags},
             "referrers": {"GET": self._manifests.referrers},
+            "catalog": {"GET": self._manifests.catalog},
         }
         methods = {**answers[kind]}
         if "GET" in methods:
@@ -135,7 +136,7 @@ class Api:
             methods = {method: answer for method, answer in methods.items() if method in _READS}
         if request.method not in methods:
             raise _not_here(request, ", ".join(sorted(methods)))
-        if not is_repository(repository):
+        if kind != "catalog" and not is_repository(repository):
             raise Refused(400, "NAME_INVALID", f"{repository[:300]!r} is not a name of a repository")
         return await methods[request.method](Asked(request, repository, name, _query(request.query), user))
 
@@ -180,6 +181,8 @@ def _route(path: str) -> tuple[str, str, str]:
     path = path.replace("%3A", ":").replace("%3a", ":")
     if path in ("/v2", "/v2/"):
         return "base", "", ""
+    if path == "/v2/_catalog":
+        return "catalog", "", ""
     parts = path.split("/")
     if len(parts) > 4 and parts[:2] == ["", "v2"] and "%" not in path:
         match parts[2:]:

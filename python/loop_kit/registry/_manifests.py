@@ -107,18 +107,27 @@ class ManifestRequests:
         if not await asyncio.to_thread(self._content.has, asked.repository):
             raise _no_repository(asked)
         tags = await asyncio.to_thread(self._content.tags, asked.repository)
-        said = asked.query.get("n")
-        if said is not None and re.fullmatch(r"[0-9]{1,9}", said) is None:
-            raise Refused(
-                400, "PAGINATION_NUMBER_INVALID", f"{said[:100]!r} is not how many tags there can be"
-            )
-        count = min(int(said) if said is not None else self._content.bounds.page, self._content.bounds.page)
-        first = bisect.bisect_right(tags, asked.query["last"]) if "last" in asked.query else 0
-        page = tags[first : first + count]
-        more = page and first + count < len(tags)
-        link = _link(asked, "tags/list", n=str(count), last=page[-1]) if more else None
+        page, link = self._page(asked, tags, f"/v2/{asked.repository}/tags/list")
         body = json.dumps({"name": asked.repository, "tags": page}).encode()
         return Answer.of(200, body, content_type=JSON, link=link)
+
+    async def catalog(self, asked: Asked) -> Answer:
+        """Repositories by their order: no part of the specification, and asked for by many clients."""
+        names = await asyncio.to_thread(lambda: list(self._content.repositories()))
+        page, link = self._page(asked, names, "/v2/_catalog")
+        return Answer.of(200, json.dumps({"repositories": page}).encode(), content_type=JSON, link=link)
+
+    def _page(self, asked: Asked, names: list[str], path: str) -> tuple[list[str], str | None]:
+        """The names that are asked for, and the link to those that follow."""
+        most = self._content.bounds.page
+        said = asked.query.get("n")
+        if said is not None and re.fullmatch(r"[0-9]{1,9}", said) is None:
+            raise Refused(400, "PAGINATION_NUMBER_INVALID", f"{said[:100]!r} is not how many there can be")
+        count = min(int(said) if said is not None else most, most)
+        first = bisect.bisect_right(names, asked.query["last"]) if "last" in asked.query else 0
+        page = names[first : first + count]
+        more = page and first + count < len(names)
+        return page, _link(path, n=str(count), last=page[-1]) if more else None
 
     async def referrers(self, asked: Asked) -> Answer:
         """What is about a manifest, whether that is there or not (end-12a, end-12b)."""
@@ -135,7 +144,8 @@ class ManifestRequests:
         link = None
         if len(page) < len(listed):
             more = {"artifactType": kind} if kind is not None else {}
-            link = _link(asked, f"referrers/{subject}", last=listed[len(page) - 1][0], **more)
+            path = f"/v2/{asked.repository}/referrers/{subject}"
+            link = _link(path, last=listed[len(page) - 1][0], **more)
         index = b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (
             media_types.INDEX.encode(),
             b",".join(page),
@@ -171,8 +181,8 @@ def _fitting(listed: Iterable[tuple[str, bytes]], most: int) -> Iterable[bytes]:
         yield data
 
 
-def _link(asked: Asked, what: str, **parameters: str) -> str:
-    return f'</v2/{asked.repository}/{what}?{urllib.parse.urlencode(parameters)}>; rel="next"'
+def _link(path: str, **parameters: str) -> str:
+    return f'<{path}?{urllib.parse.urlencode(parameters)}>; rel="next"'
 
 
 def _no_repository(asked: Asked) -> Refused:
