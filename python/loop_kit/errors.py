@@ -203,6 +203,12 @@ class LinkError(LoadError):
 class PackageError(LoadError):
     """An artifact, a registry, the store or a lockfile is not as it should be."""
 
+    def within(self, where: str) -> PackageError:
+        """The same, with what it is about said before."""
+        made = PackageError(f"{where}: {self}")
+        made.hint = self.hint
+        return made
+
 
 class Damaged(PackageError):
     """Bytes are not those of their digest.
@@ -216,6 +222,13 @@ class Damaged(PackageError):
         super().__init__(f"{where} is not {digest}: it is {found}")
         self.digest = digest
         self.found = found
+        self._where = where
+
+    def within(self, where: str) -> Damaged:
+        """The same, with what it is about said before."""
+        made = Damaged(self.digest, self.found, f"{where}: {self._where}")
+        made.hint = self.hint
+        return made
 
 
 class Untrusted(PackageError):

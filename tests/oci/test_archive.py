@@ -231,10 +231,11 @@ def test_what_zstd_has_folded_is_bounded(tmp_path: Path) -> None:
         untar(io.BytesIO(folded), tmp_path / "out", Bounds(size=1 << 20))
     assert tracemalloc.get_traced_memory()[1] < 16 << 20
     tracemalloc.stop()
-    window = zstd.CompressionParameter.window_log
-    wide = zstd.compress(
-        os.urandom(1 << 20), options={window: 31, zstd.CompressionParameter.content_size_flag: 0}
+    window, sized = (
+        int(zstd.CompressionParameter.window_log),
+        int(zstd.CompressionParameter.content_size_flag),
     )
+    wide = zstd.compress(os.urandom(1 << 20), options={window: 31, sized: 0})
     with pytest.raises(PackageError, match="is damaged, or no archive"):
         untar(io.BytesIO(wide), tmp_path / "wide")
 

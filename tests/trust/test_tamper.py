@@ -35,6 +35,7 @@ from loop_kit.trust.bundle import MEDIA_TYPE
 from loop_kit.workspace import Workspace
 from tests.registries import docker
 from tests.running import command
+from tests.trust import matrix
 from tests.trust.made import ACME, OTHER
 
 PARTS = ("layer", "config", "manifest", "index", "signature", "manifest of the signature")
@@ -272,6 +273,7 @@ async def test_bytes_that_were_changed_in_the_store(
     assert isinstance(error, PackageError)
     assert digest in str(error)
     assert "components.hello" in str(error)
+    matrix.check(f"the {part}, in the store", kind, error)
     if kind != "remove":
         assert isinstance(error, Damaged)
         assert digest_of(changed[kind]) in str(error)
@@ -287,6 +289,7 @@ async def test_a_part_that_is_another_with_all_digests_made_to_fit(
     error = await refused(world, loads)
     assert isinstance(error, Untrusted)
     assert error.reason == "unknown-key"
+    matrix.check("any of these, all digests made to fit", "sign again", error)
     assert OTHER.public.id[:16] in str(error)
 
 
@@ -344,6 +347,7 @@ async def test_a_signature_that_was_changed_with_all_digests_made_to_fit(
     error = await refused(world, loads)
     assert isinstance(error, Untrusted)
     assert error.reason == reason
+    matrix.check("the signature, all digests made to fit", kind, error)
     assert world.new.root.digest in str(error)
 
 
@@ -387,6 +391,7 @@ async def test_a_lock_that_was_changed(kind: str, world: World, loads: list[int]
     told = await refused(world, loads)
     assert isinstance(told, error)
     assert text in str(told)
+    matrix.check("the lock", kind, told)
 
 
 async def test_a_lock_that_names_an_older_release_than_it_has_the_serial_of(
@@ -442,6 +447,7 @@ def test_what_was_unpacked_is_compared_with_what_it_was_unpacked_from(kind: str,
                 path.chmod(mode)
         with pytest.raises(Damaged) as told:
             store.trees.make(use, world.new.root.digest, saying("new"))
+        matrix.check("what was unpacked", kind, told.value)
         assert world.new.root.digest in str(told.value)
         assert "more.py" in str(told.value) if kind == "add" else "main.py" in str(told.value)
 

@@ -138,18 +138,25 @@ async def _bill(
     registry: Registry, reference: Reference, digest: str, referrers: Sequence[Descriptor], blobs: Blobs
 ) -> None:
     """Fetches the SBOMs that are beside a component, and of them the one that it says it has."""
+    from loop_kit.errors import PackageError
     from loop_kit.oci.model import Manifest, parse
     from loop_kit.pack._bill import MOST_BILL
     from loop_kit.pack.config import SBOM
 
     for each in referrers:
-        if each.artifact_type == SBOM:
+        if each.artifact_type != SBOM:
+            continue
+        kind = "the manifest of the SBOM"
+        try:
             _, data = await registry.manifest(reference.at(digest=each.digest))
             blobs.add(data)
-            document = parse(data, each.media_type, what=f"what brings an SBOM, {each.digest}")
+            document = parse(data, each.media_type, what=each.digest)
+            kind = "the SBOM"
             for layer in document.layers if isinstance(document, Manifest) else ():
                 if layer.digest == digest and layer.size <= MOST_BILL:
                     await registry.pull_blob(reference.repository, layer, blobs)
+        except PackageError as error:
+            raise error.within(kind) from None
 
 
 def _wit(blobs: Blobs, found: Descriptor, platform: Platform | None) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_OF_COMPONENTS = ("on", "env", "dirs", "net", "locked", "offline")
+_OF_COMPONENTS = ("on", "env", "dirs", "net", "locked", "offline", "policy")
 _REQUESTS = 10_000
 _WHOLE = 1 << 20
 """Bytes of a file that is read at once."""

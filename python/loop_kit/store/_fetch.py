@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from loop_kit.errors import PackageError
+from loop_kit.errors import PackageError, Untrusted
 from loop_kit.oci._places import bring
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.model import MOST_BYTES, Descriptor, Index, Manifest, parse
@@ -114,18 +115,22 @@ async def find(source: Source, blobs: Blobs, root: Descriptor, what: str) -> Fou
     Raises:
         PackageError: It is not there, is no component or provider, or nobody can be asked.
     """
-    await bring(source.place, blobs, root, document=True)
+    with _telling(what, "the manifest or index"):
+        await bring(source.place, blobs, root, document=True)
     document = parse(blobs.read(root.digest, most=MOST_BYTES), root.media_type, what=what)
     if isinstance(document, Index):
-        await bring(source.place, blobs, selected(document, what), document=True)
+        with _telling(what, "the manifest"):
+            await bring(source.place, blobs, selected(document, what), document=True)
     part, manifest, platforms = read(blobs, root, what)
     if manifest.config.size > MOST_BYTES:
         raise PackageError(f"{what}: its config has more than {MOST_BYTES} bytes")
-    await bring(source.place, blobs, manifest.config)
+    with _telling(what, "the config"):
+        await bring(source.place, blobs, manifest.config)
     said = _facts(blobs, manifest, what)
     annotations = {**document.annotations, **manifest.annotations}
     version = said.pop("version", None) or annotations.get(_VERSION, "")
-    signatures = tuple(await signatures_of(source.place, root, blobs))
+    with _telling(what, ""):
+        signatures = tuple(await signatures_of(source.place, root, blobs))
     return Found(root, part, manifest, version=version, platforms=platforms, signatures=signatures, **said)
 
 
@@ -174,5 +179,21 @@ async def fetch(source: Source, blobs: Blobs, found: Found, what: str, tell: Tel
     size = sum(part.size for part in parts)
     if size > _MOST:
         raise PackageError(f"{what} has {size} bytes, which is more than {_MOST}")
-    await together((bring(source.place, blobs, part, tell) for part in found.manifest.parts), JOBS)
+
+    async def one(part: Descriptor) -> None:
+        with _telling(what, "the config" if part == found.manifest.config else "a layer"):
+            await bring(source.place, blobs, part, tell)
+
+    await together(map(one, found.manifest.parts), JOBS)
     return Fetched(found, tuple(part.digest for part in parts), size)
+
+
+@contextlib.contextmanager
+def _telling(what: str, kind: str) -> Iterator[None]:
+    """Has errors say whose the part is that is wrong, and what it is."""
+    try:
+        yield
+    except Untrusted:
+        raise
+    except PackageError as error:
+        raise error.within(": ".join(filter(None, (what, kind)))) from None

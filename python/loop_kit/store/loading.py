@@ -179,7 +179,7 @@ class Artifacts:
             raise  # which names it
         except Damaged as error:
             kind = kind_of(blobs, entry, error.digest)
-            raise _named(what, artifact, error, f"{kind}, ") from None
+            raise _named(what, artifact, error, kind) from None
         except PackageError as error:
             raise _named(what, artifact, error) from None
         except OSError as error:
@@ -239,12 +239,7 @@ class Artifacts:
 
 def _named(what: str, artifact: Artifact, error: PackageError, kind: str = "") -> PackageError:
     """The error with whose it is."""
-    made: PackageError
-    if isinstance(error, Damaged):
-        where = str(error).partition(f" is not {error.digest}")[0]
-        made = Damaged(error.digest, error.found, f"{what}, {artifact.reference}: {kind}{where}")
-    else:
-        made = PackageError(f"{what}, {artifact.reference}: {error}")
+    made = error.within(": ".join(filter(None, (f"{what}, {artifact.reference}", kind))))
     made.hint = error.hint or "`loop pull` fetches it again"
     return made
 

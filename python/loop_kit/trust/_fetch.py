@@ -36,7 +36,10 @@ async def fetch(place: Place, root: Descriptor, blobs: Blobs) -> list[Descriptor
     for each in listed:
         if each.size > MOST_MANIFEST or each.media_type not in media_types.MANIFESTS:
             raise PackageError(f"{each.digest}, which refers to {root.digest}, is no manifest of a signature")
-        await bring(place, blobs, each, document=True)
+        try:
+            await bring(place, blobs, each, document=True)
+        except PackageError as error:
+            raise error.within("the manifest of a signature") from None
         what = f"the manifest of a signature, {each.digest}"
         manifest = parse(blobs.read(each.digest, most=MOST_MANIFEST), each.media_type, what=what)
         if not isinstance(manifest, Manifest) or manifest.kind != MEDIA_TYPE:
@@ -46,6 +49,9 @@ async def fetch(place: Place, root: Descriptor, blobs: Blobs) -> list[Descriptor
         for part in manifest.parts:
             if part.size > _json.MOST:
                 raise PackageError(f"{part.digest}, of {part.size} bytes, is too long for a signature")
-            await bring(place, blobs, part)
+            try:
+                await bring(place, blobs, part)
+            except PackageError as error:
+                raise error.within("a signature") from None
         found.append(Descriptor(manifest.media_type, each.digest, each.size))
     return found
