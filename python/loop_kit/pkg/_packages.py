@@ -96,7 +96,7 @@ class Packages(Installer):
             return await self._install(offline, locked)
 
     async def _install(self, offline: bool, locked: bool) -> list[Program]:
-        from loop_kit.pkg._install import programs, write_shims
+        from loop_kit.pkg._install import place_of, programs, write_shims
 
         known = self.locked() if offline or locked else await self.lock()
         found: dict[str, Program] = {}
@@ -112,7 +112,10 @@ class Packages(Installer):
                     )
         for name in named_in(self.manifest):
             if name in TOOLS and name not in wanted and name not in found:
-                await self.have(shipped()[name], SHIPPED, offline=offline)
+                one = shipped()[name]
+                if not place_of(self.store, one, self.here).is_dir():
+                    self._tell(f"{name} {one.version}, for builds …")
+                await self.have(one, SHIPPED, offline=offline)
         write_shims(self.folder, found.values())
         return list(found.values())
 

@@ -408,11 +408,6 @@ class Runner:
         for name in before - {task.id}:
             last = self.state.last.get(name)
             files += [output.path for output in last.outputs] if last is not None else []
-        if "{tool:" in str(task.run):
-            from loop_kit.pkg._store import data_folder
-
-            # it may not have been there yet when what is outside was looked at
-            folders.append(str(data_folder() / "packages"))
         full = [[os.path.join(self.plan.root, path) for path in paths] for paths in (files, folders)]
         found: int = self._allowed.ruleset(*full)
         return found

@@ -7,6 +7,7 @@ for each task, which holds itself and then starts it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -43,7 +44,7 @@ def _libc() -> ctypes.CDLL:
 
 
 class Allowed:
-    """What tasks of a workspace may read: all that is outside of it.
+    """What tasks of a workspace may read: all that is outside of it, and loop-kit's own data, where tools are.
 
     Args:
         root: The workspace's folder.
@@ -51,9 +52,8 @@ class Allowed:
 
     def __init__(self, root: str) -> None:
         # opened once: there may be hundreds beside the workspace, and as many tasks
-        self._outside = [
-            rule for path in _around(os.path.realpath(root)) if (rule := _opened(path)) is not None
-        ]
+        paths = [*_around(os.path.realpath(root)), _data()]
+        self._outside = [rule for path in paths if (rule := _opened(path)) is not None]
 
     def close(self) -> None:
         """Lets go of what is outside. Again is harmless."""
@@ -92,6 +92,15 @@ class Allowed:
 def allow(ruleset: int, folder: str) -> None:
     """Adds a folder that may be read, with all below."""
     _add(ruleset, folder, _READ_FILE | _READ_DIR)
+
+
+def _data() -> str:
+    """The folder that tools come into; it is made, since what is not there when a task starts is out of its reach."""
+    top = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    folder = os.path.join(top, "loop-kit")
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, 0o700, exist_ok=True)
+    return folder
 
 
 def _around(root: str) -> Iterable[str]:
