@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -118,6 +119,19 @@ async def test_it_comes_once_and_then_asks_nobody(server: Server, workspace: Wor
         (sys.executable, "-c", code, str(workspace.folder)), capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{command[1]}\nset()\n"
+
+
+async def test_what_is_damaged_is_named_with_what_to_do(server: Server, workspace: Workspace) -> None:
+    server.npm("tool", "1.0.0")
+    found = await locked(workspace, 'tool = "npm:tool"')
+    command = await found.command("tool")
+    os.unlink(command[1])
+    with pytest.raises(PackageError, match=r"the program tool should be run\.js, and is not there") as caught:
+        await found.command("tool")
+    assert caught.value.hint == f"remove {found.place('tool')}: it is unpacked anew"
+    shutil.rmtree(found.place("tool"))
+    server.files.clear()
+    assert await found.command("tool") == command
 
 
 def test_of_two_processes_one_installs(server: Server, workspace: Workspace) -> None:

@@ -256,7 +256,10 @@ def programs(store: Store, locked: Locked, here: Platform) -> list[Program]:
             at = place / (node.at if locked.layout != "alone" else "") / place_checked(path)
             inside = os.path.realpath(at)
             if not inside.startswith(os.path.realpath(place) + os.sep) or not os.path.isfile(inside):
-                raise failed(f"{alias}: the program {name} should be {path}, and is not there")
+                raise failed(
+                    f"{alias}: the program {name} should be {path}, and is not there",
+                    f"remove {place}: it is unpacked anew",
+                )
             command = _native(at, alias) if runner == "native" else _by_node(at, alias)
         found.append(Program(name, alias, command))
     if not found:
