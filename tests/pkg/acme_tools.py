@@ -25,7 +25,10 @@ class Tools:
 
     def resolve(self, name, ranges):
         known = [release["version"] for release in self.versions(name)]
-        return [one for one in known if all(one == r or one.startswith(f"{r}.") for r in ranges)][-1]
+        found = [one for one in known if all(one == r or one.startswith(f"{r}.") for r in ranges)]
+        if not found:
+            raise LookupError(f"no version of {name}")
+        return found[::-1]
 
     def artifact(self, name, version, platform):
         file = f"{name}-{version}.tar.gz"
@@ -34,6 +37,9 @@ class Tools:
 
     def verify(self, name, version, asset, digests):
         return True
+
+    def metadata(self, name, version, asset):
+        return None
 
     def unpack(self, name, version, asset):
         return {"archive": "tar", "strip": 0, "into": "", "only": [], "metadata": [], "layout": "alone"}

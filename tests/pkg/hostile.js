@@ -29,7 +29,7 @@ export const resolver = {
         throw { tag: "invalid", val: `not there: ${error.payload?.tag ?? error.tag ?? error}` };
       }
     }
-    return "1.0";
+    return ["1.0"];
   },
   artifact(name, version) {
     const asset = { file: "tool.tar.gz", url: `${said().base}/tool.tar.gz`, headers: [], checksum: `sha256:${said().digest}` };
@@ -42,6 +42,7 @@ export const resolver = {
     return asset;
   },
   verify: () => mode() !== "unsure",
+  metadata: () => undefined,
   unpack: () => ({
     archive: mode() === "archive" ? "zip" : "tar",
     strip: 0,

@@ -102,9 +102,10 @@ class Server:
         *requires: str,
         tag: str = "py3-none-any",
         more: Files | None = None,
+        apart: bool = False,
         **said: Any,
     ) -> bytes:
-        """Publishes a wheel whose program says its name and version, and what those that it needs say."""
+        """Publishes a wheel whose program says its name and version; `apart`: with its metadata beside it."""
         folder = f"{name}-{version}.dist-info"
         needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
         files = {
@@ -117,10 +118,23 @@ class Server:
         file = f"{name}-{version}-{tag}.whl"
         url = self.put(f"/files/{file}", data)
         one = {"filename": file, "url": url, "hashes": {"sha256": sha256(data)}, "size": len(data), **said}
+        if apart:
+            metadata = files[f"{folder}/METADATA"]
+            self.put(f"/files/{file}.metadata", metadata)
+            one["core-metadata"] = {"sha256": sha256(_bytes(metadata))}
         self._pypi.setdefault(name, []).append(one)
         project = name.replace("_", "-")
         self.put(f"/pypi/{project}/", json.dumps({"meta": {}, "name": project, "files": self._pypi[name]}))
         return data
+
+    def source(self, name: str, version: str) -> None:
+        """Publishes a version of a package of Python as source."""
+        file = f"{name}-{version}.tar.gz"
+        url = self.put(
+            f"/files/{file}", tar({"setup.py": "raise SystemExit('run')"}, folder=f"{name}-{version}/")
+        )
+        self._pypi.setdefault(name, []).append({"filename": file, "url": url, "hashes": {}})
+        self.put(f"/pypi/{name}/", json.dumps({"meta": {}, "name": name, "files": self._pypi[name]}))
 
     def page(self, name: str, text: str) -> None:
         """Serves a project as a page of HTML, as old indexes do."""

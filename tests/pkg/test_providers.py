@@ -58,7 +58,8 @@ async def test_a_class_in_plain_python(place: str, published: Server, workspace:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
-    ("asked", "words"), [("3", "the resolver of acme failed: .*IndexError"), ("1", "acme: there is no hello")]
+    ("asked", "words"),
+    [("3", "the resolver of acme failed: .*LookupError"), ("1", "acme: there is no hello")],
 )
 async def test_one_that_says_no(
     place: str, asked: str, words: str, published: Server, workspace: Workspace

@@ -21,6 +21,12 @@ impl<A: Same<B>, B> Same<Vec<B>> for Vec<A> {
     }
 }
 
+impl<A: Same<B>, B> Same<Option<B>> for Option<A> {
+    fn same(self) -> Option<B> {
+        self.map(Same::same)
+    }
+}
+
 impl<A: Same<B>, B> Same<Result<B, told::Error>> for Result<A, provider::Error> {
     fn same(self) -> Result<B, told::Error> {
         self.map(Same::same).map_err(Same::same)
@@ -51,15 +57,7 @@ macro_rules! cases {
     };
 }
 
-plain!(
-    bool,
-    u32,
-    String,
-    Option<u64>,
-    Option<String>,
-    Option<Vec<u8>>,
-    (String, String)
-);
+plain!(bool, u8, u32, u64, String, (String, String));
 
 record! {
     told::Platform => provider::Platform { os, arch, libc, python }
@@ -89,7 +87,7 @@ impl told::Guest for Relay {
         provider::versions(&name).same()
     }
 
-    fn resolve(name: String, ranges: Vec<String>) -> Result<String, told::Error> {
+    fn resolve(name: String, ranges: Vec<String>) -> Result<Vec<String>, told::Error> {
         provider::resolve(&name, &ranges).same()
     }
 
@@ -104,6 +102,14 @@ impl told::Guest for Relay {
         digests: Vec<told::Digest>,
     ) -> Result<bool, told::Error> {
         provider::verify(&name, &version, &asset.same(), &digests).same()
+    }
+
+    fn metadata(
+        name: String,
+        version: String,
+        asset: told::Asset,
+    ) -> Result<Option<told::Asset>, told::Error> {
+        provider::metadata(&name, &version, &asset.same()).same()
     }
 
     fn unpack(name: String, version: String, asset: told::Asset) -> Result<told::Plan, told::Error> {

@@ -88,16 +88,16 @@ impl Source for Go<'_> {
         self.module(name).map(|(_, versions)| versions)
     }
 
-    fn resolve(&self, name: &str, ranges: &[String]) -> Result<String, Error> {
+    fn resolve(&self, name: &str, ranges: &[String]) -> Result<Vec<String>, Error> {
         let versions = self.versions(name)?;
         if let [one] = &versions[..]
             && ranges
                 .iter()
                 .all(|range| range.is_empty() || *range == one.version)
         {
-            return Ok(one.version.clone());
+            return Ok(vec![one.version.clone()]);
         }
-        range::newest(name, versions, ranges)
+        range::fitting(name, versions, ranges)
     }
 
     fn artifact(&self, name: &str, version: &str, _: &Platform) -> Result<Asset, Error> {

@@ -33,14 +33,18 @@ use http::Config;
 trait Source {
     fn versions(&self, name: &str) -> Result<Vec<Release>, Error>;
 
-    fn resolve(&self, name: &str, ranges: &[String]) -> Result<String, Error> {
-        range::newest(name, self.versions(name)?, ranges)
+    fn resolve(&self, name: &str, ranges: &[String]) -> Result<Vec<String>, Error> {
+        range::fitting(name, self.versions(name)?, ranges)
     }
 
     fn artifact(&self, name: &str, version: &str, platform: &Platform) -> Result<Asset, Error>;
 
     fn verify(&self, _: &str, _: &str, artifact: &Asset, _: &[Digest]) -> Result<bool, Error> {
         Ok(artifact.checksum.is_some())
+    }
+
+    fn metadata(&self, _: &str, _: &Asset) -> Result<Option<Asset>, Error> {
+        Ok(None)
     }
 
     fn unpack(&self, name: &str, version: &str, artifact: &Asset) -> Result<Plan, Error>;
@@ -71,7 +75,7 @@ impl Guest for Component {
         http::config(|config| source(config).versions(&name))
     }
 
-    fn resolve(name: String, ranges: Vec<String>) -> Result<String, Error> {
+    fn resolve(name: String, ranges: Vec<String>) -> Result<Vec<String>, Error> {
         http::config(|config| source(config).resolve(&name, &ranges))
     }
 
@@ -81,6 +85,10 @@ impl Guest for Component {
 
     fn verify(name: String, version: String, artifact: Asset, digests: Vec<Digest>) -> Result<bool, Error> {
         http::config(|config| source(config).verify(&name, &version, &artifact, &digests))
+    }
+
+    fn metadata(name: String, _: String, artifact: Asset) -> Result<Option<Asset>, Error> {
+        http::config(|config| source(config).metadata(&name, &artifact))
     }
 
     fn unpack(name: String, version: String, artifact: Asset) -> Result<Plan, Error> {

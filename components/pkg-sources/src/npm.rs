@@ -45,7 +45,7 @@ impl Source for Npm<'_> {
         })))
     }
 
-    fn resolve(&self, name: &str, ranges: &[String]) -> Result<String, Error> {
+    fn resolve(&self, name: &str, ranges: &[String]) -> Result<Vec<String>, Error> {
         let package = self.package(name)?;
         let tag =
             |range: &str| package["dist-tags"][if range.is_empty() { "latest" } else { range }].as_str();
@@ -60,13 +60,13 @@ impl Source for Npm<'_> {
         }
         let releases = self.versions(name)?;
         // npm takes a withdrawn version where there is no other
-        range::newest(name, releases, &ranges).or_else(|error| {
+        range::fitting(name, releases, &ranges).or_else(|error| {
             let all = self
                 .versions(name)?
                 .into_iter()
                 .map(|one| Release { yanked: false, ..one })
                 .collect();
-            range::newest(name, all, &ranges).map_err(|_| error)
+            range::fitting(name, all, &ranges).map_err(|_| error)
         })
     }
 

@@ -35,6 +35,35 @@ impl PyPi<'_> {
         }
     }
 
+    /// The versions of which there is source alone, the oldest first.
+    fn sources(&self, name: &str) -> Result<Vec<Version>, Error> {
+        let built: Vec<Version> = self
+            .wheels(name)?
+            .into_iter()
+            .map(|(version, ..)| version)
+            .collect();
+        let files = self.files(name)?;
+        let names = files.iter().filter_map(|file| file["filename"].as_str());
+        let mut found: Vec<Version> = names
+            .filter_map(|file| {
+                let source = file.strip_suffix(".tar.gz").or(file.strip_suffix(".zip"))?;
+                Version::from_str(source.rsplit_once('-')?.1).ok()
+            })
+            .filter(|version| !built.contains(version))
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Says that what is asked for is there as source, which is not built.
+    fn to_build(&self, name: &str, version: &Version) -> Error {
+        Error::NotFound(format!(
+            "{name} {version} is there as source alone, and what builds it would run with your rights: it is not \
+             built. Ask for a version that has wheels, or build one yourself (`pip wheel --no-deps {name}=={version}`) \
+             and serve it from an index of your own"
+        ))
+    }
+
     fn wheels(&self, name: &str) -> Result<Vec<(Version, String, Value)>, Error> {
         let files = self.files(name)?.into_iter().filter_map(|file| {
             let wheel = file["filename"].as_str()?.strip_suffix(".whl")?;
@@ -65,14 +94,15 @@ impl Source for PyPi<'_> {
             }
         }
         if known.is_empty() {
-            return Err(Error::NotFound(format!(
-                "{name} has no wheels; what must be built is not taken"
-            )));
+            return Err(match self.sources(name)?.last() {
+                Some(version) => self.to_build(name, version),
+                None => Error::NotFound(format!("{name} has no wheels")),
+            });
         }
         Ok(known)
     }
 
-    fn resolve(&self, name: &str, ranges: &[String]) -> Result<String, Error> {
+    fn resolve(&self, name: &str, ranges: &[String]) -> Result<Vec<String>, Error> {
         let (name, _) = python::extras(name);
         let releases = self.versions(name)?;
         let mut wanted = Vec::new();
@@ -95,14 +125,18 @@ impl Source for PyPi<'_> {
             })
         };
         let all: Vec<&Release> = releases.iter().rev().collect();
-        let found = all
-            .iter()
-            .filter(fits)
-            .find(|release| named || !release.prerelease);
-        let found = found.or_else(|| all.iter().find(fits));
-        found
-            .map(|release| release.version.clone())
-            .ok_or_else(|| range::missing(name, &releases, ranges))
+        let mut found: Vec<&&Release> = all.iter().filter(fits).collect();
+        if found.is_empty() {
+            let in_all = |version: &&Version| wanted.iter().all(|one| one.contains(version));
+            return Err(match self.sources(name)?.iter().rev().find(in_all) {
+                Some(version) => self.to_build(name, version),
+                None => range::missing(name, &releases, ranges),
+            });
+        }
+        if !named && found.iter().any(|release| !release.prerelease) {
+            found.retain(|release| !release.prerelease);
+        }
+        Ok(found.into_iter().map(|release| release.version.clone()).collect())
     }
 
     fn artifact(&self, name: &str, version: &str, platform: &Platform) -> Result<Asset, Error> {
@@ -142,6 +176,29 @@ impl Source for PyPi<'_> {
             checksum,
             size: file["size"].as_u64(),
         })
+    }
+
+    /// What PEP 658 has beside a wheel.
+    fn metadata(&self, name: &str, artifact: &Asset) -> Result<Option<Asset>, Error> {
+        let (name, _) = python::extras(name);
+        let files = self.files(name)?;
+        let Some(file) = files.iter().find(|file| file["filename"] == *artifact.file) else {
+            return Ok(None);
+        };
+        let told = ["core-metadata", "dist-info-metadata"]
+            .iter()
+            .map(|key| &file[key])
+            .find(|value| !value.is_null() && **value != false);
+        let (Some(told), Some(folder)) = (told, folder(&artifact.file)) else {
+            return Ok(None);
+        };
+        Ok(Some(Asset {
+            file: format!("{folder}.dist-info/METADATA"),
+            url: format!("{}.metadata", artifact.url),
+            headers: artifact.headers.clone(),
+            checksum: told["sha256"].as_str().map(|sum| format!("sha256:{sum}")),
+            size: None,
+        }))
     }
 
     fn unpack(&self, _: &str, _: &str, _: &Asset) -> Result<Plan, Error> {
@@ -207,6 +264,13 @@ impl Source for PyPi<'_> {
     }
 }
 
+/// What the folder of a wheel's metadata begins with: its name and version.
+fn folder(wheel: &str) -> Option<&str> {
+    let name = wheel.find('-')?;
+    let version = wheel[name + 1..].find('-')?;
+    Some(&wheel[..name + 1 + version])
+}
+
 /// The content of the entry of a `dist-info` whose path ends so.
 fn text(entries: &[Entry], end: &str) -> Option<String> {
     let entry = entries
@@ -241,7 +305,15 @@ fn anchors(base: &str, page: &str) -> Vec<Value> {
             Some((name, sum)) => json!({ name: sum }),
             None => json!({}),
         };
+        let told = ["data-core-metadata", "data-dist-info-metadata"]
+            .iter()
+            .find_map(|name| value(name));
+        let told = told.map(|text| match text.split_once('=') {
+            Some((name, sum)) => json!({ name: sum }),
+            None => json!(text == "true"),
+        });
         files.push(json!({
+            "core-metadata": told,
             "filename": shown.trim(),
             "url": python::joined(base, url),
             "hashes": hashes,

@@ -229,8 +229,8 @@ pub fn ordered(versions: impl Iterator<Item = (String, bool)>) -> Vec<Release> {
     known.into_iter().map(|(_, release)| release).collect()
 }
 
-/// The newest that is in all ranges.
-pub fn newest(name: &str, releases: Vec<Release>, ranges: &[String]) -> Result<String, Error> {
+/// Those that are in all ranges, the newest first.
+pub fn fitting(name: &str, releases: Vec<Release>, ranges: &[String]) -> Result<Vec<String>, Error> {
     let exact = |release: &Release| {
         ranges
             .iter()
@@ -258,16 +258,16 @@ pub fn newest(name: &str, releases: Vec<Release>, ranges: &[String]) -> Result<S
                 .iter()
                 .all(|(text, range)| range.has(&version) || text.trim_start_matches('=') == release.version))
     };
-    let found = releases
-        .iter()
-        .rev()
-        .filter(|release| !release.yanked || exact(release))
-        .find(fits);
-    // where there is nothing else, what is to try things out is better than nothing
-    let found = found.or_else(|| releases.iter().rev().find(|one| parsed.is_empty() && !one.yanked));
-    found
-        .map(|release| release.version.clone())
-        .ok_or_else(|| missing(name, &releases, ranges))
+    let newest = || releases.iter().rev().filter(|one| !one.yanked || exact(one));
+    let mut found: Vec<&Release> = newest().filter(fits).collect();
+    if found.is_empty() && parsed.is_empty() {
+        // where there is nothing else, what is to try things out is better than nothing
+        found = newest().collect();
+    }
+    if found.is_empty() {
+        return Err(missing(name, &releases, ranges));
+    }
+    Ok(found.into_iter().map(|release| release.version.clone()).collect())
 }
 
 /// Says that no version does, and which are near.

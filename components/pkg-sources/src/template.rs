@@ -70,15 +70,15 @@ impl Source for Template<'_> {
         ))
     }
 
-    fn resolve(&self, name: &str, ranges: &[String]) -> Result<String, Error> {
+    fn resolve(&self, name: &str, ranges: &[String]) -> Result<Vec<String>, Error> {
         let exact = ranges
             .first()
             .filter(|text| self.0.versions.is_none() && text.chars().any(|c| c.is_ascii_digit()));
         match exact {
             Some(text) if range::loose(text).is_some() && ranges.iter().all(|one| one == text) => {
-                Ok(text.clone())
+                Ok(vec![text.clone()])
             }
-            _ => range::newest(name, self.versions(name)?, ranges),
+            _ => range::fitting(name, self.versions(name)?, ranges),
         }
     }
 

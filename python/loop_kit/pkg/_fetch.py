@@ -72,7 +72,7 @@ class Fetcher:
         return self._clients[key]
 
     async def get(
-        self, resolver: Resolver, asset: Any, digest: str | None, size: int | None
+        self, resolver: Resolver, asset: Any, digest: str | None, size: int | None, *, most: int | None = None
     ) -> tuple[str, int]:
         """Has a file in the store.
 
@@ -81,6 +81,7 @@ class Fetcher:
             asset: What that says, as `loop:pkg` has it.
             digest: What it must be: as it is locked, or as the source says. None: that is not known.
             size: Its bytes, if they are known.
+            most: The most bytes that are fetched; None: as many as of any file.
 
         Returns:
             Its digest and its size.
@@ -89,8 +90,9 @@ class Fetcher:
             Damaged: It is another.
             PackageError: It does not come, or is too long.
         """
-        if size is not None and size > MOST:
-            raise failed(f"{asset.file} has {size} bytes; {MOST} are the most that is fetched")
+        most = MOST if most is None else most
+        if size is not None and size > most:
+            raise failed(f"{asset.file} has {size} bytes; {most} are the most that is fetched")
         usable = digest is not None and not digest.startswith("sha1:")
         if digest is not None and usable and (there := self._blobs.size(digest)) is not None:
             return digest, there
@@ -100,7 +102,7 @@ class Fetcher:
                 if digest is not None and usable and size is not None:
                     await self._straight(client, asset, digest, size)
                     return digest, size
-                return await self._unknown(client, asset, digest)
+                return await self._unknown(client, asset, digest, most)
             except Damaged as error:
                 error.hint = (
                     "what came is not what its source, or the lock, says, and is not kept: do not use it"
@@ -121,7 +123,7 @@ class Fetcher:
                     self._going[asset.file] = (writer.offset + len(chunk), size)
                     writer.write(chunk)
 
-    async def _unknown(self, client: Exports, asset: Any, digest: str | None) -> tuple[str, int]:
+    async def _unknown(self, client: Exports, asset: Any, digest: str | None, most: int) -> tuple[str, int]:
         """What is not known yet is written aside, measured, and then put where it belongs."""
         with self._temporary() as folder:
             path = folder / "file"
@@ -133,9 +135,9 @@ class Fetcher:
                     if chunk is None:
                         continue
                     size += len(chunk)
-                    if size > MOST:
+                    if size > most:
                         raise failed(
-                            f"{asset.file} has more than {MOST} bytes, which are the most that is fetched"
+                            f"{asset.file} has more than {most} bytes, which are the most that is fetched"
                         )
                     self._going[asset.file] = (size, None)
                     for one in found.values():

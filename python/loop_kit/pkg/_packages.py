@@ -147,8 +147,8 @@ class Packages(Installer):
         """
         resolvers, _ = await self.online()
         resolver, name = await resolvers.of(asked)
-        fits = await resolver.call("resolve", name, [asked.range] if asked.range else [])
-        return str(fits), str(await resolver.call("resolve", name, []))
+        fits = await resolver.fitting(name, [asked.range] if asked.range else [])
+        return fits[0], (await resolver.fitting(name, []))[0]
 
     async def asked_here(self, asked: Asked) -> str | None:
         """The range that a file of the workspace, such as `.nvmrc`, asks for; None: none does."""

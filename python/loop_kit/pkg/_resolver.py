@@ -72,6 +72,19 @@ class Resolver:
                 "the resolver is at fault; nothing of what it said is taken",
             ) from None
 
+    async def fitting(self, name: str, ranges: Sequence[str]) -> list[str]:
+        """The versions in all ranges, the best first.
+
+        Raises:
+            PackageError: There is none, or as `call`.
+        """
+        found = [str(one) for one in limited(await self.call("resolve", name, list(ranges)), "versions")]
+        if not found:
+            raise failed(
+                f"{self.source}: it has no version of {name} for {' and '.join(ranges) or 'any range'}"
+            )
+        return found
+
 
 _HINTS = {
     "denied": "log in with the client of this source, whose configuration is used",

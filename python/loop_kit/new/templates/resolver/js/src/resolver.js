@@ -21,8 +21,8 @@ export const resolver = {
     Object.keys(listed(name)).sort(order).map((version) => ({ version, prerelease: false, yanked: false })),
   resolve(name, ranges) {
     const fits = (version) => ranges.every((range) => version === range || version.startsWith(`${range}.`));
-    const found = Object.keys(listed(name)).filter(fits).sort(order).pop();
-    if (!found) throw { tag: "not-found", val: `no version of ${name} is in ${ranges.join(" and ")}` };
+    const found = Object.keys(listed(name)).filter(fits).sort(order).reverse();
+    if (!found.length) throw { tag: "not-found", val: `no version of ${name} is in ${ranges.join(" and ")}` };
     return found;
   },
   artifact(name, version) {
@@ -30,6 +30,7 @@ export const resolver = {
     return { file, url: `${base()}/${file}`, headers: [], checksum: `sha256:${listed(name)[version]}`, size: undefined };
   },
   verify: () => true, // the host has compared the checksum
+  metadata: () => undefined,
   unpack: () => ({ archive: "tar", strip: 0, into: "", only: [], metadata: [], layout: "alone" }),
   needs: () => [],
   bins: (_name, _version, _platform, entries) =>

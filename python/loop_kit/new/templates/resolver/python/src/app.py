@@ -39,7 +39,7 @@ class Resolver(exports.Resolver):
         fits = [v for v in listed(name) if all(v == r or v.startswith(f"{r}.") for r in ranges)]
         if not fits:
             raise Err(resolver.Error_NotFound(f"no version of {name} is in {' and '.join(ranges)}"))
-        return max(fits, key=order)
+        return sorted(fits, key=order, reverse=True)
 
     def artifact(self, name, version, platform):
         file = f"{name}-{version}.tar.gz"
@@ -47,6 +47,9 @@ class Resolver(exports.Resolver):
 
     def verify(self, name, version, asset, digests):
         return True  # the host has compared the checksum
+
+    def metadata(self, name, version, asset):
+        return None
 
     def unpack(self, name, version, asset):
         return resolver.Plan(resolver.Archive.TAR, 0, "", [], [], resolver.Layout.ALONE)
