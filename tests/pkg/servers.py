@@ -92,7 +92,8 @@ class Server:
         document = self._npm.setdefault(name, {"name": name, "dist-tags": {}, "versions": {}})
         document["dist-tags"]["latest"] = version
         document["versions"][version] = described | {"dist": {"tarball": url, "integrity": integrity}}
-        self.put(f"/npm/{name.replace('/', '%2F')}", json.dumps(document))
+        for slash in ("%2F", "%2f"):  # the second is npm's own way
+            self.put(f"/npm/{name.replace('/', slash)}", json.dumps(document))
         return data
 
     def wheel(

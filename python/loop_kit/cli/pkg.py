@@ -121,6 +121,46 @@ def add(packages: tuple[str, ...], manifest_path: Path | None, as_json: bool) ->
 
 
 @pkg.command(
+    "import",
+    epilog=examples(
+        ("loop pkg import package-lock.json", "whatever its project depends on and has a program"),
+        ("loop pkg import web/package-lock.json esbuild", "one of them"),
+        ("loop pkg install", "then: fetches them, each held to the lock's integrity"),
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("names", nargs=-1)
+@manifest_option
+@json_option
+def import_(file: Path, names: tuple[str, ...], manifest_path: Path | None, as_json: bool) -> None:
+    """Take tools over from npm's package-lock.json, as they are pinned there.
+
+    Versions, trees and checksums are the file's; no registry is asked, and no range looked up anew. It writes loop.toml
+    and loop.lock.
+    """
+    from loop_kit.manifest.edit import save
+    from loop_kit.pkg._npm_lock import added, read
+
+    found = _packages(manifest_path)
+    before = found.manifest
+    tools, left = read(file, names)
+    if tools:
+        save(before, added(before, tools))
+    if as_json:
+        rows = [
+            {"name": alias, "asked": str(one.asked), "version": one.version} for alias, one in tools.items()
+        ]
+        print_json({"packages": rows, "left": left})
+        return
+    for alias, one in tools.items():
+        needs = f", with {len(one.nodes) - 1} that it needs" if len(one.nodes) > 1 else ""
+        click.echo(f"{strong(alias)}  {one.version}{needs}")
+    if left:
+        click.echo(dim(f"left out, since they have no program: {', '.join(left)}"))
+    click.echo(dim("`loop pkg install` fetches them" if tools else "nothing is taken over"))
+
+
+@pkg.command(
     epilog=examples(
         ("loop pkg install", ""),
         ("loop pkg install --locked", "fail where the lock does not have all of it"),
