@@ -88,7 +88,7 @@ def test_parts_of_a_blob(there: Client, asked: str, status: int, start: int, end
     assert got.body == data[start:end]
     assert got["content-range"] == (f"bytes {start}-{end - 1}/100" if status == 206 else None)
     head = there.ask("HEAD", f"/v2/parts/blobs/{digest}", range=asked)
-    assert (head.status, head["content-length"], head.body) == (status, str(end - start), b"")
+    assert (head.status, head["content-length"], head.body) == (200, "100", b"")
     other = there.ask("GET", f"/v2/parts/blobs/{digest}", range=asked, if_range='"other"')
     assert (other.status, other.body) == (200, data)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from loop_kit.cli import main
 from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.layout import Layout, check
 from loop_kit.oci.reference import Reference
@@ -63,10 +64,16 @@ def add(users: Path, name: str, password: str, *args: str) -> str:
         (["--max-total", "lots"], "lots"),
     ],
 )
-def test_what_does_not_go_together(args: list[str], said: str, tmp_path: Path) -> None:
-    result = loop("registry", "serve", *args, cwd=tmp_path)
-    assert result.returncode == 2
-    assert said in result.stderr
+def test_what_does_not_go_together(
+    args: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["registry", "serve", *args]) == 2
+    assert said in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 
 
@@ -101,12 +108,19 @@ def test_users_are_written_and_taken_out(tmp_path: Path) -> None:
         (f"ada:write:{HASH}\nada:read:{HASH}", "line 2 has ada for the second time"),
     ],
 )
-def test_files_of_users_that_are_none(text: str, said: str, tmp_path: Path) -> None:
+def test_files_of_users_that_are_none(
+    text: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "users").write_text(text)
-    result = loop("registry", "serve", "--users", "users", "--folder", "data", cwd=tmp_path)
-    assert result.returncode == 4
-    assert said in result.stderr
-    assert "loop registry user NAME --users FILE" in result.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(["registry", "serve", "--users", "users", "--folder", "data"]) == 4
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert "loop registry user NAME --users FILE" in printed
 
 
 def test_a_file_of_users_that_others_write(tmp_path: Path) -> None:
@@ -173,7 +187,13 @@ async def test_passwords_are_not_tried_for_ever(tmp_path: Path) -> None:
     # who was known stays so, also there
     assert await users.rights("ada", "secret", "10.0.0.2") == "write"
     assert await users.rights("ada", "guess", "10.0.0.3") is None
-    # many at once wait for few hashes, and not for ever
+    # those that say the same at once wait for one hash
+    again = Users(path)
+    assert (
+        await asyncio.gather(*(again.rights("ada", "secret", "10.0.0.4") for _ in range(40)))
+        == ["write"] * 40
+    )
+    # many others wait for few, and not for ever
     asked = (users.rights("ada", f"guess {number}", f"10.0.1.{number}") for number in range(40))
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert answers.count(None) == 16
@@ -396,6 +416,21 @@ def test_it_is_full_and_has_room_again(tmp_path: Path) -> None:
         content.tidy(now + 601)  # what no manifest names goes, too
         assert content.budget.used == 0
         assert list(content.blobs) == []
+
+
+def test_names_are_bounded_too(tmp_path: Path) -> None:
+    content = Content(Store(tmp_path), Bounds(entries=3))
+    with content.opened():
+        for name in ("a", "b"):
+            (tmp_path / "came").write_bytes(b"x")
+            content.add_blob(name, digest_of(b"x"), tmp_path / "came")
+        content.uploads.begin("a", "").drop()
+        assert content.mount("c", digest_of(b"x"), "a")
+        with pytest.raises(Refused, match="may have 3 names, manifests and links"):
+            content.uploads.begin("a", "")
+        assert content.remove_blob("b", digest_of(b"x"))
+        content.tidy()
+        assert content.budget.entries == 2
 
 
 def test_a_client_finds_it_full(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[s
 @click.group(
     epilog=examples(
         ("loop registry serve", "at 127.0.0.1:5000, for this machine"),
-        ("loop push --as provider kv 127.0.0.1:5000/acme/kv:1.0", "into it; docker, oras and wkg can, too"),
+        ("loop push kv 127.0.0.1:5000/acme/kv:1.0", "into it; docker, oras and wkg can, too"),
         ("loop mirror registry.example/acme/kv oci-layout:stick", "with a network: onto a stick,"),
         ("loop mirror oci-layout:stick 127.0.0.1:5000", "… and where there is none: from there"),
         ("loop registry ls", "what is in it"),
@@ -292,7 +292,7 @@ def _tagged(content: Content, repository: str, tag: str) -> dict[str, Any]:
             "media-type": found.media_type,
             "size": content.whole(repository, found),
         }
-        said["referrers"] = len(content.referrers(repository, found.digest))
+        said["referrers"] = sum(1 for _ in content.referrers(repository, found.digest))
     return said
 
 

@@ -9,7 +9,6 @@ from loop_kit.oci import media_types
 from loop_kit.oci.reference import is_repository
 from loop_kit.registry._answers import Answer, Part, Refused
 from loop_kit.registry._asked import Asked, digest_in
-from loop_kit.registry._bounds import ENTRY
 from loop_kit.registry._content import Content
 from loop_kit.registry._uploads import Upload, finished
 
@@ -33,7 +32,7 @@ class BlobRequests:
             raise _unknown(asked, digest)
         etag = f'"{digest}"'
         start, count = 0, size
-        said = asked.request.header("range")
+        said = asked.request.header("range") if asked.request.method == "GET" else None
         if said is not None and asked.request.header("if-range") in (None, etag):
             start, count = _part(said, size)
         partial = count != size
@@ -135,7 +134,7 @@ class BlobRequests:
             )
         taken = asyncio.to_thread(self._content.add_blob, asked.repository, digest, upload.path)
         await finished(taken)
-        self._content.budget.give(ENTRY)  # the upload's
+        self._content.budget.give(entries=1)  # the upload's
         return self._created(asked, digest)
 
     def _state(self, asked: Asked, upload: Upload, status: int) -> Answer:

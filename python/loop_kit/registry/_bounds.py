@@ -19,6 +19,7 @@ class Bounds:
 
     Attributes:
         total: Bytes of all that clients have put there, with `ENTRY` for each file.
+        entries: Names, manifests, links and uploads.
         blob: Bytes of one blob.
         manifest: Bytes of one manifest or index.
         uploads: Uploads that have begun and not ended.
@@ -30,6 +31,7 @@ class Bounds:
     """
 
     total: int = 64 << 30
+    entries: int = 250_000
     blob: int = 16 << 30
     manifest: int = 4 << 20
     uploads: int = 256
@@ -41,27 +43,46 @@ class Bounds:
 
 
 class Budget:
-    """How much of the total is in use."""
+    """How much of the total is in use.
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    Attributes:
+        used: Bytes, with `ENTRY` for each entry.
+        entries: How many there are.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
         self.used = 0
+        self.entries = 0
         self._guard = threading.Lock()
 
-    def take(self, count: int) -> None:
-        """Counts bytes that are about to be written.
+    def take(self, count: int = 0, *, entries: int = 0) -> None:
+        """Counts bytes, and entries, that are about to be written.
 
         Raises:
             Refused: There is no room for them.
         """
         with self._guard:
-            if self.used + count > self.total:
-                raise Refused(
-                    507, "DENIED", f"the registry is full: it may hold {self.total} bytes (--max-total)"
-                )
-            self.used += count
+            used = self.used + count + ENTRY * entries
+            if count + entries and used > self._bounds.total:
+                raise _full(f"may hold {self._bounds.total} bytes (--max-total)")
+            if entries and self.entries + entries > self._bounds.entries:
+                raise _full(f"may have {self._bounds.entries} names, manifests and links")
+            self.used = used
+            self.entries += entries
 
-    def give(self, count: int) -> None:
-        """Bytes that are there no more."""
+    def give(self, count: int = 0, *, entries: int = 0) -> None:
+        """Bytes, and entries, that are there no more."""
         with self._guard:
-            self.used = max(0, self.used - count)
+            self.used = max(0, self.used - count - ENTRY * entries)
+            self.entries = max(0, self.entries - entries)
+
+    def set(self, count: int, entries: int) -> None:
+        """What was counted anew."""
+        with self._guard:
+            self.used = count + ENTRY * entries
+            self.entries = entries
+
+
+def _full(what: str) -> Refused:
+    return Refused(507, "DENIED", f"the registry is full: it {what}")

@@ -26,7 +26,7 @@ from loop_kit.oci.blobs import Blobs, is_digest
 from loop_kit.oci.model import Descriptor
 from loop_kit.oci.reference import is_repository, is_tag
 from loop_kit.registry._answers import Refused
-from loop_kit.registry._bounds import ENTRY, Bounds, Budget
+from loop_kit.registry._bounds import Bounds, Budget
 from loop_kit.registry._document import Document
 from loop_kit.registry._uploads import Uploads
 from loop_kit.store import Root, Store, Use
@@ -65,7 +65,7 @@ class Content:
     ) -> None:
         self.store = store
         self.bounds = bounds or Bounds()
-        self.budget = Budget(self.bounds.total)
+        self.budget = Budget(self.bounds)
         self.blobs = Blobs(store.folder)
         self._own = own
         self._tell = tell
@@ -103,7 +103,8 @@ class Content:
     # ---- what is there
 
     def _at(self, repository: str) -> Path:
-        assert is_repository(repository), repository  # nothing else may become a path
+        if not is_repository(repository):  # nothing else may become a path
+            raise ValueError(f"not a repository: {repository!r}")
         return self._repositories / repository
 
     def _link(self, repository: str, digest: str) -> Path:
@@ -150,31 +151,35 @@ class Content:
         return sum(self.blobs.size(digest) or 0 for digest in seen)
 
     def _tagged(self, repository: str, tag: str) -> str | None:
-        assert is_tag(tag), tag
         try:
-            with (self._at(repository) / "_tags" / tag).open(encoding="ascii", errors="replace") as file:
+            with self._tag(repository, tag).open(encoding="ascii", errors="replace") as file:
                 digest = file.read(256).strip()
         except FileNotFoundError:
             return None
         return digest if is_digest(digest) else None
 
+    def _tag(self, repository: str, tag: str) -> Path:
+        if not is_tag(tag):
+            raise ValueError(f"not a tag: {tag!r}")
+        return self._at(repository) / "_tags" / tag
+
     def tags(self, repository: str) -> list[str]:
         """All tags of a repository, sorted."""
         return sorted(filter(is_tag, _names(self._at(repository) / "_tags")))
 
-    def referrers(self, repository: str, subject: str) -> list[tuple[str, bytes]]:
-        """Digests, sorted, and descriptors of the manifests that are about another."""
+    def referrers(self, repository: str, subject: str, after: str = "") -> Iterator[tuple[str, bytes]]:
+        """Digests, sorted, and descriptors of the manifests that are about another, each read when it is asked for."""
         folder = self._about(repository, subject)
-        found = []
-        for name in sorted(_names(folder)):
-            digest = name.replace("-", ":", 1)
-            if is_digest(digest) and file_of(self.store.folder, _root(repository, digest)).exists():
+        for digest in sorted(name.replace("-", ":", 1) for name in _names(folder)):
+            if digest <= after or not is_digest(digest):
+                continue
+            if file_of(self.store.folder, _root(repository, digest)).exists():
                 with contextlib.suppress(FileNotFoundError):
-                    found.append((digest, (folder / name).read_bytes()))
-        return found
+                    yield digest, (folder / digest.replace(":", "-")).read_bytes()
 
     def _about(self, repository: str, subject: str) -> Path:
-        assert is_digest(subject), subject
+        if not is_digest(subject):
+            raise ValueError(f"not a digest: {subject!r}")
         return self._at(repository) / "_referrers" / subject.replace(":", "-")
 
     # ---- what changes
@@ -213,7 +218,7 @@ class Content:
         if path.exists():
             os.utime(path)  # it is wanted anew
             return
-        self.budget.take(ENTRY)
+        self.budget.take(entries=1)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         sync(path.parent)
 
@@ -227,7 +232,7 @@ class Content:
     def _unlink(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-            self.budget.give(ENTRY)
+            self.budget.give(entries=1)
 
     def put_manifest(
         self, repository: str, tag: str | None, digest: str, data: bytes, said: Document
@@ -262,7 +267,7 @@ class Content:
             elsewhere = [part for part in said.elsewhere if is_digest(part) and self.blob(repository, part)]
             name = _root(repository, digest)
             if not file_of(self.store.folder, name).exists():
-                self.budget.take(ENTRY)
+                self.budget.take(entries=1)
             try:
                 self.store.pin(
                     name,
@@ -279,20 +284,19 @@ class Content:
                     said.descriptor(digest, len(data)),
                 )
             if tag is not None:
-                assert is_tag(tag), tag
-                self._entry(self._at(repository) / "_tags" / tag, f"{digest}\n".encode())
+                self._entry(self._tag(repository, tag), f"{digest}\n".encode())
 
     def _entry(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            self.budget.take(ENTRY)
+            self.budget.take(entries=1)
         put(path, data)
 
     def remove_tag(self, repository: str, tag: str) -> bool:
         """Takes a tag away; false, if there is none."""
         with self._changing:
             there = self._tagged(repository, tag) is not None
-            self._unlink(self._at(repository) / "_tags" / tag)
+            self._unlink(self._tag(repository, tag))
             return there
 
     def remove_manifest(self, repository: str, digest: str) -> bool:
@@ -335,7 +339,7 @@ class Content:
         """
         now = time.time() if now is None else now
         with self._changing:
-            used = self.uploads.tidy(now)
+            used, entries = self.uploads.tidy(now)
             try:
                 roots = [root for root in self.store.roots() if root.name.startswith(_ROOT)]
             except PackageError as error:  # nobody knows what it needs: everything stays
@@ -343,7 +347,7 @@ class Content:
                 return
             needed = _needed(roots)
             sizes = {root.digest: self.blobs.size(root.digest) or 0 for root in roots}
-            used += ENTRY * len(roots)
+            entries += len(roots)
             with contextlib.ExitStack() as stack:
                 use = stack.enter_context(self.store.use())
                 for repository in self.repositories():
@@ -357,14 +361,14 @@ class Content:
                         else:
                             use.hold(digest)
                             sizes[digest] = self.blobs.size(digest) or 0
-                        used += ENTRY
-                    used += ENTRY * len(self.tags(repository))
+                        entries += 1
+                    entries += len(self.tags(repository))
                     for subject in _names(self._at(repository) / "_referrers"):
-                        used += ENTRY * len(_names(self._at(repository) / "_referrers" / subject))
+                        entries += len(_names(self._at(repository) / "_referrers" / subject))
                 self._stack.close()  # the last one's
                 self._stack = stack.pop_all()
                 self._use = use
-            self.budget.used = used + sum(sizes.values())
+            self.budget.set(used + sum(sizes.values()), entries)
             if self._own:
                 try:
                     self.store.gc(tell=self._tell)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from loop_kit.errors import PackageError
 from loop_kit.oci import media_types
@@ -76,7 +76,7 @@ class ManifestRequests:
             201,
             location=f"/v2/{asked.repository}/manifests/{digest}",
             docker_content_digest=digest,
-            oci_subject=document.subject,
+            oci_subject=document.subject if is_digest(document.subject or "") else None,
         )
 
     async def _body(self, asked: Asked) -> bytes:
@@ -132,20 +132,12 @@ class ManifestRequests:
     async def referrers(self, asked: Asked) -> Answer:
         """What is about a manifest, whether that is there or not (end-12a, end-12b)."""
         subject = digest_in(asked.name)
-        listed = await asyncio.to_thread(self._content.referrers, asked.repository, subject)
         kind = asked.query.get("artifactType")
-        if kind is not None:
-            listed = [
-                (digest, data) for digest, data in listed if json.loads(data).get("artifactType") == kind
-            ]
-        if "last" in asked.query:
-            listed = [(digest, data) for digest, data in listed if digest > asked.query["last"]]
-        page = list(_fitting(listed, self._content.bounds.page))
+        page, last = await asyncio.to_thread(self._listed, asked, subject, kind)
         link = None
-        if len(page) < len(listed):
+        if last is not None:
             more = {"artifactType": kind} if kind is not None else {}
-            path = f"/v2/{asked.repository}/referrers/{subject}"
-            link = _link(path, last=listed[len(page) - 1][0], **more)
+            link = _link(f"/v2/{asked.repository}/referrers/{subject}", last=last, **more)
         index = b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (
             media_types.INDEX.encode(),
             b",".join(page),
@@ -157,6 +149,20 @@ class ManifestRequests:
             oci_filters_applied="artifactType" if kind is not None else None,
             link=link,
         )
+
+    def _listed(self, asked: Asked, subject: str, kind: str | None) -> tuple[list[bytes], str | None]:
+        """Descriptors of a page, and the last one's digest if there are more."""
+        page: list[bytes] = []
+        size, last = 0, ""
+        for digest, data in self._content.referrers(asked.repository, subject, asked.query.get("last", "")):
+            if kind is not None and json.loads(data).get("artifactType") != kind:
+                continue
+            size += len(data)
+            if page and (size > _PAGE or len(page) >= self._content.bounds.page):
+                return page, last
+            page.append(data)
+            last = digest
+        return page, None
 
     def _unknown(self, asked: Asked) -> Refused:
         if not self._content.has(asked.repository):
@@ -170,15 +176,6 @@ def _reference(text: str) -> str:
     if ":" in text:
         return digest_in(text)
     raise Refused(400, "TAG_INVALID", f"{text[:300]!r} is no tag: up to 128 letters, digits, _, . and -")
-
-
-def _fitting(listed: Iterable[tuple[str, bytes]], most: int) -> Iterable[bytes]:
-    size = 0
-    for number, (_, data) in enumerate(listed):
-        size += len(data)
-        if number and (size > _PAGE or number >= most):
-            return
-        yield data
 
 
 def _link(path: str, **parameters: str) -> str:

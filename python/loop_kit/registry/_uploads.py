@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from loop_kit.oci.blobs import CHUNK
 from loop_kit.registry._answers import Refused
-from loop_kit.registry._bounds import ENTRY, Bounds, Budget
+from loop_kit.registry._bounds import Bounds, Budget
 
 __all__ = ["Upload", "Uploads", "finished"]
 
@@ -133,7 +133,7 @@ class Upload:
         """Gives it up."""
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
-            self._budget.give(self.size + ENTRY)
+            self._budget.give(self.size, entries=1)
 
 
 class Uploads:
@@ -166,7 +166,7 @@ class Uploads:
                 [("retry-after", "10")],
             )
         name = f"{int(time.time() if now is None else now):08x}-{secrets.token_hex(16)}"
-        self._budget.take(ENTRY)
+        self._budget.take(entries=1)
         path = self._path(name, repository, user)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         return self._opened(name, path)
@@ -198,9 +198,9 @@ class Uploads:
             self._open[path] = found
         return found
 
-    def tidy(self, now: float) -> int:
-        """Gives up those that are too old; returns what the others count for."""
-        used = 0
+    def tidy(self, now: float) -> tuple[int, int]:
+        """Gives up those that are too old; returns the bytes of the others, and how many they are."""
+        used = count = 0
         for name in os.listdir(self._folder):
             path = self._folder / name
             began = int(name.partition("-")[0], 16) if _ID.match(name) else 0
@@ -208,8 +208,9 @@ class Uploads:
                 if began > now + 3600 or now - began > self._bounds.upload_age:
                     path.unlink()
                 else:
-                    used += path.stat().st_size + ENTRY
-        return used
+                    used += path.stat().st_size
+                    count += 1
+        return used, count
 
 
 async def finished(work: Coroutine[Any, Any, _T]) -> _T:

@@ -79,6 +79,7 @@ class Users:
         self.path = path
         self._secret = secrets.token_bytes(32)
         self._known: dict[str, bytes] = {}
+        self._asked: dict[bytes, asyncio.Task[Rights | None]] = {}
         self._failed: OrderedDict[str, list[float]] = OrderedDict()
         self._hashing = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
@@ -115,6 +116,17 @@ class Users:
         seen = hmac.digest(self._secret, f"{name}\0{password}".encode("utf-8", "surrogateescape"), "sha256")
         if user is not None and hmac.compare_digest(self._known.get(name, b""), seen):
             return user.rights
+        # whoever says the same at the same time, as for several layers, waits for one hash
+        asked = self._asked.get(seen)
+        if asked is None:
+            asked = asyncio.create_task(self._hashed(name, user, password, seen, client))
+            self._asked[seen] = asked
+            asked.add_done_callback(lambda _: self._asked.pop(seen, None))
+        return await asyncio.shield(asked)
+
+    async def _hashed(
+        self, name: str, user: _User | None, password: str, seen: bytes, client: str
+    ) -> Rights | None:
         now = time.monotonic()
         failures = [at for at in self._failed.get(client, ()) if now - at < _WITHIN]
         if len(failures) >= _FAILURES:
@@ -129,8 +141,8 @@ class Users:
         self._waiting += 1
         try:
             async with self._hashing:
-                asked = (user or _NOBODY).is_right
-                right = await asyncio.to_thread(asked, password.encode("utf-8", "surrogateescape"))
+                is_right = (user or _NOBODY).is_right
+                right = await asyncio.to_thread(is_right, password.encode("utf-8", "surrogateescape"))
         finally:
             self._waiting -= 1
         if user is None or not right or self._users.get(name) is not user:
