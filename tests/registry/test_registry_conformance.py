@@ -4,16 +4,35 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
+
+import pytest
+import trustme
 
 from tests import registries
 from tests.checkout import ROOT
 
 
-def test_the_suite_of_the_specification_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("guarded", [False, True], ids=["as it is", "by TLS and with a login"])
+def test_the_suite_of_the_specification_passes(guarded: bool, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    asked = {
-        "OCI_TLS": "disabled",
+    more: dict[str, Any] = {}
+    asked = {}
+    if guarded:
+        authority = trustme.CA()
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        more = {"login": True, "tls": (tmp_path / "certificate.pem", tmp_path / "key.pem")}
+        asked = {
+            "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
+            "OCI_USERNAME": registries.USER,
+            "OCI_PASSWORD": registries.PASSWORD,
+        }
+    asked |= {
+        "OCI_TLS": "enabled" if guarded else "disabled",
         "OCI_VERSION": "1.1",
         "OCI_RESULTS_DIR": str(tmp_path / "results"),
         # what is left to a registry, too
@@ -21,12 +40,8 @@ def test_the_suite_of_the_specification_passes(tmp_path: Path) -> None:
         "OCI_API_BLOBS_DIGEST_HEADER": "true",
         "OCI_API_MANIFESTS_DIGEST_HEADER": "true",
     }
-    with registries.ours(tmp_path / "registry", "--delete", login=True) as host:
-        asked |= {
-            "OCI_REGISTRY": host,
-            "OCI_USERNAME": registries.USER,
-            "OCI_PASSWORD": registries.PASSWORD,
-        }
+    with registries.ours(tmp_path / "registry", "--delete", **more) as host:
+        asked["OCI_REGISTRY"] = host
         result = subprocess.run(
             [registries.pinned("conformance")],
             cwd=tmp_path / "run",

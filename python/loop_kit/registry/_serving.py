@@ -26,6 +26,7 @@ _DRAIN_SECONDS = 10
 _SOON = (("retry-after", "5"),)
 _LOOK = 0.02
 _LINGER = 0.2
+"""Seconds between two looks whether all is sent, and after the last piece was taken over."""
 _TIDY = 3600.0
 """Seconds between two looks for what has been given up."""
 
@@ -57,8 +58,11 @@ class Server:
         seats = asyncio.Semaphore(bounds.connections)
         accepting = asyncio.create_task(self._accept(seats))
         tidying = asyncio.create_task(self._tidy())
+        stopping = asyncio.create_task(stop.wait())
         try:
-            await stop.wait()
+            await asyncio.wait({stopping, accepting}, return_when=asyncio.FIRST_COMPLETED)
+            if accepting.done():
+                accepting.result()  # nothing can come any more, and this says why
             self._stopping = True
             leave = asyncio.create_task((now or asyncio.Event()).wait())
             ended = asyncio.create_task(self._ended())
@@ -67,9 +71,10 @@ class Server:
             ended.cancel()
         finally:
             self._stopping = True
-            for task in (accepting, tidying, *self._tasks):
+            ending = [accepting, tidying, stopping, *self._tasks]
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(accepting, tidying, *self._tasks, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
 
     async def _ended(self) -> None:
         while True:
