@@ -140,7 +140,17 @@ async def _place(
         found = stack.enter_context(stored(artifact))
         if found is not None:
             return at_store(Store(), *found), None
-    where = parse_place(artifact)
+    try:
+        where = parse_place(artifact)
+    except PackageError as e:
+        if artifact.startswith(LAYOUT):
+            raise
+        error = PackageError(f"{artifact!r} is nothing in the store, and {e}")
+        error.hint = (
+            "name what `loop pack` has packed, by WORKSPACE/NAME where several are called so, "
+            "REGISTRY/REPOSITORY:TAG, or oci-layout:DIR:TAG"
+        )
+        raise error from None
     if isinstance(where, LayoutReference):
         places = at_layout(where)
         if len(places) > 1:

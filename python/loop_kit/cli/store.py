@@ -66,9 +66,11 @@ def ls(as_json: bool) -> None:
     What is fetched and nothing names is not shown; `loop store gc --dry-run` shows that.
     """
     from loop_kit.store import Store
+    from loop_kit.store._roots import kept
 
     place = Store()
-    unpacked = set(place.trees)
+    unpacked, roots = set(place.trees), place.roots()
+    needed = {root.name for root in kept(roots)}
     found = [
         {
             "name": root.name,
@@ -77,10 +79,11 @@ def ls(as_json: bool) -> None:
             "size": root.size,
             "blobs": len(root.digests),
             "lock": root.lock,
-            "needed": root.needed,
+            "needed": root.name in needed,
+            "subject": root.subject,
             "unpacked": not unpacked.isdisjoint(root.digests),
         }
-        for root in place.roots()
+        for root in roots
     ]
     if as_json:
         print_json({"path": place.folder, "roots": found})
