@@ -46,6 +46,7 @@ class _Bash(BashComplete):
             compopt -o default
         elif [[ $type == 'plain' ]]; then
             COMPREPLY+=("${value#"$there"}")
+            [[ $value == *: ]] && compopt -o nospace 2>/dev/null
         fi
     done
 
