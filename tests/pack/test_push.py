@@ -142,6 +142,26 @@ def test_what_is_about_a_package_stays_as_long_as_that(here: Here) -> None:
     assert here.json("store", "verify")["damaged"] == []
 
 
+def test_what_is_signed_in_the_store_is_verified_there(here: Here) -> None:
+    name = "registry.example/acme/app"
+    here.loop("pack", "app")
+    assert "has no signature" in here.loop("verify", "app", "--key", "acme", code=4)[0]
+    here.loop("sign", "app", "--key", "acme", "--name", name)
+    assert f"as {name} 1.2.0" in here.loop("verify", "app", "--key", "acme")[0]
+    assert "it was signed as" in here.loop("verify", "app", "--key", "acme", "--name", f"{name}2", code=4)[0]
+    store = Store()
+    (root,) = (root for root in store.roots() if root.name.startswith("packed:"))
+    for digest in root.digests:
+        path = Blobs(store.folder).path(digest)
+        data = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(data[:-1] + b"!")
+        said = here.loop("verify", "app", "--key", "acme", "--json", code=4)[0]
+        assert f"is not {digest}" in json.loads(said)["artifacts"][0]["error"]
+        path.write_bytes(data)
+    here.loop("verify", "app", "--key", "acme")
+
+
 def test_what_cannot_be_signed_is_said(here: Here) -> None:
     here.loop("pack", "app")
     for args, code, said in (

@@ -53,6 +53,7 @@ class _Judged:
     epilog=examples(
         ("loop verify registry.example/acme/site:1.2.0", "by the policy of this workspace"),
         ("loop verify registry.example/acme/site:1.2.0 --key acme", "whether that key signed it"),
+        ("loop verify site --key acme", "… what `loop pack site` has packed, and `loop sign site` signed"),
         ("loop verify --layout dist --policy loop.toml", "all of a folder, byte by byte, and who signed it"),
         ("loop verify --layout dist --json | jq .artifacts", ""),
     )
@@ -89,9 +90,10 @@ def verify(
 ) -> None:
     """Check an artifact, and by whom it is signed.
 
-    ARTIFACT is REGISTRY/REPOSITORY:TAG or oci-layout:DIR:TAG. Of a layout every document and blob is read and compared
-    with its digest; of a registry the artifact's own document, all else is compared when it is fetched. Signatures are
-    judged as they are before anything is loaded: by the policy, and by what was seen of the tag before.
+    ARTIFACT is REGISTRY/REPOSITORY:TAG, oci-layout:DIR:TAG, or the name of what is in the store. Of a layout, or in the
+    store, every document and blob is read and compared with its digest; of a registry the artifact's own document, all
+    else is compared when it is fetched. Signatures are judged as they are before anything is loaded: by the policy, and
+    by what was seen of the tag before.
 
     Exits with 4 if something is damaged or not signed as the policy has it. Without a policy only bytes are judged.
     """
@@ -99,14 +101,24 @@ def verify(
 
     if (artifact is None) == (layout is None):
         raise click.UsageError("name an ARTIFACT, or a folder by --layout")
-    where = parse_place(artifact) if artifact is not None else LayoutReference.parse(f"{LAYOUT}{layout}")
     gate = _gate(policy, keys)
+    if artifact is not None and not artifact.startswith(LAYOUT):
+        found = _in_store(artifact, gate, name)
+        if found is not None:
+            _tell(artifact, (), [found], gate, as_json)
+            return
+    where = parse_place(artifact) if artifact is not None else LayoutReference.parse(f"{LAYOUT}{layout}")
     faults: Sequence[Any] = ()
     if isinstance(where, Reference):
         judged = [asyncio.run(_in_registry(where, gate, name))]
     else:
         faults = _faults(where.folder)
         judged = [] if faults else [_judge(place, gate, name, where.tag) for place in _places(where)]
+    _tell(where, faults, judged, gate, as_json)
+
+
+def _tell(where: object, faults: Sequence[Any], judged: Sequence[_Judged], gate: Gate, as_json: bool) -> None:
+    """Shows what came of it, and exits where something is refused."""
     if as_json:
         print_json({
             "artifact": str(where),
@@ -171,6 +183,25 @@ def _places(where: Any) -> list[Place]:
     from loop_kit.trust._places import at_layout
 
     return at_layout(where)
+
+
+def _in_store(artifact: str, gate: Gate, name: str | None) -> _Judged | None:
+    """What comes of an artifact of the store; None, where there is none of that name."""
+    from loop_kit.cli._packages import stored
+    from loop_kit.pack import whole
+    from loop_kit.store import Store
+    from loop_kit.trust._places import at_store
+
+    with stored(artifact) as found:
+        if found is None:
+            return None
+        blobs, root = found
+        try:
+            for part in whole(blobs, root):
+                blobs.verify(part.digest)
+            return _judge(at_store(Store(), blobs, root), gate, name, None)
+        except Damaged as error:
+            return _Judged(root.digest, name, None, 0, error=error)
 
 
 async def _in_registry(where: Any, gate: Gate, name: str | None) -> _Judged:
