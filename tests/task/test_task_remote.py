@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,3 +123,99 @@ def test_the_tag_is_the_key(registry: str, tmp_path: Path) -> None:
 
     kept = sorted(path.name for path in made.cache.folder.glob("results/*/*"))
     assert sorted(asyncio.run(tags())) == kept
+
+
+def test_what_is_put_delays_no_task(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, other = (sharing(tmp_path / name, f"{registry}/late/cache") for name in ("made", "other"))
+    later = threading.Event()
+    push = Remote._push
+    told: list[tuple[int, int]] = []
+
+    async def slow(self: Remote, result: Result) -> None:
+        assert await asyncio.to_thread(later.wait, 30)  # until the task that comes after runs
+        await push(self, result)
+
+    monkeypatch.setattr(Remote, "_push", slow)
+    found = made.run(
+        "build",
+        began=lambda task: later.set() if task == "b:build" else None,
+        progress=lambda done, of: told.append((done, of)),
+    )
+    assert found == dict.fromkeys(BOTH, "ran")
+    assert told[-1] == (2, 2)
+    assert other.run("build") == dict.fromkeys(BOTH, "cached")
+
+
+MANY = 6
+
+
+def many(folder: Path, repository: str) -> Workspace:
+    made = Workspace(folder)
+    made.write(
+        "loop.toml",
+        f"""
+        [workspace]
+        name = "top"
+        members = ["packages/*"]
+        [tasks]
+        cache = "{repository}"
+        [workspace.tasks.build]
+        run = "cp in out; echo >> ../../ran"
+        inputs = ["in"]
+        outputs = ["out"]
+        """,
+    )
+    for number in range(MANY):
+        made.write(f"packages/p{number}/loop.toml", f'[workspace]\nname = "p{number}"\n')
+        made.write(f"packages/p{number}/in", str(number))
+    return made
+
+
+def test_results_are_fetched_together(registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (many(tmp_path / name, f"{registry}/many/cache") for name in ("first", "second"))
+    assert set(first.run("build", jobs=1).values()) == {"ran"}
+    all_of_them = asyncio.Barrier(MANY)
+    fetch = Remote._fetch
+
+    async def at_once(self: Remote, key: str, at: str) -> Result | None:
+        async with asyncio.timeout(30):
+            await all_of_them.wait()
+        return await fetch(self, key, at)
+
+    monkeypatch.setattr(Remote, "_fetch", at_once)
+    assert list(second.run("build", jobs=1).values()) == ["cached"] * MANY
+
+
+def test_what_others_do_not_have_runs_so_many_at_once(registry: str, tmp_path: Path) -> None:
+    made = many(tmp_path, f"{registry}/none/cache")
+    running: set[str] = set()
+    most = 0
+    with made.session() as session:
+        names = session.find(["build"])
+
+        def began(task: str) -> None:
+            nonlocal most
+            running.add(task)
+            most = max(most, len(running))
+
+        for ended in session.run(names, jobs=2, began=began):
+            assert ended.how == "ran"
+            running.discard(ended.task)
+    assert most <= 2
+    assert len(made.read("ran").splitlines()) == MANY
+
+
+def test_who_stops_waits_for_nothing_on_its_way(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sharing(tmp_path, f"{registry}/never/cache")
+
+    async def never(self: Remote, result: Result) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Remote, "_push", never)
+    with made.session() as session:
+        going = session.run(session.find(["build"]))
+        assert next(going).how == "ran"
+        going.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "loop-results"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit.task._cache import Cache
-from loop_kit.task._run import Ended
+from loop_kit.task._job import Ended
 from loop_kit.task._session import Session, Verdict, opened
 
 VERSION = "test"

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loop_kit.cli._output import dim, examples, good, json_option, print_json, strong, warn
+from loop_kit.cli._progress import Progress
 from loop_kit.cli._version import version_line
 from loop_kit.cli._workspace import manifest_option
 
 if TYPE_CHECKING:
-    from loop_kit.task._run import Ended
+    from loop_kit.task._job import Ended
     from loop_kit.task._session import Session
 
 _EXPLAIN, _CLEAN = "explain", "clean"
@@ -229,6 +230,7 @@ def _run(
             click.echo(line if alone else f"{dim(f'{task} |')} {line}")
             sys.stdout.flush()
 
+    progress = Progress()
     going = session.run(
         wanted,
         asked=asked,
@@ -237,8 +239,9 @@ def _run(
         force=options["force"],
         said=said,
         tell=lambda text: click.echo(f"{warn('note:')} {text}", err=True),
+        progress=lambda done, of: progress.at(f"sharing results: {done} of {of} …"),
     )
-    with contextlib.closing(going):
+    with progress, contextlib.closing(going):
         for each in going:
             if session.plan.tasks[each.task].run is None and each.how == "fresh":
                 continue

@@ -5,7 +5,7 @@
 | `_plan`, `_graph` | what tasks there are, and what comes before what |
 | `_looks`, `_globs`, `_stat` | files: which count, and what is in them |
 | `_key` | what a result depends on, and why one is not there |
-| `_cache` | results, by key |
-| `_run`, `_command`, `_sandbox` | running |
+| `_cache`, `_remote`, `_clean` | results, by key |
+| `_run`, `_job`, `_command`, `_sandbox` | running |
 | `_session`, `_state`, `_fresh` | one run, and what is known from one to the next |
 """

@@ -2,12 +2,15 @@
 
 The config is the result, the layers are its outputs; all of it is fetched into the cache, and verified there as
 anything else. Digests say that nothing was changed on the way, and not who made it: whoever may push to the repository
-decides what others take for the result of a task.
+decides what others take for the result of a task, unless the workspace has a policy. Results are fetched and put on a
+thread of its own, some at a time, while tasks go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -25,6 +28,10 @@ T = TypeVar("T")
 KIND = "application/vnd.loop-kit.task.result.v1+json"
 _MOST_BYTES = 16 << 20
 """Of the description of one result."""
+_DOWN, _UP = 8, 4
+"""Results that are fetched, and put, at once."""
+_LOOK = 0.1
+"""Seconds between two looks at how far the uploads are."""
 
 
 class Remote:
@@ -33,41 +40,74 @@ class Remote:
     Args:
         repository: `REGISTRY/REPOSITORY`.
         cache: Where what is fetched is kept.
-        tell: Told why it cannot be used.
+        tell: Told why it cannot be used, on any thread.
     """
 
     def __init__(self, repository: str, cache: Cache, tell: Callable[[str], object]) -> None:
         self._reference = Reference.parse(repository)
         self._cache = cache
         self._tell = tell
-        self._runner = asyncio.Runner()
         self._registry = Registry(self._reference.registry)
         self._usable = True
         self._pushable = True
+        self._puts: list[concurrent.futures.Future[None]] = []
+        self._down, self._up = asyncio.Semaphore(_DOWN), asyncio.Semaphore(_UP)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="loop-results", daemon=True)
+        self._thread.start()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        """Ends the connection."""
-        self._run(self._registry.__aexit__(None, None, None))
-        self._runner.close()
+        """Ends the connection, and whatever is still on its way."""
+        self._begin(self._end()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._runner.get_loop().run_until_complete(work)
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._registry.__aexit__(None, None, None)
 
-    def find(self, key: str, at: str) -> Result | None:
-        """The result of a key, which is in the cache then with all its outputs; None, if there is none.
+    # ---- fetching
+
+    def fetch(self, key: str, at: str, then: Callable[[Result | None], object]) -> None:
+        """Fetches the result of a key, which is in the cache then with all its outputs.
 
         Args:
             key: The key.
             at: The folder that all outputs must be in, from the workspace's.
+            then: Called with it on another thread, or with None, if there is none.
         """
-        if not self._usable:
-            return None
-        try:
-            return self._run(self._fetch(key, at))
-        except (LoopError, OSError, ValueError) as error:
-            self._usable = self._pushable = False
-            self._tell(f"results in {self._reference} are not used: {error}")
-            return None
+
+        async def work() -> None:
+            result = None
+            try:
+                result = await self._found(key, at)
+            finally:
+                then(result)
+
+        self._begin(work())
+
+    def find(self, key: str, at: str) -> Result | None:
+        """As `fetch`, and waits for it."""
+        return self._begin(self._found(key, at)).result()
+
+    async def _found(self, key: str, at: str) -> Result | None:
+        async with self._down:
+            if not self._usable:
+                return None
+            try:
+                return await self._fetch(key, at)
+            except (LoopError, OSError, ValueError) as error:
+                if self._usable:
+                    self._usable = self._pushable = False
+                    self._tell(f"results in {self._reference} are not used: {error}")
+                return None
 
     async def _fetch(self, key: str, at: str) -> Result | None:
         reference = self._reference.at(tag=key)
@@ -83,23 +123,41 @@ class Remote:
         await self._registry.pull_blob(repository, manifest.config, blobs)
         result = Result.parse(key, at, blobs.read(manifest.config.digest, most=_MOST_BYTES))
         layers = {layer.digest: layer for layer in manifest.layers}
-        for digest in dict.fromkeys(output.digest for output in result.outputs if not output.is_link):
+        for digest in result.blobs:
             if digest not in layers:
                 raise PackageError(f"{reference} does not have {digest}, which its result names")
             await self._registry.pull_blob(repository, layers[digest], blobs)
         blobs.remove(manifest.config.digest)
         return result if self._cache.keep(result) else None
 
-    def keep(self, results: list[Result]) -> None:
-        """Puts results there, unless they are."""
-        for result in results:
+    # ---- putting
+
+    def keep(self, result: Result) -> None:
+        """Puts a result there, unless it is; goes on with that until `finish`."""
+        self._puts.append(self._begin(self._kept(result)))
+
+    def finish(self, progress: Callable[[int, int], object] = lambda done, of: None) -> None:
+        """Waits until all is there that was to be kept.
+
+        Args:
+            progress: Told now and then how many are, and of how many.
+        """
+        waiting = set(self._puts)
+        while waiting:
+            waiting = concurrent.futures.wait(waiting, timeout=_LOOK).not_done
+            progress(len(self._puts) - len(waiting), len(self._puts))
+        self._puts.clear()
+
+    async def _kept(self, result: Result) -> None:
+        async with self._up:
             if not self._pushable:
                 return
             try:
-                self._run(self._push(result))
+                await self._push(result)
             except (LoopError, OSError) as error:
-                self._pushable = False
-                self._tell(f"results are not put into {self._reference}: {error}")
+                if self._pushable:
+                    self._pushable = False
+                    self._tell(f"results are not put into {self._reference}: {error}")
 
     async def _push(self, result: Result) -> None:
         reference, blobs = self._reference.at(tag=result.key), self._cache.blobs
@@ -108,9 +166,7 @@ class Remote:
         data = result.to_bytes()
         config = Descriptor(KIND, blobs.add(data), len(data))
         layers = {
-            output.digest: Descriptor(media_types.OCTETS, output.digest, output.size)
-            for output in result.outputs
-            if not output.is_link
+            digest: Descriptor(media_types.OCTETS, digest, size) for digest, size in result.blobs.items()
         }
         if not layers:  # an artifact has at least one
             layers = {blobs.add(b"{}"): EMPTY_CONFIG}

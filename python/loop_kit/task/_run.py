@@ -6,19 +6,17 @@ import contextlib
 import os
 import queue
 import secrets
-import shutil
 import signal
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from loop_kit.errors import LoadError, LoopError, PackageError
 from loop_kit.task._cache import Cache, Output, Result
 from loop_kit.task._graph import closure, order
+from loop_kit.task._job import Asked, Ended, How, Job, Scratches
 from loop_kit.task._key import Parts, differences, environment, packages, program, told, tools_of
 from loop_kit.task._looks import Looks
 from loop_kit.task._outputs import left, undeclared, written
@@ -29,56 +27,13 @@ if TYPE_CHECKING:
     from loop_kit.pkg import Tools
     from loop_kit.task._remote import Remote
 
-__all__ = ["Ended", "How", "Runner"]
-
-How = Literal["fresh", "cached", "ran", "failed", "skipped"]
+__all__ = ["Runner"]
 
 _ATTEMPTS = 3
 """Times that a task runs whose inputs change meanwhile."""
 _GRACE = 5.0
 """Seconds from SIGTERM to SIGKILL."""
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What came of a task.
-
-    Attributes:
-        task: Its id.
-        how: `fresh`: all was there; `cached`: it was restored; `ran`; `failed`; `skipped`: another failed before it.
-        seconds: How long it took, or took when it ran.
-        log: What it wrote, or wrote when it ran.
-        reason: Why it failed, or was skipped.
-        notes: What should be known besides.
-    """
-
-    task: str
-    how: How
-    seconds: float = 0.0
-    log: str = ""
-    reason: str = ""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Job:
-    """A task that runs."""
-
-    task: Task
-    parts: Parts
-    key: str
-    began: float
-    attempt: int
-    since: int
-    thread: threading.Thread | None = None
-    stop: Callable[[int], None] = lambda signum: None
-    ok: bool = False
-    reason: str = ""
-    log: str = ""
-    seconds: float = 0.0
-    outputs: tuple[Output, ...] = ()
-    notes: list[str] = field(default_factory=list)
 
 
 class Runner:
@@ -109,18 +64,17 @@ class Runner:
     ) -> None:
         self.plan, self.before, self.state, self.looks, self.cache = plan, before, state, looks, cache
         self._began, self._said, self._remote = began, said, remote
-        self.made: list[Result] = []
-        """Results of what has run."""
         self.keys: dict[str, str] = {}
         """Keys of the tasks that are as they should be."""
         self.parts: dict[str, Parts] = {}
         self._tools: dict[tuple[str, str, bool], tuple[str, str]] = {}
         self._packages: dict[str, Tools] = {}
-        self._events: queue.SimpleQueue[tuple[_Job, str | None]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[Job | Asked, str | None]] = queue.SimpleQueue()
+        self._answers: dict[str, bool] = {}
         self._allowed: Any = None
         self._watchdog: Any = None
         self._stopped = False
-        self._scratches: list[str] = []
+        self._scratches = Scratches()
         for gone in state.last.keys() - plan.tasks.keys():
             del state.last[gone]
         self._owners = {output.path: task for task, last in state.last.items() for output in last.outputs}
@@ -221,14 +175,15 @@ class Runner:
             for other in after[name]:
                 left[other].discard(name)
 
-        running: dict[str, _Job] = {}
+        running: dict[str, Job] = {}
+        asked: set[str] = set()
         bad: set[str] = set()
         try:
-            while waiting or running:
+            while waiting or running or asked:
                 ready = [] if bad and not keep_going else [t for t in waiting if not left[t]]
                 for name in ready:
-                    if len(running) >= jobs:
-                        break
+                    if len(running) >= jobs and (self._remote is None or self._answers.get(name) is False):
+                        continue
                     waiting.remove(name)
                     task = self.plan.tasks[name]
                     if bad & set(self.before[name]):
@@ -236,13 +191,20 @@ class Runner:
                         yield self._skipped(name, bad)
                         done(name)
                         continue
-                    ended = self._begin(task, running, 1, force=name in forced)
-                    if ended is not None:
+                    ended = self._begin(task, running, 1, force=name in forced, room=len(running) < jobs)
+                    if isinstance(ended, Asked):
+                        asked.add(name)
+                    elif ended is not None:
                         bad.update([name] if ended.how == "failed" else [])
                         yield ended
                         done(name)
-                if running:
+                if running or asked:
                     job, line = self._events.get()
+                    if isinstance(job, Asked):
+                        asked.discard(job.task)
+                        self._answers[job.task] = job.found
+                        waiting.insert(0, job.task)
+                        continue
                     if line is not None:
                         self._said(job.task.id, line)
                         continue
@@ -264,8 +226,7 @@ class Runner:
             if self._allowed is not None:
                 self._allowed.close()
                 self._allowed = None
-            for path in self._scratches:
-                shutil.rmtree(path, ignore_errors=True)
+            self._scratches.close()
         for name in waiting:
             yield self._skipped(name, bad)
 
@@ -273,20 +234,26 @@ class Runner:
         cause = next((dep for dep in self.before[name] if dep in bad), None)
         return Ended(name, "skipped", reason=f"{cause} failed" if cause else "another task failed")
 
-    def _begin(self, task: Task, running: dict[str, _Job], attempt: int, *, force: bool) -> Ended | None:
-        """Looks at a task, and starts it where it must run; returns what came of it where it need not."""
+    def _begin(
+        self, task: Task, running: dict[str, Job], attempt: int, *, force: bool, room: bool = True
+    ) -> Ended | Asked | None:
+        """Looks at a task, and starts it where it must run and there is room for it.
+
+        Returns what came of it where it need not, or that it must wait until something is known.
+        """
         try:
             parts, key = self.look(task)
             if task.run is None:
                 return Ended(task.id, "fresh")
             notes: list[str] = []
-            if task.cache and not force:
-                if self.is_fresh(task, key):
-                    return Ended(task.id, "fresh")
-                if (ended := self._restored(task, parts, key, notes)) is not None:
-                    return ended
+            if task.cache and not force and (spared := self._spared(task, parts, key, notes)) is not None:
+                return spared
+            if not room:
+                waits = Asked(task.id)
+                self._events.put((waits, None))
+                return waits
             self._clear(task)
-            job = _Job(task, parts, key, time.monotonic(), attempt, self.state.began(task.id), notes=notes)
+            job = Job(task, parts, key, time.monotonic(), attempt, self.state.began(task.id), notes=notes)
             running[task.id] = job  # before it starts, so that whatever comes now ends it
             self._start(job)
         except (OSError, LoopError) as error:
@@ -297,10 +264,22 @@ class Runner:
             return Ended(task.id, "failed", reason=f"{error}" + (f" ({error.hint})" if error.hint else ""))
         return None
 
-    def _restored(self, task: Task, parts: Parts, key: str, notes: list[str]) -> Ended | None:
-        result = self.restorable(task, key)
-        if result is None:
+    def _spared(self, task: Task, parts: Parts, key: str, notes: list[str]) -> Ended | Asked | None:
+        if self.is_fresh(task, key):
+            return Ended(task.id, "fresh")
+        result = self.cache.find(key, task.at)
+        if result is not None:
+            return self._restored(task, parts, key, result, notes)
+        if self._remote is None or task.id in self._answers:
             return None
+
+        def answered(found: Result | None) -> None:
+            self._events.put((Asked(task.id, found is not None), None))
+
+        self._remote.fetch(key, task.at, answered)
+        return Asked(task.id)
+
+    def _restored(self, task: Task, parts: Parts, key: str, result: Result, notes: list[str]) -> Ended | None:
         missing = [output for output in result.outputs if not self._in_place(output)]
         kept = {output.path for output in result.outputs}
         made = list(self._made(task))
@@ -376,7 +355,7 @@ class Runner:
             run = task.run
         return ["/bin/sh", "-c", run] if isinstance(run, str) else list(run)
 
-    def _start(self, job: _Job) -> None:
+    def _start(self, job: Job) -> None:
         from loop_kit.placements._watchdog import Watchdog
 
         if self._watchdog is None:
@@ -417,7 +396,7 @@ class Runner:
         outputs = self.looks.globs(task)[1]
         return [base for base in outputs.bases if base not in (".", task.at, *outputs.literals)]
 
-    def _work(self, job: _Job, argv: list[str], ruleset: int | None) -> None:
+    def _work(self, job: Job, argv: list[str], ruleset: int | None) -> None:
         """On a thread of its own."""
         from loop_kit.task._command import Running
 
@@ -434,7 +413,7 @@ class Runner:
             with contextlib.ExitStack() as stack:
                 if ruleset is not None:
                     stack.callback(os.close, ruleset)
-                scratch = stack.enter_context(self._scratch())
+                scratch = stack.enter_context(self._scratches.one())
                 env = environment(task, scratch) | {ROOT_VARIABLE: self.plan.root}
                 folder = os.path.join(self.plan.root, task.at)
                 held = self._also(ruleset, scratch)
@@ -458,18 +437,6 @@ class Runner:
         finally:
             self._events.put((job, None))
 
-    @contextlib.contextmanager
-    def _scratch(self) -> Iterator[str]:
-        """An empty folder for the temporary files of a task; the next one has it, where it is left empty."""
-        path = self._scratches.pop() if self._scratches else tempfile.mkdtemp(prefix="loop-task-")
-        try:
-            yield path
-        finally:
-            if _is_new(path):
-                self._scratches.append(path)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-
     @staticmethod
     def _also(ruleset: int | None, scratch: str) -> int | None:
         """Lets a task read its own temporary files."""
@@ -479,7 +446,7 @@ class Runner:
             _sandbox.allow(ruleset, scratch)
         return ruleset
 
-    def _finish(self, job: _Job, running: dict[str, _Job]) -> Ended | None:
+    def _finish(self, job: Job, running: dict[str, Job]) -> Ended | None:
         """Keeps a result; returns None where the task has begun again."""
         task = job.task
         self.looks.begin()
@@ -504,15 +471,17 @@ class Runner:
             self.state.last[task.id] = Last("", job.outputs, told)
             self.state.ended(task.id)
             if job.attempt < _ATTEMPTS:
-                return self._begin(task, running, job.attempt + 1, force=True)
+                again = self._begin(task, running, job.attempt + 1, force=True)
+                assert not isinstance(again, Asked)  # there is room, and nobody is asked
+                return again
             # nobody knows what it is of: whatever is made of it is of something else each time
             self.keys[task.id] = secrets.token_hex(32)
             note = f"it is not kept: while it ran, {changed}"
             return Ended(task.id, "ran", job.seconds, job.log, notes=(*job.notes, note))
         if task.cache:
             result = Result(key, job.outputs, job.log, job.seconds)
-            if self.cache.keep(result):
-                self.made.append(result)
+            if self.cache.keep(result) and self._remote is not None:
+                self._remote.keep(result)
         self._record(task, job.parts, key if task.cache else "", job.outputs)
         return Ended(task.id, "ran", job.seconds, job.log, notes=tuple(job.notes))
 
@@ -526,7 +495,7 @@ class Runner:
             ]
         return []
 
-    def _end_all(self, running: dict[str, _Job]) -> None:
+    def _end_all(self, running: dict[str, Job]) -> None:
         """Ends all that runs, first kindly, and waits for it."""
         self._stopped = True
         try:
@@ -572,14 +541,6 @@ class Runner:
         return {"paths": paths | written | locks | set(tools.values()), "env": env, "tools": tools}
 
 
-def _is_new(folder: str) -> bool:
-    """Whether a folder is as `mkdtemp` makes it."""
-    try:
-        return stat.S_IMODE(os.lstat(folder).st_mode) == 0o700 and not os.listdir(folder)
-    except OSError:
-        return False
-
-
-def _join(job: _Job, seconds: float) -> None:
+def _join(job: Job, seconds: float) -> None:
     if job.thread is not None and job.thread.ident is not None:
         job.thread.join(seconds)

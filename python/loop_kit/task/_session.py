@@ -12,9 +12,10 @@ from loop_kit.task import _fresh
 from loop_kit.task._cache import Cache
 from loop_kit.task._clean import daily
 from loop_kit.task._graph import closure, edges, find, order
+from loop_kit.task._job import Ended
 from loop_kit.task._looks import Looks
 from loop_kit.task._plan import Plan, plan
-from loop_kit.task._run import Ended, Runner
+from loop_kit.task._run import Runner
 from loop_kit.task._stat import clock
 from loop_kit.task._state import State, alone
 
@@ -77,6 +78,7 @@ class Session:
         began: Callable[[str], object] = lambda task: None,
         said: Callable[[str, str], object] = lambda task, line: None,
         tell: Callable[[str], object] = lambda text: None,
+        progress: Callable[[int, int], object] = lambda done, of: None,
     ) -> Generator[Ended]:
         """Runs tasks, and what comes before them; tells of each as it ends.
 
@@ -88,7 +90,8 @@ class Session:
             force: Whether they run even if nothing has changed.
             began: Told of each task that begins to run.
             said: Told of each line that a task writes.
-            tell: Told what is wrong with what is not needed.
+            tell: Told what is wrong with what is not needed, on any thread.
+            progress: Told now and then, after all tasks, how many results others have, and of how many.
         """
         self.looks.begin()
         with self._remote(tell) as remote:
@@ -106,7 +109,7 @@ class Session:
             finally:
                 self.save(wanted)
             if remote is not None:
-                remote.keep(runner.made)
+                remote.finish(progress)
         if well and asked is not None:
             self._remember(runner, wanted, asked)
         daily(self._cache)
