@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 from loop_kit.task._cache import Cache, Output, Result
 from loop_kit.task._remote import KIND, Remote
+from loop_kit.task._signed import Signed
 from tests import registries
 from tests.task.workspaces import PAIR, Workspace, pair
 
@@ -69,6 +71,12 @@ async def put(host: str, repository: str, tag: str, data: bytes, layers: list[by
         await registry.push_manifest(repository, Manifest(config, tuple(parts)).to_bytes(), tag=tag)
 
 
+def fetched(remote: Remote, key: str) -> Result | None:
+    answers: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+    remote.fetch(key, "w", answers.put)
+    return answers.get(timeout=30)
+
+
 @pytest.mark.parametrize(
     ("path", "key", "lacks", "said"),
     [
@@ -87,11 +95,11 @@ def test_what_is_not_a_result_of_the_key_is_refused(
     layers = [b"other" if lacks else b"x"]
     asyncio.run(put(registry, repository, "1" * 64, result.to_bytes(), layers, tmp_path / "put"))
     told: list[str] = []
-    remote = Remote(f"{registry}/{repository}", Cache(tmp_path / "mine"), told.append)
+    remote = Remote(f"{registry}/{repository}", Cache(tmp_path / "mine"), Signed(), told.append)
     try:
-        assert remote.find("1" * 64, "w") is None
+        assert fetched(remote, "1" * 64) is None
         assert said in told[0]
-        assert remote.find("3" * 64, "w") is None  # it is left alone from then on
+        assert fetched(remote, "3" * 64) is None  # it is left alone from then on
         assert len(told) == 1
     finally:
         remote.close()
@@ -177,10 +185,10 @@ def test_results_are_fetched_together(registry: str, tmp_path: Path, monkeypatch
     all_of_them = asyncio.Barrier(MANY)
     fetch = Remote._fetch
 
-    async def at_once(self: Remote, key: str, at: str) -> Result | None:
+    async def at_once(self: Remote, key: str, at: str, whole: bool) -> Result | None:
         async with asyncio.timeout(30):
             await all_of_them.wait()
-        return await fetch(self, key, at)
+        return await fetch(self, key, at, whole)
 
     monkeypatch.setattr(Remote, "_fetch", at_once)
     assert list(second.run("build", jobs=1).values()) == ["cached"] * MANY

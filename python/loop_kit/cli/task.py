@@ -201,7 +201,7 @@ def _list(session: Session, as_json: bool) -> None:
 
 
 def _explain(session: Session, wanted: list[str], as_json: bool, *, explains: bool) -> None:
-    verdicts = session.judge(wanted)
+    verdicts = session.judge(wanted, tell=_note)
     if as_json:
         print_json({"workspace": session.plan.root, "tasks": [asdict(verdict) for verdict in verdicts]})
         return
@@ -238,7 +238,7 @@ def _run(
         keep_going=options["keep_going"],
         force=options["force"],
         said=said,
-        tell=lambda text: click.echo(f"{warn('note:')} {text}", err=True),
+        tell=_note,
         progress=lambda done, of: progress.at(f"sharing results: {done} of {of} …"),
     )
     with progress, contextlib.closing(going):
@@ -265,6 +265,10 @@ def _run(
     else:
         _sum(ended, seconds, well)
     return well
+
+
+def _note(text: str) -> None:
+    click.echo(f"{warn('note:')} {text}", err=True)
 
 
 def _show(ended: Ended) -> None:
@@ -310,7 +314,9 @@ def _watch(root: str, member: str, names: tuple[str, ...], as_json: bool, option
     try:
         for _ in changes(root):
             with _session(root, member) as session:
-                if first or any(verdict.how != "fresh" for verdict in session.judge(session.find(names))):
+                if first or any(
+                    verdict.how != "fresh" for verdict in session.judge(session.find(names), ask=False)
+                ):
                     _run(session, session.find(names), None, as_json, options)
             if first:
                 click.echo(dim("watching; Ctrl-C stops"), err=True)

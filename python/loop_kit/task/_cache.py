@@ -65,12 +65,14 @@ class Result:
         outputs: What it wrote.
         log: What it said.
         seconds: How long it took.
+        origin: The repository that it comes from; "" where this machine has made it.
     """
 
     key: str
     outputs: tuple[Output, ...]
     log: str
     seconds: float
+    origin: str = ""
 
     @property
     def blobs(self) -> dict[str, int]:
@@ -96,7 +98,9 @@ class Result:
         try:
             said: dict[str, Any] = json.loads(data)
             outputs = tuple(Output(**output) for output in said["outputs"])
-            found = cls(str(said["key"]), outputs, str(said["log"]), float(said["seconds"]))
+            found = cls(
+                str(said["key"]), outputs, str(said["log"]), float(said["seconds"]), str(said["origin"])
+            )
         except (KeyError, TypeError, UnicodeDecodeError) as error:
             raise ValueError(f"it is no result: {error}") from None
         if found.key != key:

@@ -84,7 +84,7 @@ def clean(cache: Cache, size: int, age: float, *, grace: float = _GRACE) -> Clea
 
 def _cleaned(cache: Cache, size: int, age: float, grace: float) -> Cleaned:
     now = time.time()
-    known = sorted(_results(cache.folder, now - grace), reverse=True)
+    known = sorted(_results(cache.folder), reverse=True)
     needed: set[str] = set()
     total = left = removed = freed = 0
     for used, path, own in known:
@@ -106,11 +106,11 @@ def _cleaned(cache: Cache, size: int, age: float, grace: float) -> Cleaned:
     return Cleaned(removed, freed + cache.blobs.sweep(), left, total)
 
 
-def _results(folder: Path, before: float) -> Iterator[tuple[float, Path, int]]:
+def _results(folder: Path) -> Iterator[tuple[float, Path, int]]:
     """When each was used last, its file, and its bytes."""
     for path in folder.glob("results/*/*"):
         if path.name.startswith("."):
-            _removed(path, before)  # whoever wrote it was killed
+            _removed(path, time.time() - _GRACE)  # whoever wrote it was killed
             continue
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()

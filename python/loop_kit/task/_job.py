@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loop_kit.task._cache import Output
+from loop_kit.task._cache import Output, Result
 from loop_kit.task._key import Parts
 from loop_kit.task._plan import Task
 
@@ -64,10 +64,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A task that waits for what others know of it, or for room; and whether its result is in the cache then."""
+    """A task that waits for what others know of it, or for room; and its result, which is in the cache then."""
 
     task: str
-    found: bool = False
+    found: Result | None = None
 
 
 class Scratches:

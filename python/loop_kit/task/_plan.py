@@ -67,6 +67,7 @@ class Plan:
         watch: Paths, from the workspace's folder, whose change may change the plan.
         parsed: What to hand over next time.
         results: The repository of results, or None.
+        trust: A digest of the policy of what comes from registries, or None.
         before: The time before which a manifest must have changed last to be handed over.
     """
 
@@ -78,6 +79,7 @@ class Plan:
     watch: list[str] = field(default_factory=list)
     parsed: dict[str, Any] = field(default_factory=dict)
     results: str | None = None
+    trust: str | None = None
     before: int = 0
 
     def error(self, member: str, keys: tuple[str, ...], message: str, hint: str | None = None) -> Exception:
@@ -107,7 +109,8 @@ def plan(root: str, kept: Mapping[str, Any], before: int = 0) -> Plan:
     made = Plan(root, before=before)
     top = _parse(made, "", kept)
     _add(made, "", top, {})
-    made.results = top["results"]
+    made.results, made.trust = top["results"], top["trust"]
+    made.watch.append(top["policy"][0])
     for at in _folders(made, top["members"]):
         if len(made.members) > MOST_MEMBERS:
             raise made.error(top["name"], ("workspace", "members"), f"more than {MOST_MEMBERS} folders")
@@ -162,17 +165,29 @@ def _parse(made: Plan, at: str, kept: Mapping[str, Any]) -> Parsed:
     path = f"{at}/{FILE}" if at else FILE
     found = signature(os.path.join(made.root, path))
     known = kept.get(path)
-    if known is not None and found is not None and tuple(known[0]) == found:
+    same = known is not None and found is not None and tuple(known[0]) == found
+    if same and (at or known[1]["policy"] == _policy(made.root)):
         parsed: Parsed = known[1]
     else:
         parsed = _read(os.path.join(made.root, path))
+        parsed["policy"] = None if at else _policy(made.root)
     made.watch.append(path)
     if found is not None and found[3] < made.before:
         made.parsed[path] = [found, parsed]
     return parsed
 
 
+def _policy(root: str) -> list[Any]:
+    """Where the user's own policy is, which may be the workspace's too, and its signature."""
+    from loop_kit.trust._where import policy_file
+
+    path = os.path.relpath(policy_file(), root)
+    found = signature(os.path.join(root, path))
+    return [path, None if found is None else list(found)]
+
+
 def _read(path: str) -> Parsed:
+    import hashlib
     from dataclasses import asdict
 
     from loop_kit.manifest import load
@@ -194,6 +209,9 @@ def _read(path: str) -> Parsed:
         "shared": said(manifest.member_tasks),
         "results": manifest.results,
         "packages": {alias: str(asked) for alias, asked in manifest.packages.items()},
+        "trust": None
+        if manifest.trust is None
+        else hashlib.sha256(repr(manifest.trust).encode()).hexdigest(),
     }
 
 

@@ -12,14 +12,16 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from loop_kit.errors import LoopError, PackageError
+from loop_kit.errors import LoopError, PackageError, Untrusted
 from loop_kit.oci import media_types
 from loop_kit.oci.model import EMPTY_CONFIG, Descriptor, Manifest, parse
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 from loop_kit.task._cache import MOST_OUTPUTS, Cache, Result
+from loop_kit.task._signed import Signed
 
 __all__ = ["KIND", "Remote"]
 
@@ -40,13 +42,17 @@ class Remote:
     Args:
         repository: `REGISTRY/REPOSITORY`.
         cache: Where what is fetched is kept.
+        signed: Who may have made a result, and whether those that are put are signed.
         tell: Told why it cannot be used, on any thread.
     """
 
-    def __init__(self, repository: str, cache: Cache, tell: Callable[[str], object]) -> None:
+    def __init__(self, repository: str, cache: Cache, signed: Signed, tell: Callable[[str], object]) -> None:
         self._reference = Reference.parse(repository)
         self._cache = cache
+        self._signed = signed
         self._tell = tell
+        self.refused: dict[str, str] = {}
+        """Why results are not used that are there, by their keys."""
         self._registry = Registry(self._reference.registry)
         self._usable = True
         self._pushable = True
@@ -93,23 +99,28 @@ class Remote:
 
         self._begin(work())
 
-    def find(self, key: str, at: str) -> Result | None:
-        """As `fetch`, and waits for it."""
-        return self._begin(self._found(key, at)).result()
+    def ask(self, key: str, at: str) -> Result | None:
+        """Returns what `fetch` would find, and fetches nothing."""
+        return self._begin(self._found(key, at, whole=False)).result()
 
-    async def _found(self, key: str, at: str) -> Result | None:
+    async def _found(self, key: str, at: str, *, whole: bool = True) -> Result | None:
         async with self._down:
             if not self._usable:
                 return None
             try:
-                return await self._fetch(key, at)
+                return await self._fetch(key, at, whole)
+            except Untrusted as error:
+                if not self.refused:
+                    self._tell(f"a result in {self._reference} is not used: {error}")
+                self.refused[key] = f"its result in {self._reference} is not used: {error}"
+                return None
             except (LoopError, OSError, ValueError) as error:
                 if self._usable:
                     self._usable = self._pushable = False
                     self._tell(f"results in {self._reference} are not used: {error}")
                 return None
 
-    async def _fetch(self, key: str, at: str) -> Result | None:
+    async def _fetch(self, key: str, at: str, whole: bool) -> Result | None:
         reference = self._reference.at(tag=key)
         if await self._registry.find(reference) is None:
             return None
@@ -119,9 +130,13 @@ class Remote:
             raise PackageError(f"{reference} is no result of a task")
         if manifest.config.size > _MOST_BYTES or len(manifest.layers) > MOST_OUTPUTS:
             raise PackageError(f"{reference} is larger than a result may be")
+        await self._signed.judge(self._registry, reference, descriptor)
         repository, blobs = self._reference.repository, self._cache.blobs
         await self._registry.pull_blob(repository, manifest.config, blobs)
         result = Result.parse(key, at, blobs.read(manifest.config.digest, most=_MOST_BYTES))
+        result = replace(result, origin=self._reference.name)
+        if not whole:
+            return result
         layers = {layer.digest: layer for layer in manifest.layers}
         for digest in result.blobs:
             if digest not in layers:
@@ -161,7 +176,8 @@ class Remote:
 
     async def _push(self, result: Result) -> None:
         reference, blobs = self._reference.at(tag=result.key), self._cache.blobs
-        if await self._registry.find(reference) is not None:
+        there = await self._registry.find(reference)
+        if there is not None and not await self._signed.needs(self._registry, reference, there):
             return
         data = result.to_bytes()
         config = Descriptor(KIND, blobs.add(data), len(data))
@@ -174,6 +190,9 @@ class Remote:
             for blob in (config, *layers.values()):
                 await self._registry.push_blob(reference.repository, blob, blobs)
             manifest = Manifest(config, tuple(layers.values()), artifact_type=KIND)
-            await self._registry.push_manifest(reference.repository, manifest.to_bytes(), tag=result.key)
+            root = await self._registry.push_manifest(
+                reference.repository, manifest.to_bytes(), tag=result.key
+            )
+            await self._signed.sign(self._registry, reference, root)
         finally:
             blobs.remove(config.digest)

@@ -21,7 +21,7 @@ from loop_kit.task._key import Parts, differences, environment, packages, progra
 from loop_kit.task._looks import Looks
 from loop_kit.task._outputs import left, undeclared, written
 from loop_kit.task._plan import Plan, Task
-from loop_kit.task._state import ROOT_VARIABLE, Last, State
+from loop_kit.task._state import ANEW, ROOT_VARIABLE, Last, State
 
 if TYPE_CHECKING:
     from loop_kit.pkg import Tools
@@ -70,7 +70,7 @@ class Runner:
         self._tools: dict[tuple[str, str, bool], tuple[str, str]] = {}
         self._packages: dict[str, Tools] = {}
         self._events: queue.SimpleQueue[tuple[Job | Asked, str | None]] = queue.SimpleQueue()
-        self._answers: dict[str, bool] = {}
+        self._answers: dict[str, Result | None] = {}
         self._allowed: Any = None
         self._watchdog: Any = None
         self._stopped = False
@@ -129,8 +129,9 @@ class Runner:
         if last is None:
             parts = None
         found = list(differences(parts, self.parts[task.id].json()))
-        if last is not None and not last.key:
-            found.append("it failed, or was ended, the last time")
+        if last is not None and last.key in ("", ANEW):
+            was = "[trust] is another" if last.key else "it failed, or was ended, the last time"
+            found.append(was)
         if not found and last is not None:
             found += [
                 f"output {output.path} is not as it was"
@@ -140,11 +141,16 @@ class Runner:
         return found
 
     def restorable(self, task: Task, key: str) -> Result | None:
-        """A result that is kept, if there is one."""
+        """A result that is kept, here or in the repository, if there is one."""
         if not task.cache:
             return None
+        found = self._kept(task, key)
+        return self._remote.ask(key, task.at) if found is None and self._remote is not None else found
+
+    def _kept(self, task: Task, key: str) -> Result | None:
+        """A result that is in the cache; under a policy one that was made here, since others are judged anew."""
         found = self.cache.find(key, task.at)
-        return self._remote.find(key, task.at) if found is None and self._remote is not None else found
+        return None if found is not None and found.origin and self.plan.trust is not None else found
 
     # ---- doing it
 
@@ -182,7 +188,7 @@ class Runner:
             while waiting or running or asked:
                 ready = [] if bad and not keep_going else [t for t in waiting if not left[t]]
                 for name in ready:
-                    if len(running) >= jobs and (self._remote is None or self._answers.get(name) is False):
+                    if len(running) >= jobs and (self._remote is None or self._answers.get(name, 0) is None):
                         continue
                     waiting.remove(name)
                     task = self.plan.tasks[name]
@@ -267,14 +273,16 @@ class Runner:
     def _spared(self, task: Task, parts: Parts, key: str, notes: list[str]) -> Ended | Asked | None:
         if self.is_fresh(task, key):
             return Ended(task.id, "fresh")
-        result = self.cache.find(key, task.at)
+        result = self._kept(task, key)
+        if result is None and (answer := self._answers.get(task.id)) is not None and answer.key == key:
+            result = answer
         if result is not None:
             return self._restored(task, parts, key, result, notes)
         if self._remote is None or task.id in self._answers:
             return None
 
         def answered(found: Result | None) -> None:
-            self._events.put((Asked(task.id, found is not None), None))
+            self._events.put((Asked(task.id, found), None))
 
         self._remote.fetch(key, task.at, answered)
         return Asked(task.id)
@@ -480,8 +488,11 @@ class Runner:
             return Ended(task.id, "ran", job.seconds, job.log, notes=(*job.notes, note))
         if task.cache:
             result = Result(key, job.outputs, job.log, job.seconds)
-            if self.cache.keep(result) and self._remote is not None:
-                self._remote.keep(result)
+            try:
+                if self.cache.keep(result) and self._remote is not None:
+                    self._remote.keep(result)
+            except OSError as error:
+                job.notes.append(f"its result is not kept: {error.strerror or error}: {error.filename}")
         self._record(task, job.parts, key if task.cache else "", job.outputs)
         return Ended(task.id, "ran", job.seconds, job.log, notes=tuple(job.notes))
 
@@ -514,7 +525,7 @@ class Runner:
         """What decides whether tasks are fresh, as `_fresh.write` takes it; None where signatures do not tell it yet."""
         from loop_kit.task._key import installed
 
-        paths, env, written = set(self.plan.watch), set[str](), set[str]()
+        paths, env, written = set(self.plan.watch), {"LOOP_TRUST"}, set[str]()
         tools: dict[str, str] = {}
         locks = set[str]()
         for name in closure(self.before, wanted):

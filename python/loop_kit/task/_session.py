@@ -17,7 +17,7 @@ from loop_kit.task._looks import Looks
 from loop_kit.task._plan import Plan, plan
 from loop_kit.task._run import Runner
 from loop_kit.task._stat import clock
-from loop_kit.task._state import State, alone
+from loop_kit.task._state import ANEW, State, alone
 
 __all__ = ["Session", "Verdict", "opened"]
 
@@ -53,6 +53,10 @@ class Session:
         self.plan: Plan = plan(root, self.state.plan, clock(self.state.mark))
         self.before = edges(self.plan)
         self.state.plan = self.plan.parsed
+        if self.state.trust != self.plan.trust:
+            for last in self.state.last.values():
+                last.key = ANEW  # what is there may have come from whom nobody trusts now
+            self.state.trust = self.plan.trust
         self.looks = Looks(self.plan, self.state.mark, self.state.looks)
 
     def close(self) -> None:
@@ -121,8 +125,10 @@ class Session:
             yield None
             return
         from loop_kit.task._remote import Remote
+        from loop_kit.task._signed import Signed
 
-        remote = Remote(self.plan.results, self._cache, tell)
+        signed = Signed.of(self.plan.root, policy=self.plan.trust is not None)
+        remote = Remote(self.plan.results, self._cache, signed, tell)
         try:
             yield remote
         finally:
@@ -142,10 +148,22 @@ class Session:
             told = {"tasks": [task for task in tasks if self.plan.tasks[task].run is not None]}
             _fresh.write(self.plan.root, asked, self._version, **found, told=told)
 
-    def judge(self, wanted: Iterable[str]) -> list[Verdict]:
-        """What `run` would do, and why, without doing it. What another task is yet to write is taken as it is."""
+    def judge(
+        self, wanted: Iterable[str], *, ask: bool = True, tell: Callable[[str], object] = lambda text: None
+    ) -> list[Verdict]:
+        """What `run` would do, and why, without doing it. What another task is yet to write is taken as it is.
+
+        Args:
+            wanted: The tasks.
+            ask: Whether the repository of results is asked, too.
+            tell: Told why it cannot be.
+        """
         self.looks.begin()
-        runner = Runner(self.plan, self.before, self.state, self.looks, self._cache)
+        with self._remote(tell) if ask else contextlib.nullcontext() as remote:
+            return self._judged(wanted, remote)
+
+    def _judged(self, wanted: Iterable[str], remote: Any) -> list[Verdict]:
+        runner = Runner(self.plan, self.before, self.state, self.looks, self._cache, remote=remote)
         found: list[Verdict] = []
         due: set[str] = set()
         for name in order(self.before, closure(self.before, wanted)):
@@ -166,6 +184,8 @@ class Session:
             else:
                 reasons = [why for why in runner.why(task) if not why.startswith("task before it ")]
                 reasons += [f"{dep} runs before it" for dep in waits]
+                if remote is not None and key in remote.refused:
+                    reasons.append(remote.refused[key])
                 found.append(Verdict(name, "run", tuple(reasons or runner.why(task))))
             if task.cache:
                 due.add(name)

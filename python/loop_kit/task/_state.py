@@ -19,9 +19,12 @@ from loop_kit.errors import LoopError
 from loop_kit.task._cache import Output
 from loop_kit.task._stat import now
 
-__all__ = ["ROOT_VARIABLE", "Last", "State", "alone"]
+__all__ = ["ANEW", "ROOT_VARIABLE", "Last", "State", "alone"]
 
-_FORMAT = 3
+_FORMAT = 4
+
+ANEW = "anew"
+"""In the place of a key: what there is was taken by another policy."""
 
 ROOT_VARIABLE = "LOOP_TASK_ROOT"
 """The variable that tells a task's processes of whose workspace they are."""
@@ -51,6 +54,7 @@ class State:
         plan: See `Plan.parsed`.
         looks: See `Looks.keep`.
         last: By task.
+        trust: The policy by which these were taken: see `Plan.trust`.
     """
 
     def __init__(self, root: str, version: str) -> None:
@@ -59,6 +63,7 @@ class State:
         self.plan: dict[str, Any] = {}
         self.looks: dict[str, Any] = {}
         self.last: dict[str, Last] = {}
+        self.trust: str | None = None
         self._begun: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             said = json.loads((self.folder / "state.json").read_bytes())
@@ -68,6 +73,7 @@ class State:
                     for task, (key, told, outputs) in said["last"].items()
                 }
                 self.plan, self.looks = dict(said["plan"]), dict(said["looks"])
+                self.trust = said["trust"]
         with contextlib.suppress(OSError, ValueError):
             for line in self._runs.read_text("ascii").splitlines():
                 task, _, when = line.partition(" ")
@@ -90,6 +96,7 @@ class State:
             "version": self._version,
             "plan": self.plan,
             "looks": self.looks,
+            "trust": self.trust,
             "last": {
                 task: [last.key, last.told, [astuple(output) for output in last.outputs]]
                 for task, last in self.last.items()
