@@ -31,13 +31,17 @@ def _aliases(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[st
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     try:
-        from loop_kit.pkg import TOOLS
-
         known = _packages(ctx.params.get("manifest_path")).programs()
-        names = [*(program.name for program in known), *TOOLS]
-        return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+        return [program.name for program in known if program.name.startswith(incomplete)]
     except Exception:
         return _aliases(ctx, param, incomplete)
+
+
+def _runnable(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from loop_kit.pkg import TOOLS
+
+    more = [name for name in TOOLS if name.startswith(incomplete)]
+    return list(dict.fromkeys([*_names(ctx, param, incomplete), *more]))
 
 
 def _packages(manifest_path: Path | None) -> Packages:
@@ -272,7 +276,7 @@ def _there(found: Packages) -> list[Program]:
     context_settings={"allow_interspersed_args": False},
     epilog=examples(("loop pkg run ruff -- check .", ""), ("loop pkg run esbuild --version", "")),
 )
-@click.argument("name", shell_complete=_names)
+@click.argument("name", shell_complete=_runnable)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @manifest_option
 def run(name: str, args: tuple[str, ...], manifest_path: Path | None) -> None:
