@@ -188,7 +188,14 @@ class Server:
         described = {"mediaType": kind, "digest": digest, "size": len(layer)}
         described |= {"annotations": {"org.opencontainers.image.title": title}}
         self.put(f"/v2/{name}/blobs/{digest}", layer)
-        self.put(f"/v2/{name}/manifests/{tag}", json.dumps({"schemaVersion": 2, "layers": [described]}))
+        empty = {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": f"sha256:{sha256(b'{}')}",
+            "size": 2,
+        }
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        manifest = {"schemaVersion": 2, "mediaType": kind, "config": empty, "layers": [described]}
+        self.put(f"/v2/{name}/manifests/{tag}", json.dumps(manifest))
         tags = self._tags.setdefault(name, [])
         tags.append(tag)
         self.put(f"/v2/{name}/tags/list", json.dumps({"name": name, "tags": tags}))

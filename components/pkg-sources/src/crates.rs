@@ -102,8 +102,9 @@ impl Source for Crates<'_> {
                 names.extend(rest.split('"').next().map(String::from));
             }
         }
-        if names.is_empty() && entries.iter().any(|entry| entry.path == "src/main.rs") {
-            names.push(name.into());
+        if names.is_empty() {
+            // what an older Cargo has published does not name those that Cargo finds
+            names.extend(entries.iter().filter_map(|entry| found(name, &entry.path)));
         }
         let bin = |name| Bin {
             name,
@@ -112,4 +113,14 @@ impl Source for Crates<'_> {
         };
         Ok(names.into_iter().map(bin).collect())
     }
+}
+
+/// The program that Cargo makes of a file because of where it is.
+fn found(name: &str, path: &str) -> Option<String> {
+    if path == "src/main.rs" {
+        return Some(name.into());
+    }
+    let rest = path.strip_prefix("src/bin/")?;
+    let one = rest.strip_suffix("/main.rs").or(rest.strip_suffix(".rs"))?;
+    (!one.contains('/')).then(|| one.into())
 }

@@ -21,11 +21,14 @@ const KEPT: usize = 64 << 20;
 pub struct Config {
     /// `npm`, `pypi`, `crates`, `go`, `github`, `oci` or `url`.
     pub kind: String,
-    /// Where the source is; of `url`, the template of a file.
+    /// Where the source is; of `url`, the template of a file; of `oci` empty.
     pub base: String,
     /// The value of `authorization` for what lies at `base`.
     #[serde(default)]
     authorization: Option<String>,
+    /// Of `oci`: the tags of the repository.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// Of `go`: the name of the database of checksums.
     #[serde(default)]
     pub sums: Option<String>,
@@ -54,19 +57,11 @@ impl Config {
 
     /// The login for a URL: none but where the base is.
     pub fn login(&self, url: &str) -> Vec<(String, String)> {
-        if let Some(token) = TOKENS.with_borrow(|tokens| tokens.get(repository(url)).cloned()) {
-            return vec![("authorization".into(), token)];
-        }
         let own = origin(url) == origin(&self.base);
         let value = self.authorization.iter().filter(|_| own);
         value
             .map(|value| ("authorization".into(), value.clone()))
             .collect()
-    }
-
-    /// The login as it is configured.
-    pub fn authorization(&self) -> Option<&str> {
-        self.authorization.as_deref()
     }
 }
 
@@ -84,8 +79,6 @@ thread_local! {
         settings::refuse("config", &e.to_string());
         unreachable!()
     });
-    /// Tokens of OCI registries, by repository.
-    static TOKENS: RefCell<BTreeMap<String, String>> = RefCell::default();
     static ANSWERS: RefCell<(Kept, usize)> = RefCell::default();
 }
 
@@ -100,7 +93,7 @@ pub fn get(config: &Config, url: &str, accept: &str, what: &str) -> Result<Rc<Ve
     if let Some(kept) = ANSWERS.with_borrow(|(kept, _)| kept.get(&key).cloned()) {
         return kept;
     }
-    let found = ask(config, url, accept, what, config.login(url)).map(Rc::new);
+    let found = ask(config, url, accept, what).map(Rc::new);
     if !matches!(found, Err(Error::Unreachable(_))) {
         ANSWERS.with_borrow_mut(|(kept, bytes)| {
             *bytes += key.len() + found.as_ref().map_or(0, |body| body.len());
@@ -120,16 +113,15 @@ pub fn json(config: &Config, url: &str, accept: &str, what: &str) -> Result<Valu
     serde_json::from_slice(&body).map_err(|e| Error::Protocol(format!("{url} is no JSON: {e}")))
 }
 
-fn ask(
-    config: &Config,
-    url: &str,
-    accept: &str,
-    what: &str,
-    login: Vec<(String, String)>,
-) -> Result<Vec<u8>, Error> {
+fn ask(config: &Config, url: &str, accept: &str, what: &str) -> Result<Vec<u8>, Error> {
     let mut headers = vec![("user-agent".to_string(), b"loop-kit".to_vec())];
     headers.push(("accept".into(), accept.into()));
-    headers.extend(login.into_iter().map(|(name, value)| (name, value.into_bytes())));
+    headers.extend(
+        config
+            .login(url)
+            .into_iter()
+            .map(|(name, value)| (name, value.into_bytes())),
+    );
     let request = Request {
         method: "GET".into(),
         url: url.into(),
@@ -141,13 +133,6 @@ fn ask(
     match response.status {
         200 => Ok(response.body),
         404 | 410 => Err(Error::NotFound(format!("there is no {what} at {}", origin(url)))),
-        401 | 403 if config.kind == "oci" && url.contains("/v2/") => {
-            let token = crate::oci::token(&response.headers, config)?;
-            if login_tried(config, url, &token) {
-                return Err(Error::Denied(format!("{} asks for another login", origin(url))));
-            }
-            ask(config, url, accept, what, config.login(url))
-        }
         401 | 403 => Err(Error::Denied(format!(
             "{} answers {} to {what}",
             origin(url),
@@ -158,21 +143,6 @@ fn ask(
             origin(url)
         ))),
     }
-}
-
-/// Keeps the token of a repository; whether it was tried already.
-fn login_tried(config: &Config, url: &str, token: &str) -> bool {
-    let tried = config.login(url).iter().any(|(_, value)| value == token);
-    TOKENS.with_borrow_mut(|tokens| tokens.insert(repository(url).into(), token.into()));
-    tried
-}
-
-/// What a token of an OCI registry is for.
-fn repository(url: &str) -> &str {
-    let end = ["/manifests/", "/blobs/", "/tags/"]
-        .iter()
-        .find_map(|part| url.rfind(part));
-    &url[..end.unwrap_or(url.len())]
 }
 
 fn words(url: &str, code: &ErrorCode) -> String {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import configparser
 import ipaddress
-import json
 import os
 import re
 import shutil
@@ -240,25 +239,8 @@ def _github(_: Path, __: str) -> Place:
     return Place(base, f"Bearer {token}" if token else None)
 
 
-def _oci(_: Path, name: str) -> Place:
-    host = name.partition("/")[0]
-    if "/" not in name or not re.search(r"[.:]|^localhost$", host):
-        raise failed(f"oci:{name} names no registry", "write one such as oci:registry.example.com/tools/rg@1")
-    local = re.match(r"(localhost|127\.[0-9.]+|\[::1\])(:|$)", host)
-    return Place(f"{'http' if local else 'https'}://{host}", _docker_login(host))
-
-
-def _docker_login(host: str) -> str | None:
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    try:
-        kept = json.loads((folder / "config.json").read_text("utf-8"))["auths"][host]["auth"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return f"Basic {kept}" if isinstance(kept, str) and kept else None
-
-
-KINDS = {"crates": _crates, "github": _github, "go": _go, "npm": _npm, "oci": _oci, "pypi": _pypi}
-"""What is known of each kind of source but `url`, whose place the manifest says."""
+KINDS = {"crates": _crates, "github": _github, "go": _go, "npm": _npm, "pypi": _pypi}
+"""What is known of each kind of source but `url`, whose place the manifest says, and `oci`, whose names say it."""
 
 
 def _above(folder: Path, name: str) -> list[Path]:

@@ -16,14 +16,12 @@ from loop_kit._types import Err
 from loop_kit.errors import Damaged
 from loop_kit.exports import Exports
 from loop_kit.oci.blobs import CHUNK, Blobs
-from loop_kit.pkg._model import failed
+from loop_kit.pkg._model import MOST, failed
 from loop_kit.pkg._resolver import Resolver, proxied
 from loop_kit.placements.builtin import builtin, driven
 
 __all__ = ["MOST", "Fetcher", "digests_of"]
 
-MOST = 2 << 30
-"""Bytes of one file."""
 _AT_ONCE = 6
 _TELL = 1.0
 """Seconds between words about downloads that go on."""
@@ -99,6 +97,8 @@ class Fetcher:
         client = await self._client(resolver)
         async with self._gate:
             try:
+                if digest is not None and usable and await self._own(resolver, asset, digest):
+                    return digest, self._blobs.size(digest) or 0
                 if digest is not None and usable and size is not None:
                     await self._straight(client, asset, digest, size)
                     return digest, size
@@ -110,6 +110,19 @@ class Fetcher:
                 raise
             finally:
                 self._going.pop(asset.file, None)
+
+    async def _own(self, resolver: Resolver, asset: Any, digest: str) -> bool:
+        """Fetches a file in a way of its source's own, if that has one."""
+        got = 0
+
+        def came(more: int) -> None:
+            nonlocal got
+            got += more
+            self._going[asset.file] = (got, asset.size)
+
+        found = await resolver.pull(asset, digest, self._blobs, came)
+        self.fetched += got
+        return found
 
     async def _straight(self, client: Exports, asset: Any, digest: str, size: int) -> None:
         """What is known is written where it belongs, and goes on where it broke off."""

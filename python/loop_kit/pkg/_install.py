@@ -188,12 +188,20 @@ async def _build(store: Store, locked: Locked, file: File, tree: Path, place: Pa
         env = dict(os.environ)
         if runner == "cargo":
             env["CARGO_TARGET_DIR"] = str(folder / "target")
+            # as Cargo does of itself with what comes from a registry: a newer compiler's lints stop nothing
+            capped = "--cap-lints=warn"
+            config = []
+            if "RUSTFLAGS" in env:
+                env["RUSTFLAGS"] += f" {capped}"
+            else:
+                config = ["--config", f'build.rustflags=["{capped}"]']
             locks = ["--locked"] if (source / "Cargo.lock").is_file() else []
             command = [
                 program,
                 "install",
                 "--quiet",
                 "--no-track",
+                *config,
                 *locks,
                 "--path",
                 ".",

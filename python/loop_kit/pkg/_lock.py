@@ -58,6 +58,8 @@ def _said(locked: Locked) -> dict[str, Any]:
     said: dict[str, Any] = {"asked": str(locked.asked), "layout": locked.layout}
     if locked.python:
         said["python"] = locked.python
+    if locked.signed:
+        said["signed"] = list(locked.signed)
     said["root"] = _key_of(locked, locked.nodes[0])
     said["nodes"] = {_key_of(locked, node): _said_of(node) for node in locked.nodes}
     return said
@@ -88,7 +90,8 @@ def _locked(path: Path, alias: str, table: Any) -> Locked:
         layout = _str(table["layout"])
         if layout not in ("alone", "flat", "nested"):
             raise ValueError(f"{layout!r} is no layout")
-        return Locked(asked, layout, _str(table.get("python", "")), nodes)
+        signed = tuple(_str(name) for name in table.get("signed", ()))
+        return Locked(asked, layout, _str(table.get("python", "")), nodes, signed)
     except (AttributeError, KeyError, TypeError, ValueError, PackageError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise failed(

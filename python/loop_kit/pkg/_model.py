@@ -11,7 +11,7 @@ from typing import Any
 
 from loop_kit.errors import PackageError
 
-__all__ = ["NAMES", "PLATFORMS", "Asked", "File", "Locked", "Node", "Platform", "failed"]
+__all__ = ["MOST", "NAMES", "PLATFORMS", "Asked", "File", "Locked", "Node", "Platform", "failed"]
 
 NAMES: Mapping[str, str] = {
     "bat": "github:sharkdp/bat",
@@ -38,6 +38,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SOURCE = re.compile(r"([a-z][a-z0-9_-]*):(.+)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST = 512
+MOST = 2 << 30
+"""Bytes of one file."""
 
 
 def failed(message: str, hint: str | None = None) -> PackageError:
@@ -217,12 +219,14 @@ class Locked:
         layout: Where what it needs goes: `alone`, `flat` or `nested`.
         python: The version of Python that it is for; empty: it does not matter.
         nodes: Itself and what it needs.
+        signed: Who has signed it, by their names in the policy that judged it; empty: nobody was asked for.
     """
 
     asked: Asked
     layout: str
     python: str
     nodes: tuple[Node, ...] = field(repr=False)
+    signed: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:

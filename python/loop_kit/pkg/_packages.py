@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from loop_kit.pkg._installer import Installer, pinned
 from loop_kit.pkg._model import Asked, Locked, failed
+from loop_kit.pkg._policy import Judge
 from loop_kit.pkg._tools import SHIPPED, TOOLS, named_in, shipped
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Packages(Installer):
     def __init__(self, manifest: Manifest, tell: Tell = lambda text: None) -> None:
         super().__init__(manifest, tell)
         self._lock_file = manifest.path.with_suffix(".lock")
+        self._judge = Judge(manifest)
 
     def locked(self) -> dict[str, Locked]:
         """What the lock has, by alias.
@@ -66,6 +68,7 @@ class Packages(Installer):
                 not anew and old is not None and old.asked == asked and old.here(self.here)
             ):
                 continue
+            self._judge.source(asked)
             resolvers, fetcher = await self.online()
             resolver, name = await resolvers.of(asked)
             found = await solved(asked, resolver, name, self.store, fetcher, self.here, self._tell)
@@ -101,6 +104,8 @@ class Packages(Installer):
         known = self.locked() if offline or locked else await self.lock()
         found: dict[str, Program] = {}
         wanted = {alias: self._pinned(known, alias) for alias in self.manifest.packages}
+        if unsigned := self._judge.unsigned(self.manifest.packages.values()):
+            self._tell(unsigned)
         for alias, one in wanted.items():
             await self.have(one, self._lock_file, offline=offline)
             for program in programs(self.store, one, self.here):
@@ -120,7 +125,9 @@ class Packages(Installer):
         return list(found.values())
 
     def _pinned(self, known: dict[str, Locked], alias: str) -> Locked:
-        return pinned(known, self.manifest.packages[alias], self.here)
+        found = pinned(known, self.manifest.packages[alias], self.here)
+        self._judge.locked(found)
+        return found
 
     def programs(self) -> list[Program]:
         """The programs of what is installed.

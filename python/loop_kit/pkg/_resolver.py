@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from loop_kit import Host, Limits, builtin, shipped
@@ -15,6 +17,7 @@ from loop_kit.errors import CallError, LinkError, LoadError, PackageError
 from loop_kit.manifest import Component, Link, Manifest
 from loop_kit.manifest import model as manifests
 from loop_kit.manifest.model import Resolver as Configured
+from loop_kit.oci.blobs import Blobs
 from loop_kit.pkg import _clients
 from loop_kit.pkg._model import Asked, Platform, failed
 from loop_kit.placements.component import Settings
@@ -40,6 +43,7 @@ class Resolver:
         source: What it is called.
         downloads: The grant of the host that fetches its files: rules of `loop:netx`.
         ca: Certificates that its servers are to be believed by.
+        signed: Who has signed the version that was asked for last, by their names in the policy.
     """
 
     source: str
@@ -47,6 +51,16 @@ class Resolver:
     ca: tuple[str, ...]
     _calls: Any = field(repr=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    signed: tuple[str, ...] = ()
+
+    async def pull(self, asset: Any, digest: str, blobs: Blobs, tell: Callable[[int], object]) -> bool:
+        """Fetches a file in a way of its own, and returns whether it has one.
+
+        Raises:
+            Damaged: It is not what its digest says.
+            PackageError: It does not come.
+        """
+        return False
 
     async def call(self, function: str, *args: Any) -> Any:
         """Asks it.
@@ -115,7 +129,7 @@ class Resolvers:
 
     def names(self) -> list[str]:
         """What there is to ask."""
-        return sorted({*_clients.KINDS, *self._configured})
+        return sorted({*_clients.KINDS, "oci", *self._configured})
 
     async def of(self, asked: Asked) -> tuple[Resolver, str]:
         """The resolver of a package, and what that calls it.
@@ -125,18 +139,17 @@ class Resolvers:
         """
         own = self._configured.get(asked.source)
         kind = asked.source if own is None else own.kind
-        if kind is not None and kind != "url" and kind not in _clients.KINDS:
+        if kind is not None and kind not in ("url", "oci") and kind not in _clients.KINDS:
             raise failed(
                 f"{asked}: there is no source {asked.source!r}",
                 f"there are {', '.join(self.names())}; [resolvers.{asked.source}] in loop.toml adds one",
             )
-        where, name = "", asked.name
-        if kind == "oci":
-            where, _, name = asked.name.partition("/")
+        where = asked.name if kind == "oci" else ""
         known = self._loaded.get((asked.source, where))
         if known is None:
-            known = self._loaded[(asked.source, where)] = await self._load(asked, kind, own)
-        return known, name
+            made = self._repository(asked, own) if kind == "oci" else self._load(asked, kind, own)
+            known = self._loaded[(asked.source, where)] = await made
+        return known, asked.name
 
     async def _load(self, asked: Asked, kind: str | None, own: Configured | None) -> Resolver:
         if own is not None and own.provider is not None:
@@ -165,23 +178,47 @@ class Resolvers:
             # files, lists of checksums and tokens lie on servers that a source names, all of them public
             allow = list(dict.fromkeys(allow))
             downloads = [*allow, "https://*"]
-            if kind in ("oci", "github"):
+            if kind == "github":
                 allow = downloads
         grant: dict[str, Any] = {"allow": allow, "max_body": _MAX_ANSWER, "max_decoded": _MAX_ANSWER}
         grant |= proxied()
-        net = builtin("netx", config={"ca": list(ca)} if ca else None, **grant)
-        settings = {"loop:provider/settings": Settings(config)}
+        calls = await self._calls(asked.source, component, config, grant, {"ca": list(ca)} if ca else None)
+        return Resolver(asked.source, tuple(dict.fromkeys(downloads)), ca, calls)
+
+    async def _calls(
+        self,
+        source: str,
+        component: Any,
+        config: dict[str, Any],
+        grant: dict[str, Any],
+        net: dict[str, Any] | None = None,
+    ) -> Any:
+        """The functions of a component."""
+        imports = {
+            "loop:netx": builtin("netx", config=net, **grant),
+            "loop:provider/settings": Settings(config),
+        }
         try:
-            host = await self._on()
-            app = await host.load(component, imports={"loop:netx": net, **settings}, limits=_LIMITS)
-            calls = app.exports["loop:pkg/resolver"]
+            app = await (await self._on()).load(component, imports=imports, limits=_LIMITS)
+            return app.exports["loop:pkg/resolver"]
         except (LoadError, KeyError, OSError) as error:
-            where = os.fspath(component)
             raise failed(
-                f"[resolvers.{asked.source}]: {where} is no resolver: {error}",
+                f"[resolvers.{source}]: {os.fspath(component)} is no resolver: {error}",
                 "a resolver exports loop:pkg/resolver and imports loop:netx/http-client: `loop new resolver`",
             ) from None
-        return Resolver(asked.source, tuple(dict.fromkeys(downloads)), ca, calls)
+
+    async def _repository(self, asked: Asked, own: Configured | None) -> Resolver:
+        """A repository of a registry, which the host itself asks."""
+        from loop_kit.oci.registry import Registry
+        from loop_kit.pkg._oci import OciResolver, repository_of
+
+        reference = repository_of(asked, own)
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="loop-pkg-"))
+        registry = await self._stack.enter_async_context(Registry(reference.registry))
+        tags = await registry.tags(reference.repository)
+        config = dict(own.config if own is not None else {}) | {"kind": "oci", "base": "", "tags": tags}
+        calls = await self._calls(asked.source, shipped("pkg/sources"), config, {"allow": []})
+        return OciResolver(asked.source, calls, registry, reference, self._manifest, Blobs(Path(folder)))
 
     async def _on(self) -> Host:
         if self._host is None:

@@ -228,7 +228,7 @@ async def solved(
     root = await source.whole(root)
     nested = root.layout == "nested"
     nodes = await _nested(source, root) if nested else [Node(root.name, root.version, root.into, root.files)]
-    return Locked(asked, root.layout, "", tuple(nodes))
+    return Locked(asked, root.layout, "", tuple(nodes), resolver.signed)
 
 
 async def _nested(source: Source, root: Package) -> list[Node]:

@@ -246,6 +246,8 @@ class Tools:
         from loop_kit.pkg._install import place_of
         from loop_kit.pkg._store import Store
 
+        if found.lock != SHIPPED and found.manifest is not None:  # what ships is part of loop-kit
+            _judge(found.manifest, found.locked)
         store = Store()
         place = place_of(store, found.locked, self._here)
         if place.is_dir():
@@ -261,6 +263,13 @@ class Tools:
                 await installer.have(found.locked, found.lock)
                 tell(f"installed {what} in {time.monotonic() - began:.1f} s")
         return place
+
+
+def _judge(manifest: Path, locked: Locked) -> None:
+    from loop_kit.manifest import load
+    from loop_kit.pkg._policy import Judge
+
+    Judge(load(manifest)).locked(locked)
 
 
 def _installer(manifest: Path | None, tell: Tell) -> Installer:
