@@ -19,7 +19,7 @@ export CARGO_TARGET_DIR := $(or $(LOOP_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME
 SOURCES := $(shell find Cargo.toml Cargo.lock LICENSE README.md pyproject.toml crates python \
 	-type f -not -path '*/tests/*' -not -path 'crates/fuzz*' -not -path '*/.*' -not -path '*/__pycache__/*' | sort)
 
-.PHONY: help setup run test lint format bench conformance interop wash fuzz soak wheel wit components page lock clean own-target FORCE
+.PHONY: help setup run test lint format bench conformance interop wash fuzz soak wheel wit components page docs lock clean own-target FORCE
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -52,7 +52,9 @@ lint: setup own-target ## Check format, types, stubs, vendored WIT and lints of 
 	tools/build_components.py --check
 	node_modules/.bin/tsc -p web/devserver
 	node_modules/.bin/tsc -p web/docs
-	node web/devserver/build.mjs --check
+	$(BIN)/loop task page:build docs:build
+	@for part in page live; do diff -qr web/devserver/build/$$part python/loop_kit/dev/$$part/files || \
+	  { echo 'the page is not of its sources: `make page` makes it' >&2; exit 1; }; done
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo fmt --all --check --manifest-path components/Cargo.toml
@@ -106,11 +108,15 @@ wheel: dist/.built ## Build the wheel into dist/
 wit: ## Vendor the WIT packages of WASI and others again
 	tools/vendor_wit.py
 
-components: ## Build the components that ship with loop-kit, for which it takes the target wasm32-unknown-unknown
-	tools/build_components.py $(ARGS)
+components: | $(BIN)/loop ## Build the components that ship with loop-kit, for which it takes the target wasm32-unknown-unknown
+	$(BIN)/loop task components
 
-page: node_modules/.installed ## Bundle the page of the dev server, which is committed
-	node web/devserver/build.mjs
+page: | $(BIN)/loop ## Bundle the page of the dev server, which is committed
+	$(BIN)/loop task page
+
+docs: | $(BIN)/loop ## Make the site of the docs, and serve it at 127.0.0.1:8080
+	$(BIN)/loop task docs:build
+	$(BIN)/loop serve web/docs/build/site
 
 lock: setup ## Pin Python and JavaScript requirements anew, and the tools that loop-kit brings a lock of
 	$(PIP) install uv==0.13.9
@@ -123,7 +129,7 @@ lock: setup ## Pin Python and JavaScript requirements anew, and the tools that l
 	$(BIN)/python tools/lock_tools.py
 
 clean: ## Remove what these commands made here (the shared build folder of Rust stays)
-	rm -rf .venv node_modules dist sdk/node/node_modules sdk/node/dist examples/*/build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv node_modules dist sdk/node/node_modules sdk/node/dist examples/*/build web/*/build .loop .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A lock that changed makes a new environment, so that it holds what is pinned and nothing else.
@@ -136,6 +142,10 @@ clean: ## Remove what these commands made here (the shared build folder of Rust 
 .venv/.peers: requirements/peers.txt .venv/.requirements
 	$(PIP) install --require-hashes --requirement requirements/peers.txt
 	touch $@
+
+# Tasks run by whatever loop-kit is installed: what they make goes into the next one.
+$(BIN)/loop:
+	$(MAKE) setup
 
 .venv/.installed: dist/.built
 	$(PIP) install --no-deps --force-reinstall dist/*.whl
