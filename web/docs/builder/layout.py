@@ -115,12 +115,14 @@ def _document(page: Page, title: str, main: str, sections: Sequence[Section], ve
 <a class="brand" href="{root}index.html">{_LOGO}<span>loop-kit</span></a>
 <span class="version">{escape(version)}</span>
 <span class="space"></span>
-<button class="find" hidden aria-haspopup="dialog">{_icon("search")}<span>Search</span><kbd>/</kbd></button>
+<button class="find" hidden aria-label="Search" aria-haspopup="dialog">
+{_icon("search")}<span>Search</span><kbd aria-hidden="true">/</kbd>
+</button>
 <button class="quiet theme" hidden aria-label="Light or dark" title="Light or dark">{_icon("theme")}</button>
 </header>
 <div class="body">
 <nav class="pages" aria-label="Pages">
-<details>
+<details open>
 <summary>{_icon("menu")}All pages</summary>
 {_navigation(page, sections)}
 </details>

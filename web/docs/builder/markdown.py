@@ -25,6 +25,7 @@ Resolve = Callable[[str], "Page | None"]
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 # Nothing else of HTML stands in the sources.
 _TAG = re.compile(r"</?(kbd|br|sub|sup)>")
+_SHORT = 16
 _NOT_IN_SLUG = re.compile(r"[^\w\- ]")
 
 
@@ -34,9 +35,16 @@ def _parser() -> MarkdownIt:
     rules = renderer.rules
     rules["fence"] = lambda tokens, at, *_: code_block(tokens[at].content, tokens[at].info.strip())
     rules["code_block"] = lambda tokens, at, *_: code_block(tokens[at].content, "")
+    rules["code_inline"] = lambda tokens, at, *_: _code(tokens[at].content)
     rules["table_open"] = lambda *_: '<div class="table"><table>\n'
     rules["table_close"] = lambda *_: "</table></div>\n"
     return parser
+
+
+def _code(text: str) -> str:
+    """What is short stays in one line: browsers would break `-o` behind its dash."""
+    kind = ' class="short"' if len(text) <= _SHORT else ""
+    return f"<code{kind}>{escape(text, quote=False)}</code>"
 
 
 _MARKDOWN = _parser()

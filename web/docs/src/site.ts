@@ -32,6 +32,7 @@ function setTheme(theme: string | null) {
 }
 
 setTheme(kept());
+page.dataset["script"] = "begun";
 
 function toggleTheme() {
   const isDark = page.dataset["theme"] ? page.dataset["theme"] === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -131,7 +132,7 @@ function dialog(): { open: () => void } {
   let chosen = 0;
 
   function choose(at: number) {
-    const options = [...list.children];
+    const options = [...list.querySelectorAll("[role=option]")];
     chosen = options.length ? (at + options.length) % options.length : 0;
     options.forEach((option, number) => option.setAttribute("aria-selected", String(number === chosen)));
     const option = options[chosen];
@@ -146,9 +147,10 @@ function dialog(): { open: () => void } {
     const options = found.map((at, number) => {
       const [of, anchor, heading, lead] = index.sections[at] ?? [0, "", "", ""];
       const [url, title] = index.pages[of] ?? ["", ""];
-      const link = make("a", { href: root + url + (anchor && `#${anchor}`), tabindex: "-1" });
+      const href = root + url + (anchor && `#${anchor}`);
+      const link = make("a", { role: "option", id: `found-${number}`, href, tabindex: "-1" });
       link.append(make("strong", {}, heading || title), make("span", { class: "where" }, heading ? title : ""), make("span", { class: "lead" }, lead));
-      return make("li", { role: "option", id: `found-${number}`, "aria-selected": "false" }, link);
+      return make("li", { role: "none" }, link);
     });
     list.replaceChildren(...options);
     field.setAttribute("aria-expanded", String(options.length > 0));
@@ -164,7 +166,10 @@ function dialog(): { open: () => void } {
       choose(chosen + (event.key === "ArrowDown" ? 1 : -1));
     } else if (event.key === "Enter") {
       event.preventDefault();
-      list.children[chosen]?.querySelector("a")?.click();
+      list.querySelector<HTMLElement>("[aria-selected=true]")?.click();
+    } else if (event.key === "Escape") {
+      event.preventDefault(); // a field for searching would only be emptied
+      box.close();
     }
   });
   box.addEventListener("click", (event) => {
@@ -204,6 +209,19 @@ function copying() {
   }
 }
 
+// ---- the list of pages, which stands beside the text, or opens above it where there is no room
+
+function list() {
+  const details = document.querySelector<HTMLDetailsElement>("nav.pages details");
+  const narrow = matchMedia("(max-width: 820px)");
+  if (!details) return;
+  const fit = () => (details.open = !narrow.matches);
+  fit();
+  narrow.addEventListener("change", fit);
+  if (!narrow.matches) details.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  page.dataset["script"] = "done";
+}
+
 // ---- where in the page the reader is
 
 function following() {
@@ -233,7 +251,6 @@ function following() {
 document.addEventListener("DOMContentLoaded", () => {
   const theme = document.querySelector<HTMLButtonElement>("button.theme");
   const find = document.querySelector<HTMLButtonElement>("button.find");
-  const menu = document.querySelector<HTMLDetailsElement>("nav.pages details");
   if (theme) {
     theme.hidden = false;
     theme.addEventListener("click", toggleTheme);
@@ -250,7 +267,7 @@ document.addEventListener("DOMContentLoaded", () => {
       searching.open();
     });
   }
-  menu?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  list();
   copying();
   following();
 });
