@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -16,12 +17,12 @@ import pytest
 
 from loop_kit import dev, manifest
 from loop_kit.errors import Damaged, LoadError, ManifestError, PackageError
-from loop_kit.pkg import TOOLS, NoTool, Tools, _lock, _tools
+from loop_kit.pkg import TOOLS, NoTool, Platform, Tools, _lock, _tools
 from tests.checkout import ROOT
 from tests.children import until
 from tests.cli import LOOP
 from tests.pkg.conftest import Workspace
-from tests.pkg.servers import Server
+from tests.pkg.servers import Server, script, tar
 
 COMPONENT = '[components.a]\npath = "a.wasm"\nsources = ["src"]\nbuild = {}\n'
 
@@ -175,6 +176,49 @@ def test_of_two_processes_one_installs(server: Server, workspace: Workspace) -> 
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (0, "tool 1.0.0\n"), err
     assert server.asked.count(path) == 1
+
+
+@pytest.mark.parametrize("kind", ["wheel", "tar", "plain"])
+async def test_a_lock_of_another_platform(kind: str, server: Server, workspace: Workspace) -> None:
+    """There, its programs were looked up in the file for that; here they are called the same."""
+    here, other = Platform.here(), "windows" if Platform.here().os != "windows" else "darwin"
+    if kind == "wheel":
+        machine = {"linux": f"manylinux_2_17_{here.arch}", "darwin": f"macosx_11_0_{here.arch}"}[here.os]
+        for tag in (machine, "win_amd64"):
+            server.wheel("tool", "1.0", tag=f"py3-none-{tag}")
+        workspace.wants('tool = "pypi:tool"')
+    else:
+        names = {"x86_64": "amd64", "aarch64": "arm64"}
+        files: dict[str, bytes] = {}
+        for system in (here.os, other):
+            for arch in (here.arch, "x86_64"):
+                name = f"tool_{system}_{names[arch]}"
+                packed = tar({"tool": script("tool 1.0")}, folder=f"{name}/bin/", executable=True)
+                files |= (
+                    {name: script("tool 1.0").encode()} if kind == "plain" else {f"{name}.tar.gz": packed}
+                )
+        server.release("acme/tool", "1.0", files)
+        workspace.wants('tool = "github:acme/tool"')
+    async with workspace.packages() as packages:
+        await packages.lock()
+    with _lock.changing(workspace.folder / "loop.lock") as table:
+        (node,) = table["tool"].nodes
+        mine = node.file_for(here)
+        assert mine is not None
+        assert mine.bins
+        (program,) = mine.bins
+        there = (program[0], program[1].replace(here.os, other), program[2])
+        changed = tuple(
+            replace(
+                file, bins=None if file == mine else (there,) if other in file.platforms[0] else file.bins
+            )
+            for file in node.files
+        )
+        table["tool"] = replace(table["tool"], nodes=(replace(node, files=changed),))
+    commands = await workspace.install(locked=True)
+    assert subprocess.check_output(commands[program[0]], text=True).strip() == "tool 1.0"
+    (named,) = commands
+    assert await tools(workspace).command(named) == commands[named]
 
 
 async def test_what_is_not_as_locked_is_refused(server: Server, workspace: Workspace) -> None:

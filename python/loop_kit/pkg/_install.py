@@ -262,6 +262,8 @@ def programs(store: Store, locked: Locked, here: Platform) -> list[Program]:
             command = (python, "-I", str(launcher))
         else:
             at = place / (node.at if locked.layout != "alone" else "") / place_checked(path)
+            if runner == "native" and not at.is_file():
+                at = _called(place, path) or at
             inside = os.path.realpath(at)
             if not inside.startswith(os.path.realpath(place) + os.sep) or not os.path.isfile(inside):
                 raise failed(
@@ -273,6 +275,14 @@ def programs(store: Store, locked: Locked, here: Platform) -> list[Program]:
     if not found:
         raise failed(f"{alias} ({locked.asked}) has no program", "it is a library, or not for this use")
     return found
+
+
+def _called(place: Path, path: str) -> Path | None:
+    """A program that another platform's file has at `path`: the one file here that is called so, or is alone."""
+    name = os.path.basename(path)
+    files = [Path(at, name) for at, _, names in os.walk(place) for name in names]
+    found = [file for file in files if file.name in (name, f"{name}.exe", name.removesuffix(".exe"))]
+    return found[0] if len(found) == 1 else files[0] if len(files) == 1 else None
 
 
 def _native(path: Path, alias: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import platform as _machine
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loop_kit.errors import PackageError
@@ -206,8 +206,11 @@ class Node:
     optional: bool = False
 
     def file_for(self, platform: Platform) -> File | None:
-        """What is for a platform."""
-        return next((file for file in self.files if platform.key in file.platforms), None)
+        """What is for a platform; where nobody has looked into it yet, its programs are those of another platform's."""
+        file = next((file for file in self.files if platform.key in file.platforms), None)
+        if file is not None and file.bins is None:
+            return replace(file, bins=next((other.bins for other in self.files if other.bins), None))
+        return file
 
 
 @dataclass(frozen=True)
