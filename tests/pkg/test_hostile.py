@@ -118,6 +118,8 @@ async def test_one_that_means_well(bad: Bad) -> None:
         ("go", "leads out of the folder"),
         ("python", "is no function of Python"),
         ("none", "has no program"),
+        ("apart", "leads out of the folder"),
+        ("apart lies", "and its source says|is not|sha256:0000"),
     ],
 )
 @pytest.mark.timeout(300)

@@ -15,7 +15,7 @@ from tests.pkg.conftest import Workspace
 from tests.pkg.servers import Server, script, tar
 from tests.pkg.test_sources import said
 
-Push = Callable[[str], None]
+Push = Callable[..., None]
 
 
 @pytest.fixture

@@ -119,6 +119,22 @@ async def test_metadata_that_is_not_what_the_index_says(server: Server, workspac
         await locked(workspace)
 
 
+async def test_extras(server: Server, workspace: Workspace) -> None:
+    """Of what is needed, and of the package itself: what they need comes along, in one version of each."""
+    for version in ("1.0", "2.0"):
+        server.wheel("deep", version, "socks ; extra == 'Proxy_All'", "never ; extra == 'other'")
+    server.wheel("socks", "1.0")
+    server.wheel("more", "1.0")
+    server.wheel("mid", "1.0", "deep <2")
+    server.wheel("tool", "1.0", "mid", "deep [proxy-all]", "more ; extra == 'd'")
+    workspace.wants('tool = "pypi:tool[d]"')
+    assert await locked(workspace) == {
+        "tool[d]": "1.0", "tool": "1.0", "mid": "1.0", "deep": "1.0", "deep[proxy-all]": "1.0", "socks": "1.0",
+        "more": "1.0",
+    }  # fmt: skip
+    assert said((await workspace.install())["tool"]) == "tool 1.0"
+
+
 @pytest.mark.parametrize("range_", ["", "@1.1"])
 async def test_what_is_source_alone(range_: str, server: Server, workspace: Workspace) -> None:
     if range_:

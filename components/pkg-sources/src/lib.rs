@@ -49,7 +49,7 @@ trait Source {
 
     fn unpack(&self, name: &str, version: &str, artifact: &Asset) -> Result<Plan, Error>;
 
-    fn needs(&self, _: &Platform, _: &[Entry]) -> Result<Vec<Need>, Error> {
+    fn needs(&self, _: &str, _: &str, _: &Platform, _: &[Entry]) -> Result<Vec<Need>, Error> {
         Ok(Vec::new())
     }
 
@@ -95,8 +95,13 @@ impl Guest for Component {
         http::config(|config| source(config).unpack(&name, &version, &artifact))
     }
 
-    fn needs(_: String, _: String, platform: Platform, entries: Vec<Entry>) -> Result<Vec<Need>, Error> {
-        http::config(|config| source(config).needs(&platform, &entries))
+    fn needs(
+        name: String,
+        version: String,
+        platform: Platform,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Need>, Error> {
+        http::config(|config| source(config).needs(&name, &version, &platform, &entries))
     }
 
     fn bins(name: String, _: String, _: Platform, entries: Vec<Entry>) -> Result<Vec<Bin>, Error> {

@@ -125,7 +125,7 @@ impl Source for Npm<'_> {
         })
     }
 
-    fn needs(&self, _: &Platform, entries: &[Entry]) -> Result<Vec<Need>, Error> {
+    fn needs(&self, _: &str, _: &str, _: &Platform, entries: &[Entry]) -> Result<Vec<Need>, Error> {
         let package = described(entries)?;
         let mut needs: Vec<Need> = Vec::new();
         for (key, optional) in [

@@ -215,7 +215,14 @@ impl Source for PyPi<'_> {
         })
     }
 
-    fn needs(&self, platform: &Platform, entries: &[Entry]) -> Result<Vec<Need>, Error> {
+    /// One with extras needs itself without them, in the same version, and what these need.
+    fn needs(
+        &self,
+        name: &str,
+        version: &str,
+        platform: &Platform,
+        entries: &[Entry],
+    ) -> Result<Vec<Need>, Error> {
         let Some(metadata) = text(entries, "/METADATA") else {
             return Err(Error::Protocol("there is no METADATA in the wheel".into()));
         };
@@ -223,9 +230,11 @@ impl Source for PyPi<'_> {
         let lines = head
             .lines()
             .filter_map(|line| line.strip_prefix("Requires-Dist:"));
-        lines
-            .filter_map(|line| python::requirement(line.trim(), platform).transpose())
-            .collect()
+        let (bare, extras) = python::extras(name);
+        let itself =
+            (!extras.is_empty()).then(|| python::need(python::normal(bare), &format!("=={version}")));
+        let needs = lines.filter_map(|line| python::requirement(line.trim(), platform, &extras).transpose());
+        itself.map(Ok).into_iter().chain(needs).collect()
     }
 
     fn bins(&self, _: &str, entries: &[Entry]) -> Result<Vec<Bin>, Error> {

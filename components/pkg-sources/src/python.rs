@@ -167,11 +167,17 @@ fn system(tag: &str, platform: &Platform) -> Option<u32> {
     }
 }
 
-/// What one `Requires-Dist` asks for on a platform; none, where it is not for it.
-pub fn requirement(line: &str, platform: &Platform) -> Result<Option<Need>, Error> {
+/// What one `Requires-Dist` asks for on a platform; none, where it is not for it, or for none of the extras.
+pub fn requirement(line: &str, platform: &Platform, extras: &[String]) -> Result<Option<Need>, Error> {
     let (wanted, marker) = line.split_once(';').unwrap_or((line, ""));
-    if !marker.trim().is_empty() && !Marker::holds(marker, platform)? {
-        return Ok(None);
+    if !marker.trim().is_empty() {
+        let mut holds = Marker::holds(marker, platform, "")?;
+        for extra in extras {
+            holds |= Marker::holds(marker, platform, extra)?;
+        }
+        if !holds {
+            return Ok(None);
+        }
     }
     if wanted.contains(" @ ") {
         return Err(Error::Invalid(format!(
@@ -188,20 +194,29 @@ pub fn requirement(line: &str, platform: &Platform) -> Result<Option<Need>, Erro
     };
     let range = range.trim().trim_start_matches('(').trim_end_matches(')').trim();
     let name: String = name.chars().filter(|c| !c.is_whitespace()).collect();
-    let (_, extras) = extras(&name);
-    if !extras.is_empty() {
-        // those of the package that is needed would be needed too
-        return Err(Error::Invalid(format!(
-            "{name} is needed with extras, which are not followed"
-        )));
-    }
-    let name = normal(&name);
-    Ok(Some(Need {
+    Ok(Some(need(with_extras(&name), range)))
+}
+
+/// A package that is needed.
+pub fn need(name: String, range: &str) -> Need {
+    Need {
         real: name.clone(),
         name,
         range: range.into(),
         optional: false,
-    }))
+    }
+}
+
+/// A name as indexes have it, with its extras: `foo-bar[one,two]`.
+fn with_extras(name: &str) -> String {
+    let (_, mut extras) = extras(name);
+    extras.sort();
+    let bare = normal(name);
+    if extras.is_empty() {
+        bare
+    } else {
+        format!("{bare}[{}]", extras.join(","))
+    }
 }
 
 /// Reads the condition behind a requirement (PEP 508).
@@ -209,14 +224,16 @@ struct Marker<'a> {
     words: Vec<&'a str>,
     at: usize,
     platform: &'a Platform,
+    extra: &'a str,
 }
 
 impl<'a> Marker<'a> {
-    fn holds(text: &'a str, platform: &'a Platform) -> Result<bool, Error> {
+    fn holds(text: &'a str, platform: &'a Platform, extra: &'a str) -> Result<bool, Error> {
         let mut marker = Marker {
             words: words(text),
             at: 0,
             platform,
+            extra,
         };
         let found = marker.any().filter(|_| marker.at == marker.words.len());
         found.ok_or_else(|| Error::Protocol(format!("the condition {text:?} makes no sense")))
@@ -263,7 +280,10 @@ impl<'a> Marker<'a> {
         let of_version = [left, right]
             .iter()
             .any(|word| word.contains("_version") && !word.starts_with('_'));
-        let (a, b) = (self.value(left), self.value(right));
+        let (mut a, mut b) = (self.value(left), self.value(right));
+        if [left, right].contains(&"extra") {
+            (a, b) = (plain(&a), plain(&b));
+        }
         if of_version && !op.ends_with("in") {
             let turned = left.starts_with(['"', '\'']);
             let (version, range) = if turned { (b, a) } else { (a, b) };
@@ -327,7 +347,7 @@ impl<'a> Marker<'a> {
             .into(),
             "platform_python_implementation" => "CPython".into(),
             "implementation_name" => "cpython".into(),
-            // no extra is asked for
+            "extra" => self.extra.into(),
             _ => String::new(),
         }
     }
