@@ -21,7 +21,7 @@ def copied(example: str, folder: Path) -> Path:
     for name in ("docs", "node_modules", "python", "wit"):
         (folder / name).symlink_to(ROOT / name)
     copy = folder / "examples" / example
-    copytree(ROOT / "examples" / example, copy, ignore=ignore_patterns("build"))
+    copytree(ROOT / "examples" / example, copy, ignore=ignore_patterns("build", ".loop"))
     manifest = copy / "loop.toml"
     manifest.write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:0", manifest.read_text()))
     return copy

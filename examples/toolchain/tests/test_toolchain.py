@@ -31,7 +31,8 @@ console.log(JSON.stringify([exported, all.default(), all.size({kind: "square", s
 def component(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tool as a component, built once."""
     example = copied("toolchain", tmp_path_factory.mktemp("built"))
-    subprocess.run(["node", "build.mjs"], cwd=example, check=True, capture_output=True)
+    env = {**os.environ, "LOOP_TASK_CACHE": str(example / ".loop" / "results")}
+    subprocess.run([LOOP, "task", "build"], cwd=example, env=env, check=True, capture_output=True)
     return example / "build" / "sucrase.wasm"
 
 
