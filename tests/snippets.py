@@ -98,7 +98,9 @@ def run(command: list[str], folder: Path, stdin: str = "") -> tuple[int, str]:
     }
     # logs and records of workspaces are none of whoever runs the tests
     env |= {"PATH": path, "LOOP_KIT": str(ROOT), "XDG_STATE_HOME": str(folder.with_suffix(".state"))}
-    env |= {"XDG_DATA_HOME": str(folder.with_suffix(".data"))}
+    data = folder.with_suffix(".data")
+    data.mkdir(exist_ok=True)  # as the home that it stands for is: tasks read what is there before they begin
+    env |= {"XDG_DATA_HOME": str(data)}
     env |= {"LOOP_KEYS": str(folder.with_suffix(".keys"))}
     # Files, not pipes: a server that is left running would hold a pipe open.
     log, given = folder.with_suffix(".log"), folder.with_suffix(".in")
