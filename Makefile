@@ -109,7 +109,7 @@ wit: ## Vendor the WIT packages of WASI and others again
 	tools/vendor_wit.py
 
 components: | $(BIN)/loop ## Build the components that ship with loop-kit, for which it takes the target wasm32-unknown-unknown
-	$(BIN)/loop task components
+	$(BIN)/loop task components guests
 
 page: | $(BIN)/loop ## Bundle the page of the dev server, which is committed
 	$(BIN)/loop task page

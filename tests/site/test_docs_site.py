@@ -49,9 +49,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def task(checkout: Path) -> dict[str, str]:
+def task(checkout: Path, name: str = "build") -> dict[str, str]:
     """How each task ended."""
-    command = ["loop", "task", "build", "--json"]
+    command = ["loop", "task", name, "--json"]
     env = {"LOOP_TASK_CACHE": str(checkout / ".results"), "PATH": f"{Path(LOOP).parent}:/usr/bin:/bin"}
     home = {"HOME": str(Path.home())}
     done = subprocess.run(
@@ -126,6 +126,29 @@ def test_nothing_is_done_twice_and_only_what_has_changed_is_made(checkout: Path,
         page.write_text(text)
     assert task(checkout) == {"docs:script": "fresh", "docs:build": "cached"}
     assert b"Hosting components</h1>" in ask(address, "/hosting.html")[2]
+
+
+def test_the_page_of_the_dev_server_is_of_its_sources(checkout: Path) -> None:
+    assert task(checkout, "page:build") == {"page:script": "ran", "page:live": "ran", "page:build": "ran"}
+    for part in ("page", "live"):
+        made = {path.name: path.read_bytes() for path in (checkout / "web/devserver/build" / part).iterdir()}
+        committed = ROOT / "python/loop_kit/dev" / part / "files"
+        assert made == {path.name: path.read_bytes() for path in committed.iterdir()}, "`make page` makes it"
+
+
+def test_what_is_built_here_is_a_task() -> None:
+    done = subprocess.run(
+        [LOOP, "task", "--list", "--json"], cwd=ROOT, capture_output=True, timeout=60, check=True
+    )
+    found = {each["id"] for each in json.loads(done.stdout)["tasks"]}
+    examples = {f"{path.parent.name}:build" for path in (ROOT / "examples").glob("*/loop.toml")}
+    assert found >= examples | {
+        "docs:build",
+        "page:build",
+        "loop-kit:page",
+        "loop-kit:components",
+        "loop-kit:guests",
+    }
 
 
 def test_every_link_leads_somewhere(address: str, checkout: Path) -> None:
