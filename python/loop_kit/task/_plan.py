@@ -165,12 +165,12 @@ def _parse(made: Plan, at: str, kept: Mapping[str, Any]) -> Parsed:
     path = f"{at}/{FILE}" if at else FILE
     found = signature(os.path.join(made.root, path))
     known = kept.get(path)
-    same = known is not None and found is not None and tuple(known[0]) == found
-    if same and (at or known[1]["policy"] == _policy(made.root)):
+    policy = None if at else _policy(made.root)
+    if known is not None and tuple(known[0]) == found and known[1]["policy"] == policy:
         parsed: Parsed = known[1]
     else:
         parsed = _read(os.path.join(made.root, path))
-        parsed["policy"] = None if at else _policy(made.root)
+        parsed["policy"] = policy
     made.watch.append(path)
     if found is not None and found[3] < made.before:
         made.parsed[path] = [found, parsed]
