@@ -191,11 +191,10 @@ class Blobs:
         with contextlib.ExitStack() as stack:
             partial = folder / path.name
             file = stack.enter_context(open(partial, "a+b", opener=_private))
-            if not _locked(file, partial):  # somebody writes it, or has just finished
+            while not _locked(file, partial):  # somebody writes it, has just finished, or has swept it away
                 partial = folder / f"{path.name}.{secrets.token_hex(4)}"
                 stack.callback(partial.unlink, missing_ok=True)
                 file = stack.enter_context(open(partial, "a+b", opener=_private))
-                _locked(file, partial)
             writer = Writer(file, digest, size)
             yield writer
             writer.check()
