@@ -437,3 +437,18 @@ def test_state_that_is_damaged_or_gone_is_found_out_again(two: Workspace) -> Non
         assert two.run("build") == BOTH_FRESH
     shutil.rmtree(two.root / ".loop")
     assert two.run("build") == BOTH_FRESH
+
+
+@pytest.mark.parametrize("repository", [None, "", "workspace"])
+def test_patterns_of_inputs_lead_out_of_the_workspace(repository: str | None, tmp_path: Path) -> None:
+    made = Workspace(tmp_path)
+    if repository is not None:
+        (tmp_path / repository / ".git").mkdir(parents=True)
+    beside = tmp_path / "src/deep/in"
+    beside.parent.mkdir(parents=True)
+    task(made, "cat ../src/deep/in > out", 'inputs = ["../src/**"]\noutputs = ["out"]')
+    for text in ("1", "22"):
+        beside.write_text(text)
+        assert made.run("t") == {"w:t": "ran"}
+        assert made.read("out") == text
+    assert made.run("t") == {"w:t": "fresh"}

@@ -135,7 +135,7 @@ class Looks:
         if base in self._walked:
             return known
         self._walked.add(base)
-        path = os.path.join(self.root, base)
+        path = os.path.normpath(os.path.join(self.root, base))  # it may lead out of the workspace
         if not os.path.isdir(path) or os.path.islink(path):
             self._walks.pop(base, None)
             return None
