@@ -32,12 +32,20 @@ struct Linker {
 }
 
 fn problem(path: &str, message: impl Into<String>) -> Problem {
-    Problem { message: message.into(), path: Some(path.into()), line: 0, column: 0 }
+    Problem {
+        message: message.into(),
+        path: Some(path.into()),
+        line: 0,
+        column: 0,
+    }
 }
 
 impl Linker {
     fn new(files: Vec<File>) -> Result<Linker, Problem> {
-        let mut linker = Linker { graph: CompositionGraph::new(), parts: Vec::new() };
+        let mut linker = Linker {
+            graph: CompositionGraph::new(),
+            parts: Vec::new(),
+        };
         for (number, file) in files.into_iter().enumerate() {
             if linker.parts.iter().any(|part| part.path == file.path) {
                 return Err(problem(&file.path, "it is given twice"));
@@ -50,7 +58,11 @@ impl Linker {
                 .graph
                 .register_package(package)
                 .map_err(|error| problem(&file.path, error.to_string()))?;
-            linker.parts.push(Part { path: file.path, package, placed: Placed::Not });
+            linker.parts.push(Part {
+                path: file.path,
+                package,
+                placed: Placed::Not,
+            });
         }
         Ok(linker)
     }
@@ -69,19 +81,32 @@ impl Linker {
         for (other, part) in self.parts.iter().enumerate().filter(|(other, _)| *other != at) {
             let exports = &types[self.graph[part.package].ty()].exports;
             let exported = exports.get_key_value(import).or_else(|| {
-                exports.iter().find(|(name, _)| are_semver_compatible(name, import))
+                exports
+                    .iter()
+                    .find(|(name, _)| are_semver_compatible(name, import))
             });
             let Some((name, kind)) = exported else { continue };
             let mut cache = Default::default();
-            SubtypeChecker::new(&mut cache).is_subtype(*kind, types, wanted, types).map_err(|error| {
-                let path = &self.parts[at].path;
-                problem(path, format!("its {import} is another than the {name} of {}: {error:#}", part.path))
-            })?;
+            SubtypeChecker::new(&mut cache)
+                .is_subtype(*kind, types, wanted, types)
+                .map_err(|error| {
+                    let path = &self.parts[at].path;
+                    problem(
+                        path,
+                        format!(
+                            "its {import} is another than the {name} of {}: {error:#}",
+                            part.path
+                        ),
+                    )
+                })?;
             if let Some((first, _)) = found {
                 let first = &self.parts[first].path;
                 return Err(problem(
                     &self.parts[at].path,
-                    format!("its {import} is exported by {first} and by {}: give one of them", part.path),
+                    format!(
+                        "its {import} is exported by {first} and by {}: give one of them",
+                        part.path
+                    ),
                 ));
             }
             found = Some((other, name.clone()));
@@ -106,8 +131,10 @@ impl Linker {
         let path = self.parts[at].path.clone();
         let node = self.graph.instantiate(self.parts[at].package);
         for (import, other, export) in filled {
-            let value =
-                self.graph.alias_instance_export(other, &export).map_err(|error| wrong(&path, &error))?;
+            let value = self
+                .graph
+                .alias_instance_export(other, &export)
+                .map_err(|error| wrong(&path, &error))?;
             self.graph
                 .set_instantiation_argument(node, &import, value)
                 .map_err(|error| wrong(&path, &error))?;
@@ -128,12 +155,29 @@ impl Linker {
                 .graph
                 .alias_instance_export(node, &name)
                 .map_err(|error| problem(entry, error.to_string()))?;
-            self.graph.export(value, &name).map_err(|error| problem(entry, error.to_string()))?;
+            self.graph
+                .export(value, &name)
+                .map_err(|error| problem(entry, error.to_string()))?;
         }
-        let options = EncodeOptions { define_components: true, validate: true, processor: None };
-        let made = self.graph.encode(options).map_err(|error| problem(entry, format!("{error:#}")))?;
-        let unused = self.parts.iter().filter(|part| matches!(part.placed, Placed::Not));
-        Ok((made, unused.map(|part| problem(&part.path, "nothing needs it")).collect()))
+        let options = EncodeOptions {
+            define_components: true,
+            validate: true,
+            processor: None,
+        };
+        let made = self
+            .graph
+            .encode(options)
+            .map_err(|error| problem(entry, format!("{error:#}")))?;
+        let unused = self
+            .parts
+            .iter()
+            .filter(|part| matches!(part.placed, Placed::Not));
+        Ok((
+            made,
+            unused
+                .map(|part| problem(&part.path, "nothing needs it"))
+                .collect(),
+        ))
     }
 }
 
@@ -143,7 +187,13 @@ impl Guest for Wac {
     fn link(files: Vec<File>, options: Options) -> Result<Made, Vec<Problem>> {
         let linker = Linker::new(files).map_err(|problem| vec![problem])?;
         let (contents, warnings) = linker.link(&options.entry).map_err(|problem| vec![problem])?;
-        Ok(Made { files: vec![File { path: options.output, contents }], warnings })
+        Ok(Made {
+            files: vec![File {
+                path: options.output,
+                contents,
+            }],
+            warnings,
+        })
     }
 }
 
