@@ -33,7 +33,7 @@ _SEEN = 64
 """Files whose content a resolver sees."""
 _KIND = "application/octet-stream"
 """What the store is told that a package's file is."""
-_XZ, _BZIP2, _ZSTD = b"\xfd7zXZ\x00", b"BZh", b"\x28\xb5\x2f\xfd"
+_XZ, _BZIP2 = b"\xfd7zXZ\x00", b"BZh"
 
 
 def data_folder() -> Path:
@@ -170,14 +170,10 @@ class Store:
 
 @contextlib.contextmanager
 def _opened(packed: BinaryIO, name: str) -> Iterator[BinaryIO]:
-    """A tar, whatever it is compressed by; `untar` itself knows gzip."""
+    """A tar, whatever it is compressed by; `untar` itself knows gzip and zstd."""
     start = packed.read(6)
     packed.seek(0)
     try:
-        if start.startswith(_ZSTD):
-            raise failed(
-                f"{name} is compressed by zstd, which is not unpacked", "choose another file or version"
-            )
         if start.startswith(_XZ):
             with lzma.open(packed) as stream:
                 yield cast(BinaryIO, stream)
@@ -186,7 +182,9 @@ def _opened(packed: BinaryIO, name: str) -> Iterator[BinaryIO]:
                 yield cast(BinaryIO, unpacked)
         else:
             yield packed
-    except lzma.LZMAError as error:
+    except (lzma.LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; bz2 says what is wrong with its data by one without a number
         raise failed(f"{name} is damaged: {error}") from None
 
 
