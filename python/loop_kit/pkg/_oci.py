@@ -82,6 +82,7 @@ class OciResolver(Resolver):
         self._registry, self._reference, self._blobs = registry, reference, blobs
         self._gate = gate(manifest)
         self._documents: dict[str, Document | Index] = {}
+        self._signers: dict[str, tuple[str, ...]] = {}
 
     async def call(self, function: str, *args: Any) -> Any:
         """Asks it, as any resolver."""
@@ -104,6 +105,7 @@ class OciResolver(Resolver):
         what = f"{self._reference.registry}/{self._reference.repository}:{version}"
         if version not in self._documents:
             self._documents[version] = await self._judged(version, what)
+        self.signed = self._signers.get(version, ())
         document = self._documents[version]
         if isinstance(document, Index):
             document = await self._part(document, platform, what)
@@ -121,7 +123,8 @@ class OciResolver(Resolver):
         if self._gate.policy is not None:
             signatures = await fetch(Repository(self._registry, repository), root, self._blobs)
             identity = self._gate(f"{host}/{repository}", root, self._blobs, signatures, tag=version)
-            self.signed = () if identity is None else tuple(name for name, _ in identity.signers)
+            signers = () if identity is None else identity.signers
+            self._signers[version] = tuple(name for name, _ in signers)
         return parse(data, root.media_type, what=what)
 
     async def _part(self, index: Index, platform: Platform, what: str) -> Document:
