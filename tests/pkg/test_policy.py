@@ -125,6 +125,28 @@ async def test_a_tag_that_was_moved_is_refused(crane_registry: str, push: Push, 
         await workspace.install(locked=True)
 
 
+async def test_who_has_signed_is_that_of_each_version(
+    crane_registry: str, push: Push, workspace: Workspace
+) -> None:
+    for version, key in (("1.0.0", "acme"), ("2.0.0", "other")):
+        push(version)
+        sign(crane_registry, workspace.folder.parent, version, key)
+    wanted(workspace, crane_registry)
+    path = workspace.folder / "loop.toml"
+    text, name = path.read_text(), f"oci:{crane_registry}/{place(workspace.folder.parent)}"
+    text = text.replace(f'hi = "{name}@1"', f'a = "{name}@1"\nb = "{name}@2"\nc = "{name}@1"')
+    other = f'other = {{ file = "{workspace.folder.parent}/keys/other.pub" }}\n'
+    text = text.replace("[[trust.rules]]", f"{other}\n[[trust.rules]]")
+    path.write_text(text.replace('signers = ["acme"]', 'signers = ["acme", "other"]'))
+    async with workspace.packages() as packages:
+        locked = await packages.lock()
+    assert {alias: one.signed for alias, one in locked.items()} == {
+        "a": ("acme",),
+        "b": ("other",),
+        "c": ("acme",),
+    }
+
+
 async def test_what_nobody_signs_is_said(server: Server, workspace: Workspace, push: Push) -> None:
     server.npm("tool", "1.0.0")
     wanted(workspace, "registry.example")
@@ -146,4 +168,10 @@ async def test_what_nobody_signs_is_refused(server: Server, workspace: Workspace
             Untrusted, match=r'packages\.tool \(npm:tool\) comes from no registry.*local = "refuse"'
         ):
             await workspace.install(offline=offline)
+    added = loop("pkg", "add", "npm:other", cwd=workspace.folder)
+    assert (added.returncode, "packages.other (npm:other) comes from no registry" in added.stderr) == (
+        4,
+        True,
+    )
+    assert loop("pkg", "outdated", cwd=workspace.folder).returncode == 4
     assert server.asked == []

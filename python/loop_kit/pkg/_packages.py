@@ -150,15 +150,23 @@ class Packages(Installer):
         """The newest version that fits, and the newest of all.
 
         Raises:
+            Untrusted: The policy takes nothing from there.
             PackageError: There is none.
         """
+        self._judge.source(asked)
         resolvers, _ = await self.online()
         resolver, name = await resolvers.of(asked)
         fits = await resolver.fitting(name, [asked.range] if asked.range else [])
         return fits[0], (await resolver.fitting(name, []))[0]
 
     async def asked_here(self, asked: Asked) -> str | None:
-        """The range that a file of the workspace, such as `.nvmrc`, asks for; None: none does."""
+        """The range that a file of the workspace, such as `.nvmrc`, asks for; None: none does.
+
+        Raises:
+            Untrusted: The policy takes nothing from there.
+            PackageError: There is no such source.
+        """
+        self._judge.source(asked)
         resolvers, _ = await self.online()
         resolver, name = await resolvers.of(asked)
         for file in await resolver.call("looks_at"):
