@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from loop_kit.errors import Damaged, PackageError
-from loop_kit.pkg import Platform
+from loop_kit.pkg import Platform, _solve
 from tests.pkg.conftest import Workspace
 from tests.pkg.servers import Server
 from tests.pkg.test_sources import said
@@ -31,6 +33,24 @@ async def test_an_older_version_where_the_newest_do_not_fit(server: Server, work
     workspace.wants('tool = "pypi:tool"')
     assert await locked(workspace) == {"tool": "2.0", "left": "1.0", "right": "1.0", "deep": "1.0"}
     assert said((await workspace.install())["tool"]) == "tool 2.0"
+
+
+async def test_old_versions_are_not_looked_at_where_the_newest_does(
+    server: Server, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        server.wheel("tool", f"1.{number}")
+    looked: set[str] = set()
+    asks = _solve.artifact
+
+    async def counted(resolver: Any, name: str, version: str, platform: Platform) -> Any:
+        looked.add(version)
+        return await asks(resolver, name, version, platform)
+
+    monkeypatch.setattr(_solve, "artifact", counted)
+    workspace.wants('tool = "pypi:tool"')
+    assert await locked(workspace) == {"tool": "1.29"}
+    assert looked == {"1.29"}
 
 
 async def test_an_older_version_of_the_package_itself(server: Server, workspace: Workspace) -> None:

@@ -160,7 +160,10 @@ async def flat(source: Source, name: str, range_: str) -> list[Node]:
         return asyncio.run_coroutine_threadsafe(question, loop).result()
 
     versions = await source.versions(name, [range_])
-    if not any([await source.usable(name, version, here=True) for version in versions[:_LOOKED]]):
+    for version in versions[:_LOOKED]:
+        if await source.usable(name, version, here=True):
+            break
+    else:
         raise failed(f"{name} {versions[0]} has nothing for {source.here.key}")
     provider = _Provider(source, ask)
     solver = Solver(provider, _Reporter(name, source.tell))
