@@ -137,6 +137,28 @@ def test_what_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("range_", "asked"),
+    [
+        ("^1", "npm:@acme/tool@^1"),
+        ("npm:@acme/tool@^1", "npm:@acme/tool@^1"),
+        ("npm:@acme/tool", "npm:@acme/tool"),
+    ],
+)
+def test_what_is_asked_for_by_another_name(range_: str, asked: str, tmp_path: Path) -> None:
+    entry = {
+        "name": "@acme/tool",
+        "version": "1.0.0",
+        "bin": {"tool": "x.js"},
+        "integrity": f"sha512-{'A' * 86}==",
+    }
+    packages = {"": {"dependencies": {"called": range_}}, "node_modules/called": entry}
+    file = tmp_path / "package-lock.json"
+    file.write_text(json.dumps({"lockfileVersion": 3, "packages": packages}))
+    tools, _ = _npm_lock.read(file)
+    assert {alias: str(one.asked) for alias, one in tools.items()} == {"called": asked}
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "is no package-lock.json"),

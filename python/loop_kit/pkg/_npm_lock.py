@@ -118,7 +118,10 @@ class _Tree:
             if at not in kept:
                 raise failed(f"{name} comes with another package, or is for no platform that loop-kit knows")
             root = kept.pop(at)
-            range_ = range_.rpartition("@")[2] if range_.startswith("npm:") else range_
+            if range_.startswith(
+                "npm:"
+            ):  # of a package by another name, which may be that of a scope: npm:@a/b@^1
+                range_ = range_[len("npm:@") :].partition("@")[2]
             asked = Asked.parse(f"npm:{root.name}@{range_}", name.rpartition("/")[2])
             known = {at, *kept}
             return Locked(asked, "nested", "", tuple(_within(node, known) for node in (root, *kept.values())))
