@@ -188,6 +188,19 @@ def test_a_result_cannot_write_elsewhere(path: str) -> None:
         Result.parse("00", "w", json.dumps({"key": "00"}).encode())
 
 
+@pytest.mark.parametrize("at", ["w", None])
+@pytest.mark.parametrize(
+    "wrong", [{"path": 1}, {"digest": None}, {"mode": "x"}, {"size": "1"}, {"mode": True}]
+)
+def test_a_result_of_other_types_is_none(wrong: dict[str, object], at: str | None) -> None:
+    said = json.loads(Result("00", (Output("w/x", "sha256:0", 0o644, 1),), "", 0.0).to_bytes())
+    said["outputs"][0] |= wrong
+    with pytest.raises(ValueError, match="an output is none"):
+        Result.parse("00", at, json.dumps(said).encode())
+    with pytest.raises(ValueError, match="no result"):
+        Result.parse("00", at, b"[" * 200_000)
+
+
 def test_nothing_is_restored_through_a_link(two: Workspace, tmp_path: Path) -> None:
     two.run("build")
     shutil.rmtree(two.root / "packages/a/dist")

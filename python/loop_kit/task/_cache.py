@@ -101,10 +101,14 @@ class Result:
             found = cls(
                 str(said["key"]), outputs, str(said["log"]), float(said["seconds"]), str(said["origin"])
             )
-        except (KeyError, TypeError, UnicodeDecodeError) as error:
+        except (KeyError, TypeError, RecursionError, UnicodeDecodeError) as error:
             raise ValueError(f"it is no result: {error}") from None
         if found.key != key:
             raise ValueError(f"it is the result of {found.key}")
+        for output in outputs:
+            kinds = [type(output.path), type(output.digest), type(output.mode), type(output.size)]
+            if kinds != [str, str, int, int]:
+                raise ValueError("an output is none")
         for output in outputs if at is not None else ():
             inside = output.path if not at else output.path.removeprefix(f"{at}/")
             parts = inside.split("/")
