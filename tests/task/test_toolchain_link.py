@@ -73,6 +73,29 @@ async def test_what_cannot_be_linked_is_told(files: list[dict[str, Any]], said: 
     assert said in f"{problem.path}: {problem.message}"
 
 
+@pytest.mark.parametrize(
+    ("member", "uses"),
+    [
+        ("providers.mine", "use = 'component:mine.wasm'"),
+        ("providers.mine", "use = 'python:mine:Mine'\ntrusted = true"),
+        ("components.made", "use = 'component:made'\n[components.made]\npath = 'mine.wasm'"),
+    ],
+)
+def test_a_policy_holds_for_tools_too(member: str, uses: str, tmp_path: Path) -> None:
+    policy = "[trust]\nlocal = 'refuse'\n"
+    (tmp_path / "loop.toml").write_text(
+        f"[providers.linker]\nuse = '{LINKER}'\n[providers.mine]\n{uses}\n{policy}"
+    )
+    (tmp_path / "mine.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "mine.wasm").write_bytes(b"no")
+    (tmp_path / "n3.wasm").write_bytes(step(3, False))
+    for provider, code in (("linker", 0), ("mine", 4)):
+        command = [LOOP, "toolchain", "link", provider, "n3.wasm", "-o", "out/all.wasm"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stderr
+    assert f"{member} comes from no registry" in done.stderr
+
+
 def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "loop.toml").write_text(f'[providers.linker]\nuse = "{LINKER}"\n')
     for file in parts(2, 3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from loop_kit.cli._workspace import manifest_option
 
 if TYPE_CHECKING:
     from loop_kit.manifest import Manifest
+    from loop_kit.store.loading import Artifacts
 
 _MOST_BYTES = 256 << 20
 _LEFT_OUT = {"node_modules", ".git", ".loop", "dist", "build", "target"}
@@ -179,25 +181,26 @@ def _call(provider: str, manifest_path: Path | None, interface: str, args: list[
 
     import loop_kit as loop
     from loop_kit.cli._workspace import open_manifest
+    from loop_kit.store.loading import Artifacts
     from loop_kit.testing import client
 
     manifest = open_manifest(manifest_path)
-    given, config = _placed(manifest, provider)
 
-    async def work() -> Any:
+    async def work(given: str, config: dict[str, Any]) -> Any:
         async with client("loop:toolchain", provider=given, config=config or None) as tool:
             return await getattr(getattr(tool, interface), interface)(*args)
 
     try:
-        return asyncio.run(work())
+        with contextlib.closing(Artifacts()) as artifacts:
+            return asyncio.run(work(*_placed(manifest, provider, artifacts)))
     except loop.Err as error:
         for problem in error.value:
             click.echo(f"{click.style('error:', fg='red', bold=True)} {_said(problem)}", err=True)
         raise SystemExit(exit_codes.FAILED) from None
 
 
-def _placed(manifest: Manifest, name: str) -> tuple[str, dict[str, Any]]:
-    """A provider of a manifest as `client` takes it, and its config."""
+def _placed(manifest: Manifest, name: str, artifacts: Artifacts) -> tuple[str, dict[str, Any]]:
+    """A provider of a manifest, which its policy takes, as `client` takes it, and its config."""
     from loop_kit.manifest import reveal
 
     found = manifest.providers.get(name)
@@ -205,10 +208,17 @@ def _placed(manifest: Manifest, name: str) -> tuple[str, dict[str, Any]]:
         known = ", ".join(manifest.providers) or "none"
         raise click.UsageError(f"there is no provider {name!r} in {manifest.path}; there are: {known}")
     use = found.use
+    artifacts.admit_provider(found, manifest)
+    if found.artifact is not None:
+        artifacts.check(f"providers.{name}", found.artifact, manifest)
     if found.placement == "component" and found.target.startswith("loop:"):
         pass  # it ships with loop-kit
     elif found.placement == "component":
-        path = found.path or manifest.components[found.target].path
+        path = found.path
+        if path is None:
+            component = manifest.components[found.target]
+            artifacts.admit(component, manifest)
+            path = component.path
         if not path.is_file():
             raise click.UsageError(f"{path} is not built yet: `loop task`, or its `build`, makes it")
         use = f"component:{path}"
