@@ -338,7 +338,7 @@ def test_doctor_says_what_mends_it(loop: Loop, tmp_path: Path, monkeypatch: pyte
     assert code == exit_codes.FAILED
     assert checks["compiled core"]["required"]
     assert checks["compiled core"]["found"] is None
-    assert checks["componentize-qjs"]["fix"] == "loop pkg install"
+    assert checks["componentize-qjs"]["fix"] == "loop pkg run componentize-qjs -- --help"
     assert all(check["fix"] for check in checks.values())
 
 

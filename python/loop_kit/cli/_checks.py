@@ -86,7 +86,7 @@ def _componentize_qjs() -> Check:
     folders = (Path.cwd(), *Path.cwd().parents)
     local = (shutil.which(name, path=str(folder / "node_modules" / ".bin")) for folder in folders)
     place = next(filter(None, local), None) or shutil.which(name) or _fetched(name)
-    return Check(name, place, "building JavaScript components; builds install it", "loop pkg install")
+    return Check(name, place, "building JavaScript components; builds install it", _by_pkg(name))
 
 
 def _componentize_py() -> Check:
@@ -94,7 +94,12 @@ def _componentize_py() -> Check:
     # Beside this Python first: an activated environment is not the only way to use one.
     place = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     found = (place and _version(place)) or place or _fetched(name)
-    return Check(name, found, "building Python components; builds install it", "loop pkg install")
+    return Check(name, found, "building Python components; builds install it", _by_pkg(name))
+
+
+def _by_pkg(name: str) -> str:
+    # `loop pkg install` would have it there only where a build names it
+    return f"loop pkg run {name} -- --help"
 
 
 def _fetched(name: str) -> str | None:
