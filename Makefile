@@ -114,7 +114,7 @@ components: | $(BIN)/loop ## Build the components that ship with loop-kit, for w
 page: | $(BIN)/loop ## Bundle the page of the dev server, which is committed
 	$(BIN)/loop task page
 
-docs: | $(BIN)/loop ## Make the site of the docs, and serve it at 127.0.0.1:8080
+docs: setup ## Make the site of the docs, and serve it at 127.0.0.1:8080
 	$(BIN)/loop task docs:build
 	$(BIN)/loop serve web/docs/build/site
 
