@@ -1,6 +1,7 @@
 """The site of the docs: built by `loop task build`, served by `loop serve`, and every link of it followed."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -52,7 +53,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def task(checkout: Path, name: str = "build") -> dict[str, str]:
     """How each task ended."""
     command = ["loop", "task", name, "--json"]
-    env = {"LOOP_TASK_CACHE": str(checkout / ".results"), "PATH": f"{Path(LOOP).parent}:/usr/bin:/bin"}
+    env = {"LOOP_TASK_CACHE": str(checkout / ".results"), "PATH": f"{Path(LOOP).parent}:{os.environ['PATH']}"}
     home = {"HOME": str(Path.home())}
     done = subprocess.run(
         command, cwd=checkout / "web/docs", env=env | home, capture_output=True, text=True, timeout=200
