@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loop_kit.errors import Damaged, PackageError
-from loop_kit.pkg import Platform, _solve
+from loop_kit.pkg import Platform, _resolver, _solve
 from tests.pkg.conftest import Workspace
 from tests.pkg.servers import Server
 from tests.pkg.test_sources import said
@@ -41,7 +41,7 @@ async def test_old_versions_are_not_looked_at_where_the_newest_does(
     for number in range(30):
         server.wheel("tool", f"1.{number}")
     looked: set[str] = set()
-    asks = _solve.artifact
+    asks = _resolver.artifact
 
     async def counted(resolver: Any, name: str, version: str, platform: Platform) -> Any:
         looked.add(version)
