@@ -436,6 +436,14 @@ def test_output_is_bounded_and_what_is_left_running_is_ended(one: Workspace) -> 
     assert log.endswith("end\n")
 
 
+def test_a_line_without_end_is_told_in_parts(one: Workspace) -> None:
+    task(one, "head -c 5000000 /dev/zero; echo; echo end", "sandbox = false")
+    assert one.run("t") == {"w:t": "ran"}
+    told = [line.removeprefix("w:t: ") for line in one.lines]
+    assert "".join(told) == "\0" * 5_000_000 + "end"
+    assert max(map(len, told)) < 1_200_000
+
+
 def test_state_that_is_damaged_or_gone_is_found_out_again(two: Workspace) -> None:
     two.run("build")
     state = two.root / ".loop/task/state.json"

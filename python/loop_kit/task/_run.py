@@ -34,6 +34,8 @@ _ATTEMPTS = 3
 _GRACE = 5.0
 """Seconds from SIGTERM to SIGKILL."""
 _SHOWN = 5
+_LINE = 1 << 20
+"""Bytes of a line at which it is told as if it ended there."""
 
 
 class Runner:
@@ -416,6 +418,9 @@ class Runner:
             rest[:] = last
             for line in lines:
                 self._events.put((job, line.decode("utf-8", "replace")))
+            if len(rest) >= _LINE:
+                self._events.put((job, rest.decode("utf-8", "replace")))
+                rest.clear()
 
         try:
             with contextlib.ExitStack() as stack:
