@@ -14,6 +14,7 @@ import pytest
 from loop_kit.oci.model import Descriptor, Manifest
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
+from loop_kit.task import _remote
 from loop_kit.task._cache import Cache, Output, Result
 from loop_kit.task._remote import KIND, Remote
 from loop_kit.task._signed import Signed
@@ -101,6 +102,26 @@ def test_what_is_not_a_result_of_the_key_is_refused(
         assert said in told[0]
         assert fetched(remote, "3" * 64) is None  # it is left alone from then on
         assert len(told) == 1
+    finally:
+        remote.close()
+
+
+def test_a_result_without_end_is_not_fetched(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_remote, "_MOST_TOGETHER", 1)
+    key, mine = "1" * 64, Cache(tmp_path / "mine")
+    outputs = tuple(Output(f"w/{name}", mine.blobs.add(name.encode()), 0o644, 1) for name in "xy")
+    for output in outputs:
+        mine.blobs.remove(output.digest)
+    data = Result(key, outputs, "", 0.0).to_bytes()
+    asyncio.run(put(registry, "large/cache", key, data, [b"x", b"y"], tmp_path / "put"))
+    told: list[str] = []
+    remote = Remote(f"{registry}/large/cache", mine, Signed(), told.append)
+    try:
+        assert fetched(remote, key) is None
+        assert "has more bytes than a result may have" in told[0]
+        assert all(mine.blobs.size(output.digest) is None for output in outputs)
     finally:
         remote.close()
 

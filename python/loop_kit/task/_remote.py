@@ -21,6 +21,7 @@ from loop_kit.oci.model import EMPTY_CONFIG, Descriptor, Manifest, parse
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 from loop_kit.task._cache import MOST_OUTPUTS, Cache, Result
+from loop_kit.task._clean import SIZE
 from loop_kit.task._signed import Signed
 
 __all__ = ["KIND", "Remote"]
@@ -30,6 +31,8 @@ T = TypeVar("T")
 KIND = "application/vnd.loop-kit.task.result.v1+json"
 _MOST_BYTES = 16 << 20
 """Of the description of one result."""
+_MOST_TOGETHER = SIZE
+"""Bytes of all files of one result: it would be removed at once from a cache that holds no more."""
 _DOWN, _UP = 8, 4
 """Results that are fetched, and put, at once."""
 _LOOK = 0.1
@@ -141,6 +144,9 @@ class Remote:
         for digest in result.blobs:
             if digest not in layers:
                 raise PackageError(f"{reference} does not have {digest}, which its result names")
+        if sum(layers[digest].size for digest in result.blobs) > _MOST_TOGETHER:
+            raise PackageError(f"{reference} has more bytes than a result may have")
+        for digest in result.blobs:
             await self._registry.pull_blob(repository, layers[digest], blobs)
         blobs.remove(manifest.config.digest)
         return result if self._cache.keep(result) else None
