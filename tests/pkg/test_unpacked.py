@@ -1,4 +1,4 @@
-"""How files of packages are compressed, and what is said where that is damaged."""
+"""How files of packages are compressed, what is said where that is damaged, and how much of them is taken."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import lzma
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from backports import zstd
 
 from loop_kit.errors import PackageError
+from loop_kit.pkg._fetch import Fetcher
 from loop_kit.pkg._model import File
 from loop_kit.pkg._store import Store
 from tests.pkg.servers import tar
@@ -29,6 +32,18 @@ def unpacked(folder: Path, data: bytes) -> Path:
     store = Store(folder)
     with store.use():
         return store.unpack(File(("any",), "tool.tar", store.blobs.add(data), len(data), "tar", 1))
+
+
+async def test_what_is_there_already_is_bounded_too(tmp_path: Path) -> None:
+    """A source could have the host hold any file of the store as what tells of a package."""
+    store = Store(tmp_path)
+    digest = store.blobs.add(bytes(1001))
+    resolver: Any = None  # nobody is asked
+    async with Fetcher(store.blobs, store.temporary, print) as fetcher:
+        asset = SimpleNamespace(file="METADATA")
+        assert await fetcher.get(resolver, asset, digest, None, most=1001) == (digest, 1001)
+        with pytest.raises(PackageError, match="METADATA has 1001 bytes; 1000 are the most"):
+            await fetcher.get(resolver, asset, digest, None, most=1000)
 
 
 @pytest.mark.parametrize("how", COMPRESSED)

@@ -89,10 +89,12 @@ class Fetcher:
             PackageError: It does not come, or is too long.
         """
         most = MOST if most is None else most
-        if size is not None and size > most:
-            raise failed(f"{asset.file} has {size} bytes; {most} are the most that is fetched")
         usable = digest is not None and not digest.startswith("sha1:")
-        if digest is not None and usable and (there := self._blobs.size(digest)) is not None:
+        there = self._blobs.size(digest) if digest is not None and usable else None
+        known = size if there is None else there  # whatever its source says
+        if known is not None and known > most:
+            raise failed(f"{asset.file} has {known} bytes; {most} are the most that is fetched")
+        if digest is not None and there is not None:
             return digest, there
         client = await self._client(resolver)
         async with self._gate:
