@@ -134,6 +134,7 @@ def resolver(folder: Path, language: str, as_json: bool) -> None:
 
     It is a component that tells `loop pkg` where tools are: here, in the files of a server, with a list of their
     versions. [resolvers] of a workspace's loop.toml names it, and the servers that it may ask.
+    A class in plain Python can be one, too, and needs no project: docs/pkg.md has one of thirty lines.
     """
     _create(
         "resolver", language, folder, as_json, f"`make -C {folder} test` builds it and installs a tool by it"
