@@ -162,11 +162,6 @@ class Store:
             if not place.is_dir():
                 raise
 
-    def remove(self, place: Path) -> None:
-        """Removes a tree or tool, so that no half of it is left under its name."""
-        with self.temporary() as folder, contextlib.suppress(FileNotFoundError):
-            os.rename(place, folder / "gone")
-
 
 @contextlib.contextmanager
 def _opened(packed: BinaryIO, name: str) -> Iterator[BinaryIO]:
