@@ -82,6 +82,7 @@ bench: setup .venv/.peers ## Measure hosting, HTTP, the wire, files, the network
 	$(BIN)/python -P bench/swap.py $(ARGS)
 	$(BIN)/python -P bench/edit.py $(ARGS)
 	$(BIN)/python -P bench/tasks.py $(ARGS)
+	$(BIN)/python -P bench/pkg.py
 
 conformance: setup .venv/.peers ## Run the public suites in SUITES=folder and print each case that failed
 	@[ -n "$(SUITES)" ] || { echo 'usage: make conformance SUITES=folder' >&2; exit 2; }
