@@ -349,3 +349,5 @@ def test_what_is_damaged_on_the_disk_does_not_come_whole(tmp_path: Path) -> None
         # who pushes it again heals it
         client.push_blob("damaged", layer)
         assert client.ask("GET", f"/v2/damaged/blobs/{digest_of(layer)}").body == layer
+        client.push("damaged", "1", layer)
+        assert client.ask("GET", "/v2/damaged/manifests/1").body == document

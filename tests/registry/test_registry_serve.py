@@ -14,6 +14,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -23,14 +24,14 @@ from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.layout import Layout, check
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
-from loop_kit.registry import Bounds, Content, Users
+from loop_kit.registry import Bounds, Content, Users, _document
 from loop_kit.registry._answers import Refused
 from loop_kit.store import Store
 from tests import registries
 from tests.children import until
 from tests.cli import LOOP, loop
 from tests.oci.artifacts import put_component, put_signature
-from tests.registry.asking import Client, digest_of, half_sent
+from tests.registry.asking import MANIFEST, Client, described, digest_of, half_sent, manifest
 
 HASH = "$scrypt$ln=14,r=8,p=1$" + "A" * 22 + "$" + "A" * 43
 
@@ -426,18 +427,60 @@ def test_it_is_full_and_has_room_again(tmp_path: Path) -> None:
 
 
 def test_names_are_bounded_too(tmp_path: Path) -> None:
-    content = Content(Store(tmp_path), Bounds(entries=3))
+    # each link has the folders REPOSITORY, _blobs and sha256
+    content = Content(Store(tmp_path), Bounds(entries=12))
     with content.opened():
         for name in ("a", "b"):
             (tmp_path / "came").write_bytes(b"x")
             content.add_blob(name, digest_of(b"x"), tmp_path / "came")
         content.uploads.begin("a", "").drop()
         assert content.mount("c", digest_of(b"x"), "a")
-        with pytest.raises(Refused, match="may have 3 names, manifests and links"):
+        with pytest.raises(Refused, match="may have 12 names, manifests, links and folders"):
             content.uploads.begin("a", "")
         assert content.remove_blob("b", digest_of(b"x"))
         content.tidy()
-        assert content.budget.entries == 2
+        assert content.budget.entries == 8
+
+
+def test_nothing_is_left_of_what_there_was_no_room_for(tmp_path: Path) -> None:
+    content = Content(Store(tmp_path), Bounds(entries=10))
+    deep = "/".join("r" * 100)
+    repositories = tmp_path / "registry/repositories"
+    with content.opened():
+        (tmp_path / "came").write_bytes(b"x")
+        content.add_blob("a", digest_of(b"x"), tmp_path / "came")
+        said = _document.read(manifest(b"x", config=described(b"x")), MANIFEST)
+        for _ in range(2):
+            with pytest.raises(Refused, match="the registry is full"):
+                content.mount(deep, digest_of(b"x"), "a")
+        assert os.listdir(repositories) == ["a"]
+        content.put_manifest("a", None, digest_of(b"m"), b"m", said)
+        assert (content.budget.entries, content.has("a")) == (6, True)
+        (repositories / "a/_tags/.1.0.77.new").write_bytes(b"torn")  # the server was killed
+        content.tidy()
+        assert (content.budget.entries, content.has("a")) == (6, True)
+        assert os.listdir(repositories / "a/_tags") == []
+        # nor do the folders of what is there no more stay
+        content.remove_manifest("a", digest_of(b"m"))
+        content.remove_blob("a", digest_of(b"x"))
+        content.tidy()
+        assert content.budget.entries == 0
+        assert os.listdir(repositories) == []
+
+
+def test_what_comes_while_it_is_counted_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = Content(Store(tmp_path), Bounds())
+    with content.opened():
+        upload = content.uploads.begin("a", "")
+        real = content.store.roots
+
+        def roots() -> Any:
+            upload._write(b"x" * 1000)
+            return real()
+
+        monkeypatch.setattr(content.store, "roots", roots)
+        content.tidy()
+        assert content.budget.used == 4096 + 1000
 
 
 def test_a_client_finds_it_full(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ async def bring(
         PackageError: It is not there, or nobody can be asked.
     """
     digest = _checked(part)
-    await asyncio.to_thread(_mended, blobs, digest)
+    await asyncio.to_thread(blobs.mend, digest)
     if part.data is not None:
         await asyncio.to_thread(_add, blobs, part, part.data)
     if blobs.size(digest) is not None:
@@ -82,15 +82,6 @@ def _add(blobs: Blobs, part: Descriptor, data: bytes) -> None:
         if writer is not None:
             writer.restart()
             writer.write(data)
-
-
-def _mended(blobs: Blobs, digest: str) -> None:
-    """Removes a blob that is there and is not what it should be."""
-    if blobs.size(digest) is not None:
-        try:
-            blobs.verify(digest)
-        except Damaged:
-            blobs.remove(digest)
 
 
 class Repository:

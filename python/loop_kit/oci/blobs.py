@@ -207,6 +207,14 @@ class Blobs:
             if self._synced:
                 _sync(path.parent)
 
+    def mend(self, digest: str) -> None:
+        """Removes a blob that is there and is not what its digest says, so that it can be added anew."""
+        if self.size(digest) is not None:
+            try:
+                self.verify(digest)
+            except Damaged:
+                self.remove(digest)
+
     def adopt(self, file: Path, digest: str) -> None:
         """Takes over a file, which is then gone from its place, in the place of what was there by that digest.
 

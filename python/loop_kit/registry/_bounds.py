@@ -10,7 +10,7 @@ from loop_kit.registry._answers import Refused
 __all__ = ["ENTRY", "Bounds", "Budget"]
 
 ENTRY = 4096
-"""Bytes that each name, manifest, link and upload counts for beside its own: a file takes that on a disk."""
+"""Bytes that each name, manifest, link, upload and folder counts for beside its own: it takes that on a disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class Bounds:
     """What is the most.
 
     Attributes:
-        total: Bytes of all that clients have put there, with `ENTRY` for each file.
-        entries: Names, manifests, links and uploads.
+        total: Bytes of all that clients have put there, with `ENTRY` for each file and folder.
+        entries: Names, manifests, links, uploads, and the folders of these.
         blob: Bytes of one blob.
         manifest: Bytes of one manifest or index.
         uploads: Uploads that have begun and not ended.
@@ -67,7 +67,7 @@ class Budget:
             if count + entries and used > self._bounds.total:
                 raise _full(f"may hold {self._bounds.total} bytes (--max-total)")
             if entries and self.entries + entries > self._bounds.entries:
-                raise _full(f"may have {self._bounds.entries} names, manifests and links")
+                raise _full(f"may have {self._bounds.entries} names, manifests, links and folders")
             self.used = used
             self.entries += entries
 

@@ -18,7 +18,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from loop_kit.errors import Damaged, PackageError
@@ -214,13 +214,22 @@ class Content:
 
     def _linked(self, repository: str, digest: str) -> None:
         path = self._link(repository, digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             os.utime(path)  # it is wanted anew
             return
-        self.budget.take(entries=1)
+        self._room(path)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         sync(path.parent)
+
+    def _room(self, path: Path) -> None:
+        """Counts a file that is about to be there, and makes the folders that it wants, which count as much."""
+        missing = sum(
+            1
+            for folder in path.relative_to(self._repositories).parents
+            if not (self._repositories / folder).exists()
+        )
+        self.budget.take(entries=1 + missing)
+        path.parent.mkdir(parents=True, exist_ok=True)
 
     def remove_blob(self, repository: str, digest: str) -> bool:
         """Has a repository have a blob no more; false, if it has none of that digest."""
@@ -260,6 +269,8 @@ class Content:
             self._hold(digest)
             if self.blobs.size(digest) is None:
                 self.budget.take(len(data))
+            else:
+                self.blobs.mend(digest)
             with self.blobs.writer(digest, len(data)) as writer:
                 if writer is not None:
                     writer.restart()
@@ -277,7 +288,10 @@ class Content:
                 )
             except PackageError as error:  # removed meanwhile by who looks after the store
                 raise Refused(404, "MANIFEST_BLOB_UNKNOWN", f"{error}: push it anew") from None
-            (self._at(repository) / "_tags").mkdir(parents=True, exist_ok=True)
+            tags = self._at(repository) / "_tags"
+            if not tags.exists():
+                self._room(tags)
+                tags.mkdir()
             if said.subject is not None and is_digest(said.subject):
                 self._entry(
                     self._about(repository, said.subject) / digest.replace(":", "-"),
@@ -287,9 +301,8 @@ class Content:
                 self._entry(self._tag(repository, tag), f"{digest}\n".encode())
 
     def _entry(self, path: Path, data: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            self.budget.take(entries=1)
+            self._room(path)
         put(path, data)
 
     def remove_tag(self, repository: str, tag: str) -> bool:
@@ -339,15 +352,15 @@ class Content:
         """
         now = time.time() if now is None else now
         with self._changing:
-            used, entries = self.uploads.tidy(now)
             try:
                 roots = [root for root in self.store.roots() if root.name.startswith(_ROOT)]
             except PackageError as error:  # nobody knows what it needs: everything stays
                 self._tell(str(error))
+                self.uploads.tidy(now)
                 return
             needed = _needed(roots)
             sizes = {root.digest: self.blobs.size(root.digest) or 0 for root in roots}
-            entries += len(roots)
+            entries = len(roots)
             with contextlib.ExitStack() as stack:
                 use = stack.enter_context(self.store.use())
                 for repository in self.repositories():
@@ -368,12 +381,35 @@ class Content:
                 self._stack.close()  # the last one's
                 self._stack = stack.pop_all()
                 self._use = use
-            self.budget.set(used + sum(sizes.values()), entries)
+            entries += self._folders(needed)
+            used, uploads = self.uploads.tidy(now)  # the last: what comes meanwhile is of uploads
+            self.budget.set(used + sum(sizes.values()), entries + uploads)
             if self._own:
                 try:
                     self.store.gc(tell=self._tell)
                 except PackageError as error:
                     self._tell(str(error))
+
+    def _folders(self, needed: Collection[str]) -> int:
+        """Removes the folders that nothing is in; how many others there are.
+
+        Args:
+            needed: Repositories that have a manifest, which are told of by their tags' folder, whatever is in it.
+        """
+        count = 0
+        for at, _, files in os.walk(self._repositories, topdown=False):
+            for name in files:
+                if name.startswith("."):  # what was being written when the server was killed
+                    os.unlink(os.path.join(at, name))
+            repository, _, last = os.path.relpath(at, self._repositories).rpartition("/")
+            if last == ".":
+                continue
+            if last != "_tags" or repository not in needed:
+                with contextlib.suppress(OSError):
+                    os.rmdir(at)
+                    continue
+            count += 1
+        return count
 
     def _links(self, repository: str) -> Iterator[tuple[Path, str]]:
         for algorithm in ("sha256", "sha512"):
