@@ -100,6 +100,38 @@ def test_signatures_are_found_by_their_subject(layout: Layout) -> None:
     assert check(layout.folder) == []
 
 
+def test_what_is_about_something_goes_with_its_last_name(layout: Layout) -> None:
+    old, _ = put_component(layout.blobs)
+    new, _ = put_component(layout.blobs, b"new")
+    signature, _ = put_signature(layout.blobs, old)
+    about, _ = put_signature(layout.blobs, signature, b"of the signature")
+    other, _ = put_signature(layout.blobs, new)
+    named, _ = put_signature(layout.blobs, old, b"named")
+
+    def listed() -> set[str]:
+        return {each.digest for each in layout.index().manifests}
+
+    for tag, each in (
+        ("1.0", old),
+        ("same", old),
+        (None, signature),
+        (None, about),
+        (None, other),
+        ("signed", named),
+    ):
+        layout.add(tag, each)
+    layout.add("1.0", new)
+    assert listed() == {one.digest for one in (old, signature, about, new, other, named)}
+    layout.add("1.0", new)
+    layout.add("same", new)
+    assert listed() == {one.digest for one in (new, other, named)}
+    # an index that has it keeps it, and so what is about it
+    index = put(layout.blobs, Index((dataclasses.replace(old, platform=Platform("wasip2", "wasm")),)))
+    for tag, each in (("1.0", old), (None, signature), ("all", index), ("1.0", new)):
+        layout.add(tag, each)
+    assert listed() == {one.digest for one in (new, other, named, index, signature)}
+
+
 # ---- faults
 
 

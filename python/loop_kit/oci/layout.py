@@ -102,6 +102,8 @@ class Layout:
     def add(self, name: str | None, descriptor: Descriptor) -> None:
         """Lists something that is in `blobs`, under a name that then stands for nothing else.
 
+        What is about something that is listed no more by that, such as its signatures, is listed no more either.
+
         Raises:
             PackageError: The name cannot be a tag, or this is no layout.
         """
@@ -116,7 +118,32 @@ class Layout:
             kept = [each for each in index.manifests if name is None or name_of(each) != name]
             if name is not None or all(each.digest != added.digest for each in kept):
                 kept.append(added)
+            if gone := {each.digest for each in index.manifests} - {each.digest for each in kept}:
+                kept = self._without(kept, gone)
             self._write(_INDEX, dataclasses.replace(index, manifests=tuple(kept)).to_bytes())
+
+    def _without(self, listed: list[Descriptor], gone: set[str]) -> list[Descriptor]:
+        """Those that have a name, or are not about what is gone."""
+        about: dict[str, list[str]] = {}
+        for each in listed:
+            with contextlib.suppress(PackageError):  # what is malformed is about nothing
+                document = self._parsed(each)
+                if isinstance(document, Index):
+                    gone -= {part.digest for part in document.manifests}
+                if document is not None and document.subject is not None and name_of(each) is None:
+                    about.setdefault(document.subject.digest, []).append(each.digest)
+        dropped: set[str] = set()
+        while gone:
+            gone = {digest for subject in gone for digest in about.pop(subject, ())}
+            dropped |= gone
+        return [each for each in listed if each.digest not in dropped]
+
+    def _parsed(self, listed: Descriptor) -> Manifest | Index | None:
+        """A document that is listed; None, if it is not here, or is none."""
+        known = listed.media_type in media_types.MANIFESTS | media_types.INDEXES
+        if not known or self.blobs.size(listed.digest) is None:
+            return None
+        return parse(self.blobs.read(listed.digest, most=MOST_BYTES), listed.media_type)
 
     def resolve(self, name: str | None = None) -> Descriptor:
         """What a tag or a digest stands for; without either, the only thing that has a tag, or that is listed at all.
@@ -151,14 +178,9 @@ class Layout:
         """
         found: dict[str, Descriptor] = {}
         for listed in self.index().manifests:
-            if listed.media_type not in media_types.MANIFESTS or self.blobs.size(listed.digest) is None:
-                continue
-            document = parse(self.blobs.read(listed.digest, most=MOST_BYTES), listed.media_type)
-            if document.subject is not None and document.subject.digest == digest:
-                found[listed.digest] = dataclasses.replace(
-                    listed,
-                    artifact_type=document.kind if isinstance(document, Manifest) else document.artifact_type,
-                )
+            document = self._parsed(listed) if listed.media_type in media_types.MANIFESTS else None
+            if isinstance(document, Manifest) and document.subject and document.subject.digest == digest:
+                found[listed.digest] = dataclasses.replace(listed, artifact_type=document.kind)
         return list(found.values())
 
     @contextlib.contextmanager
