@@ -10,6 +10,8 @@ import pytest
 from loop_kit.cli import main
 from loop_kit.manifest import Manifest
 from loop_kit.oci.blobs import Blobs
+from loop_kit.oci.layout import Layout
+from loop_kit.oci.model import Descriptor
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
 from loop_kit.pack.config import SBOM
@@ -55,7 +57,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return made
 
 
-@pytest.fixture(params=["docker_registry", "crane_registry"])
+@pytest.fixture(params=["docker_registry", "crane_registry", "loop_registry"])
 def registry(request: pytest.FixtureRequest) -> str:
     host: str = request.getfixturevalue(request.param)
     return host
@@ -142,6 +144,20 @@ def test_what_is_about_a_package_stays_as_long_as_that(here: Here) -> None:
     assert here.json("store", "verify")["damaged"] == []
 
 
+def test_packed_anew_into_a_layout_it_has_nothing_of_before(here: Here) -> None:
+    place = "oci-layout:../dist:app"
+    here.loop("pack", "app", "-o", place)
+    here.loop("sign", place, "--key", "acme", "--name", "registry.example/acme/app")
+    (here.manifest.folder / "loop.toml").write_text(TOML.replace("1.2.0", "1.3.0"))
+    digest = here.json("pack", "app", "-o", place)[0]["digest"]
+    layout = Layout(here.folder / "dist")
+    assert {each.digest for each in layout.index().manifests} == {
+        digest,
+        *(each.digest for each in layout.referrers(digest)),
+    }
+    assert [each.artifact_type for each in layout.referrers(digest)] == [SBOM]
+
+
 def test_what_is_signed_in_the_store_is_verified_there(here: Here) -> None:
     name = "registry.example/acme/app"
     here.loop("pack", "app")
@@ -151,6 +167,12 @@ def test_what_is_signed_in_the_store_is_verified_there(here: Here) -> None:
     assert "it was signed as" in here.loop("verify", "app", "--key", "acme", "--name", f"{name}2", code=4)[0]
     store = Store()
     (root,) = (root for root in store.roots() if root.name.startswith("packed:"))
+    # by the name that it was pulled by it is judged as that
+    found = Descriptor(root.media_type, root.digest, Blobs(store.folder).size(root.digest) or 0)
+    for pulled, code in ((f"{name}:1.2.0", 0), (f"{name}:1.3.0", 4), (f"{name}2:1.2.0", 4)):
+        store.pin(f"oci:{pulled}", found, root.digests)
+        said = here.loop("verify", f"oci:{pulled}", "--key", "acme", code=code)[0]
+        assert (code == 4) == ("it was signed as" in said), said
     for digest in root.digests:
         path = Blobs(store.folder).path(digest)
         data = path.read_bytes()

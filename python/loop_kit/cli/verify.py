@@ -190,18 +190,23 @@ def _in_store(artifact: str, gate: Gate, name: str | None) -> _Judged | None:
     from loop_kit.cli._packages import stored
     from loop_kit.pack import whole
     from loop_kit.store import Store
+    from loop_kit.store._sources import name_in, tag_in
     from loop_kit.trust._places import at_store
 
     with stored(artifact) as found:
         if found is None:
             return None
         blobs, root = found
+        # what was pulled is judged as that, as it is when it is loaded
+        pulled = artifact.startswith("oci:")
+        tag = tag_in(artifact) if pulled else None
+        name = name or (name_in(artifact) if pulled else None)
         try:
             for part in whole(blobs, root):
                 blobs.verify(part.digest)
-            return _judge(at_store(Store(), blobs, root), gate, name, None)
+            return _judge(at_store(Store(), blobs, root), gate, name, tag)
         except Damaged as error:
-            return _Judged(root.digest, name, None, 0, error=error)
+            return _Judged(root.digest, name, tag, 0, error=error)
 
 
 async def _in_registry(where: Any, gate: Gate, name: str | None) -> _Judged:
