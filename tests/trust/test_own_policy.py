@@ -146,8 +146,12 @@ def test_local_code_may_be_kept_out(here: Here, loads: list[str]) -> None:
     assert here.loop("run", "mine.wasm")[0] == 0
     loads.clear()
     here.own.write_text(f'[trust]\nlocal = "refuse"\n{POLICY}')
-    for command in ("run", "serve"):
+    for command in ("run", "serve", "call"):
         assert "mine.wasm comes from no registry" in here.refused(command, "mine.wasm")
+    for provider in ("component:mine.wasm", "python:mine:Files"):
+        said = here.refused("conform", provider, "--capability", "loop:fsx")
+        assert f"{provider} comes from no registry" in said
+    assert "./mine comes from no registry" in here.refused("conform", "stdio:", "--", "./mine")
     assert loads == []
 
 

@@ -79,6 +79,7 @@ def _chosen(
     provider: str | None, capability: str | None, placements: Sequence[str]
 ) -> list[tuple[Suite, Way]]:
     from loop_kit.conform import PLACEMENTS, Way, suite_of, suites, ways
+    from loop_kit.trust import own_gate
 
     for name in placements:
         if name not in PLACEMENTS:
@@ -90,6 +91,8 @@ def _chosen(
         if not known and capability is None:
             raise click.UsageError(f"say which capability {provider} is of: --capability loop:fsx")
         suite = suite_of(capability or known[0])
+        if not known and not provider.startswith("builtin:"):  # it is none that ships with loop-kit
+            own_gate().local(provider)
         found = [
             (suite, Way(provided, placement))
             for provided in suite.provided(provider)

@@ -86,7 +86,9 @@ def call(
 
 def _component(component: str, call: str | None, limits: Any, as_json: bool) -> None:
     import loop_kit as loop
+    from loop_kit.trust import own_gate
 
+    own_gate().local(component)
     with loop.blocking.Host() as host:
         app = host.load(component, limits=limits)
         if call is None:

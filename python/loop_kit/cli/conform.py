@@ -102,6 +102,7 @@ def conform(
     """
     from loop_kit import conform as conforming
     from loop_kit.cli._suites import is_provider, list_suites, run_suites
+    from loop_kit.trust import own_gate
 
     if matrix or (address is not None and is_provider(address)):
         if matrix and address is not None:
@@ -128,6 +129,8 @@ def conform(
         raise click.UsageError(
             "say where the provider is: unix:PATH, tcp://HOST:PORT, or stdio: with a COMMAND"
         )
+    if command:
+        own_gate().local(command[0])
     target = conforming.Target(address, command=command, token=token, wit=wit or conforming.WIT)
     tell = (lambda _: None) if as_json else _teller()
     outcomes = asyncio.run(_run(target, chosen, patience, tell))
