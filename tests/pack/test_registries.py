@@ -85,6 +85,7 @@ async def test_a_python_provider(registry: str, tmp_path: Path, wheels: Path) ->
     )
 
 
+@pytest.mark.parametrize("registry", ["docker_registry", "crane_registry", "loop_registry"], indirect=True)
 async def test_a_node_provider(registry: str, tmp_path: Path, sdk: Path) -> None:
     manifest = project(tmp_path / "ws", sdk)
     pushed(manifest, "text", f"{registry}/acme/text-js:1")
