@@ -289,6 +289,7 @@ def test_a_blob_is_of_the_repositories_that_it_was_pushed_to(there: Client) -> N
         ({"origin": "null"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"host": "localhost:1"}, 200),
+        ({"host": "LocalHost"}, 200),
         ({"host": "[::1]:5000"}, 200),
         ({"host": "a.localhost"}, 200),
         ({"sec-fetch-site": "none"}, 200),

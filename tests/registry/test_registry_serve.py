@@ -24,7 +24,7 @@ from loop_kit.oci.blobs import Blobs
 from loop_kit.oci.layout import Layout, check
 from loop_kit.oci.reference import Reference
 from loop_kit.oci.registry import Registry
-from loop_kit.registry import Bounds, Content, Users, _document
+from loop_kit.registry import Bounds, Content, Users, _document, _users
 from loop_kit.registry._answers import Refused
 from loop_kit.store import Store
 from tests import registries
@@ -206,6 +206,28 @@ async def test_passwords_are_not_tried_for_ever(tmp_path: Path) -> None:
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert answers.count(None) == 16
     assert all(a is None or (isinstance(a, Refused) and "too many log in at once" in str(a)) for a in answers)
+
+
+async def test_the_file_of_users_changes_while_somebody_logs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "users"
+    Users.set(path, "ada", "write", "secret")
+    users, real = Users(path), _users._scrypt
+
+    def changed(name: str, password: str) -> str | None:
+        def hashed(*args: Any) -> bytes:
+            monkeypatch.setattr(_users, "_scrypt", real)
+            Users.set(path, name, "write", "other")
+            users._load()
+            return real(*args)
+
+        monkeypatch.setattr(_users, "_scrypt", hashed)
+        return asyncio.run(users.rights("ada", password, "10.0.0.1"))
+
+    assert await asyncio.to_thread(changed, "eve", "secret") == "write"
+    users._known.clear()
+    assert await asyncio.to_thread(changed, "ada", "secret") is None
 
 
 async def test_loop_pushes_and_pulls_with_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

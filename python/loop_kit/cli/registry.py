@@ -162,7 +162,11 @@ def serve(
 
     content = _content(folder, in_store, Bounds(total=max_total, blob=max_blob), tell)
     access = Access(
-        Users(users) if users is not None else None, anonymous_read, delete, read_only, frozenset(names)
+        Users(users) if users is not None else None,
+        anonymous_read,
+        delete,
+        read_only,
+        frozenset(map(str.lower, names)),
     )
     api = Api(content, access, told=lambda change: _changed(change, as_json), tell=tell)
     with content.opened():

@@ -45,7 +45,7 @@ class Access:
         anonymous: Whether one may read without a login.
         delete: Whether something may be deleted.
         read_only: Whether nothing may be changed.
-        names: Names of hosts that requests may be for, besides addresses and `localhost`.
+        names: Names of hosts that requests may be for, in small letters, besides addresses and `localhost`.
     """
 
     users: Users | None = None
@@ -143,7 +143,7 @@ class Api:
     def _check_origin(self, request: Request) -> None:
         """Keeps pages that a browser shows from asking, by whatever name they have found for this address."""
         host = (request.header("host") or "").strip()
-        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+        name = (host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host).lower()
         if not (request.secure or _is_address(name) or is_loopback(name) or name in self._access.names):
             raise Refused(
                 421, "DENIED", f"this registry is not {name[:300]!r}: --name lets it be asked by that name"

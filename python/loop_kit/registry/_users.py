@@ -145,8 +145,8 @@ class Users:
                 right = await asyncio.to_thread(is_right, password.encode("utf-8", "surrogateescape"))
         finally:
             self._waiting -= 1
-        if user is None or not right or self._users.get(name) is not user:
-            return None
+        if user is None or not right or self._users.get(name) != user:
+            return None  # or the user has become another meanwhile
         with contextlib.suppress(KeyError, ValueError):
             self._failed[client].remove(now)
         self._known[name] = seen
