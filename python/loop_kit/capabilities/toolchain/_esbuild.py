@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_kit._types import Err
+from loop_kit.capabilities.toolchain._program import problem, ran
 from loop_kit.pkg import Tools
 from loop_kit.provider import provider
 
@@ -18,7 +18,6 @@ __all__ = ["Esbuild"]
 
 _MOST_BYTES = 256 << 20
 """Of all files together, before and after."""
-_SECONDS = 120.0
 _QUIET = ("--log-level=warning", "--color=false")
 _SAID = re.compile(
     r"^(?P<kind>✘ \[ERROR\]|▲ \[WARNING\]) (?P<message>.*?)\n+"
@@ -40,7 +39,7 @@ class Esbuild:
         """Compiles one file."""
         stem, end = os.path.splitext(source.path)
         if end not in _COMPILED:
-            raise Err([_problem(f"{source.path}: esbuild compiles {', '.join(_COMPILED)}", source.path)])
+            raise Err([problem(f"{source.path}: esbuild compiles {', '.join(_COMPILED)}", source.path)])
         output = stem + _COMPILED[end]
         jsx = "--jsx=transform" if options.jsx else "--jsx=preserve"
         return await _ran([source], source.path, output, [jsx, "--target=esnext"])
@@ -48,7 +47,7 @@ class Esbuild:
     async def bundle(self, files: list[Any], options: Any) -> Any:
         """Bundles what an entry needs."""
         if options.entry not in {file.path for file in files}:
-            raise Err([_problem(f"the entry {options.entry} is not among the files", options.entry)])
+            raise Err([problem(f"the entry {options.entry} is not among the files", options.entry)])
         kind = "esm" if options.format.name.lower() == "module" else "iife"
         return await _ran(
             files, options.entry, options.output, ["--bundle", f"--format={kind}", "--charset=utf8"]
@@ -58,7 +57,7 @@ class Esbuild:
 async def _ran(files: list[Any], entry: str, output: str, more: list[str]) -> dict[str, Any]:
     command = await Tools().command("esbuild")
     if sum(len(file.contents) for file in files) > _MOST_BYTES:
-        raise Err([_problem(f"more than {_MOST_BYTES} bytes")])
+        raise Err([problem(f"more than {_MOST_BYTES} bytes")])
     with tempfile.TemporaryDirectory(prefix="loop-esbuild-") as text:
         folder = Path(text)
         for file in files:
@@ -70,27 +69,13 @@ async def _ran(files: list[Any], entry: str, output: str, more: list[str]) -> di
         outfile = folder / "out" / _inside(output)
         meta = folder / "meta.json"
         argv = [*command, f"./{_inside(entry)}", f"--outfile={outfile}", f"--metafile={meta}", *_QUIET, *more]
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=folder / "in",
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with asyncio.timeout(_SECONDS):
-                _, said = await process.communicate()
-        except BaseException:
-            process.kill()
-            await process.wait()
-            raise
+        _, said, ended = await ran(argv, folder=folder / "in")
         errors, warnings = _read(said.decode("utf-8", "replace"))
-        if process.returncode or not outfile.is_file():
-            raise Err(errors or [_problem(said.decode("utf-8", "replace").strip() or "esbuild made nothing")])
+        if ended or not outfile.is_file():
+            raise Err(errors or [problem(said.decode("utf-8", "replace").strip() or "esbuild made nothing")])
         read = json.loads(meta.read_bytes())["inputs"]
         if strange := [path for path in read if path not in {file.path for file in files}]:
-            raise Err([_problem(f"{strange[0]} is not among the files", entry)])
+            raise Err([problem(f"{strange[0]} is not among the files", entry)])
         return {"files": [{"path": output, "contents": outfile.read_bytes()}], "warnings": warnings}
 
 
@@ -103,7 +88,7 @@ def _inside(path: str) -> str:
         or "\0" in path
         or "\\" in path
     ):
-        raise Err([_problem(f"{json.dumps(path)} is no path of a file", None)])
+        raise Err([problem(f"{json.dumps(path)} is no path of a file", None)])
     return path
 
 
@@ -113,10 +98,6 @@ def _read(said: str) -> tuple[list[Any], list[Any]]:
     warnings: list[Any] = []
     for match in _SAID.finditer(said):
         line, column = int(match["line"] or 0), int(match["column"] or -1) + 1
-        found = _problem(match["message"].strip(), match["path"], line, column)
+        found = problem(match["message"].strip(), match["path"], line, column)
         (errors if "ERROR" in match["kind"] else warnings).append(found)
     return errors, warnings
-
-
-def _problem(message: str, path: str | None = None, line: int = 0, column: int = 0) -> dict[str, Any]:
-    return {"message": message, "path": path, "line": line, "column": column}

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import shutil
 from typing import Any
 
 from loop_kit._types import Err
+from loop_kit.capabilities.toolchain._program import SECONDS, problem, ran
 from loop_kit.provider import provider
 
 __all__ = ["Node"]
 
 _MOST_BYTES = 16 << 20
 """Of a program, and of all that it writes."""
-_SECONDS = 120.0
 
 # The script is given nothing that is made outside of its own context, through which it could reach Node.js.
 _RUNNER = """
@@ -64,46 +62,26 @@ class Node:
     async def run(self, program: Any, options: Any) -> Any:
         """Runs a script."""
         if not program.path.endswith(".js"):
-            raise Err([_problem(f"{program.path}: node runs .js", program.path)])
+            raise Err([problem(f"{program.path}: node runs .js", program.path)])
         if len(program.contents) > _MOST_BYTES:
-            raise Err([_problem(f"more than {_MOST_BYTES} bytes", program.path)])
+            raise Err([problem(f"more than {_MOST_BYTES} bytes", program.path)])
         node = shutil.which("node")
         if node is None:
-            raise Err([_problem("there is no program node in PATH: install Node.js 20 or newer")])
+            raise Err([problem("there is no program node in PATH: install Node.js 20 or newer")])
         try:
             code = program.contents.decode()
         except UnicodeDecodeError as error:
-            raise Err([_problem(f"it is no UTF-8: {error}", program.path)]) from None
+            raise Err([problem(f"it is no UTF-8: {error}", program.path)]) from None
         given = {"path": program.path, "code": code, "args": list(options.arguments), "most": _MOST_BYTES}
-        said, ended = await _ran([node, "-e", f"(() => {{{_RUNNER}}})()"], json.dumps(given).encode())
+        command = [node, "-e", f"(() => {{{_RUNNER}}})()"]
+        try:
+            said, _, ended = await ran(command, given=json.dumps(given).encode())
+        except TimeoutError:
+            raise Err([problem(f"it was not done after {SECONDS:.0f} seconds")]) from None
         try:
             told = json.loads(said)
         except ValueError:
-            raise Err([_problem(f"node has ended with {ended}", program.path)]) from None
+            raise Err([problem(f"node has ended with {ended}", program.path)]) from None
         if "message" in told:
-            raise Err([_problem(told["message"], program.path, told["line"])])
+            raise Err([problem(told["message"], program.path, told["line"])])
         return {"code": told["code"], "output": told["output"], "problems": told["problems"]}
-
-
-async def _ran(command: list[str], given: bytes) -> tuple[bytes, int | None]:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env={"PATH": os.environ.get("PATH", os.defpath)},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(_SECONDS):
-            said, _ = await process.communicate(given)
-    except TimeoutError:
-        raise Err([_problem(f"it was not done after {_SECONDS:.0f} seconds")]) from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return said, process.returncode
-
-
-def _problem(message: str, path: str | None = None, line: int = 0) -> dict[str, Any]:
-    return {"message": message, "path": path, "line": line, "column": 0}
