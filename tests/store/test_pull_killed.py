@@ -19,6 +19,7 @@ from loop_kit.oci.transfer import push
 from loop_kit.store import Store
 from loop_kit.store.workspace import pull, ready
 from tests.soaking import Soak
+from tests.store.killing import kill
 from tests.store.packed import component
 
 KINDS = 6
@@ -80,15 +81,8 @@ def test_pulls_that_are_killed_leave_a_store_that_verifies(
         workers = [
             context.Process(target=_work, args=(tmp_path, what)) for what in (*WORKSPACES, "gc", "verify")
         ]
-        for worker in workers:
-            worker.start()
-        time.sleep(chosen.uniform(0.1, 1.2))  # when they are killed does not matter
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.join()
-            assert worker.exitcode == -9, "it failed before it was killed"
-            killed += 1
+        kill(workers, chosen.uniform(0.1, 1.2))
+        killed += len(workers)
         assert store.verify() == []
         found = {*Blobs(store.folder)}
         for root in store.roots() if store.folder.is_dir() else ():

@@ -5,7 +5,6 @@ import contextlib
 import multiprocessing
 import os
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from loop_kit.store import Store
 from loop_kit.store.alone import code, pull
 from tests.soaking import Soak
 from tests.store.artifacts import put, unpacked
+from tests.store.killing import kill
 from tests.store.packed import component
 
 KINDS = 12
@@ -95,15 +95,8 @@ def test_whoever_is_killed_at_any_moment_the_store_verifies(tmp_path: Path, soak
     killed = trees = blobs = 0
     for number in range(rounds):
         workers = [context.Process(target=_work, args=(tmp_path, 1000 * number + at)) for at in range(3)]
-        for worker in workers:
-            worker.start()
-        time.sleep(chosen.uniform(0.05, 0.6))  # when they are killed does not matter
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.join()
-            assert worker.exitcode == -9, "it failed before it was killed"
-            killed += 1
+        kill(workers, chosen.uniform(0.05, 0.6))
+        killed += len(workers)
         store = Store(folder)
         assert store.verify() == []
         found = list(Blobs(folder))
